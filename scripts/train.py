@@ -1,0 +1,8 @@
+"""What `accelerate launch`, `torchrun` and `srun` are given: `lockstep train` as a script."""
+
+import sys
+
+from lockstep.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

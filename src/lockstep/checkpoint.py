@@ -1,0 +1,192 @@
+"""What is saved: complete, verified checkpoints that appear all at once or not at all.
+
+A checkpoint is a folder `step-00000000` of files and a manifest with the SHA-256 of each, written last.
+It is made under a temporary name, synced, and published with one rename; only then may older ones go. Nothing
+that is loaded can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+WEIGHTS_FILE = "weights.safetensors"
+STATE_FILE = "state.pt"
+MANIFEST_FILE = "manifest.json"
+FORMAT = 1
+
+
+class DamagedCheckpoint(ValueError):
+    """Names the checkpoint and what is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """All state that is needed to go on from a step."""
+
+    step: int
+    weights: dict[str, torch.Tensor]
+    """The model's state dict, on the CPU."""
+    state: dict[str, Any]
+    """Optimizer and gradient scaler state, and what else the loop counts: plain values and tensors."""
+    info: dict[str, Any]
+    """What a person wants to know of it, such as its test accuracy; nothing that the run depends on."""
+
+
+def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
+    """Digest of tensors in name order (name, dtype, shape, bytes): how two runs are compared."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().to("cpu").contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Publishes a checkpoint under `folder`, in one atomic step, and returns its path."""
+    files = {
+        WEIGHTS_FILE: safetensors.torch.save(
+            {name: tensor.detach().to("cpu").contiguous() for name, tensor in checkpoint.weights.items()}
+        ),
+        STATE_FILE: _torch_bytes(checkpoint.state),
+    }
+    manifest = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "info": checkpoint.info,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    manifest["manifest_sha256"] = _manifest_sha256(manifest)
+    target = folder / f"step-{checkpoint.step:08d}"
+    scratch = folder / f".{target.name}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name, content in files.items():
+        _write_synced(scratch / name, content)
+    _write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
+    shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step: rename needs an empty place
+    os.replace(scratch, target)
+    _sync_folder(folder)
+    return target
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint after checking every file against its manifest.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, short or changed.
+    """
+    manifest = _read_manifest(path)
+    expected: dict[str, str] = manifest["sha256"]
+    try:
+        content = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, STATE_FILE)}
+    except OSError as error:
+        raise DamagedCheckpoint(f"{path}: {error.strerror}: {Path(error.filename).name}") from error
+    for name, digest in expected.items():
+        if hashlib.sha256(content[name]).hexdigest() != digest:
+            raise DamagedCheckpoint(f"{path}: {name} does not have the SHA-256 that {MANIFEST_FILE} states")
+    return Checkpoint(
+        step=manifest["step"],
+        weights=safetensors.torch.load(content[WEIGHTS_FILE]),
+        state=torch.load(io.BytesIO(content[STATE_FILE]), map_location="cpu", weights_only=True),
+        info=manifest["info"],
+    )
+
+
+def published(folder: Path) -> list[Path]:
+    """The checkpoints under a folder, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and what is wrong with each newer one."""
+    damages: list[str] = []
+    for path in reversed(published(folder)):
+        try:
+            return load(path), damages
+        except DamagedCheckpoint as damage:
+            damages.append(str(damage))
+    return None, damages
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints and the best one; to be called after a save."""
+    paths = published(folder)
+    accuracies = {path: read_info(path).get("test_accuracy", -1.0) for path in paths}
+    best = max(paths, key=lambda path: (accuracies[path], path.name))
+    for path in paths[:-keep]:
+        if path != best:
+            shutil.rmtree(path)
+    for leftover in folder.glob(".step-*.partial"):  # of a save that was killed
+        shutil.rmtree(leftover)
+
+
+def best_accuracy(folder: Path) -> float:
+    """The highest test accuracy that a checkpoint under the folder has; -1 where none has one."""
+    return max((read_info(path).get("test_accuracy", -1.0) for path in published(folder)), default=-1.0)
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """A checkpoint's `info`, empty where it cannot be read."""
+    try:
+        return _read_manifest(path)["info"]
+    except DamagedCheckpoint:
+        return {}
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """A file that is there as a whole or not at all."""
+    scratch = path.with_name(f".{path.name}.partial")
+    _write_synced(scratch, content.encode())
+    os.replace(scratch, path)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, checked against its own digest."""
+    try:
+        manifest = json.loads((path / MANIFEST_FILE).read_bytes())
+    except OSError as error:
+        raise DamagedCheckpoint(f"{path}: {error.strerror}: {MANIFEST_FILE}") from error
+    except ValueError as error:
+        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} is not JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.pop("manifest_sha256", None) != _manifest_sha256(manifest):
+        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not have the SHA-256 that it states")
+    if manifest["format"] != FORMAT:
+        raise DamagedCheckpoint(f"{path}: format {manifest['format']}, this version reads {FORMAT}")
+    return manifest
+
+
+def _manifest_sha256(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _torch_bytes(state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power loss: it is an entry of the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

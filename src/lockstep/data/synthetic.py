@@ -1,0 +1,30 @@
+"""A small generated data set that needs no files: ten blurred random patterns under noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockstep.keyed_random import Purpose, random_words
+
+NUM_CLASSES = 10
+SIZE = 28
+NOISE = 0.8  # share of an image that is noise: hard enough that one step does not learn it
+
+
+def synthetic_images(seed: int, count: int, first_id: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """`count` images (count, 28, 28) and labels (count,), each a pure function of (seed, sample id)."""
+    ids = np.arange(first_id, first_id + count, dtype=np.int64)
+    labels = ids % NUM_CLASSES
+    patterns = _bytes(seed, 0, np.arange(NUM_CLASSES, dtype=np.int64), 49).reshape(-1, 7, 7)
+    patterns = np.where(patterns > 127, 255, 0).repeat(4, axis=1).repeat(4, axis=2)  # (10, 28, 28)
+    noise = _bytes(seed, 1, ids, SIZE * SIZE).reshape(-1, SIZE, SIZE)
+    images = (1 - NOISE) * patterns[labels] + NOISE * noise
+    return images.astype(np.uint8), labels.astype(np.uint8)
+
+
+def _bytes(seed: int, time: int, ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """`count` uniform bytes for each id, shape (ids, count)."""
+    blocks = np.arange(-(-count // 4), dtype=np.int64)
+    words = random_words(seed, Purpose.SYNTHETIC_DATA, time, ids[:, None], blocks[None, :])
+    return (np.stack(words, axis=-1).reshape(len(ids), -1) >> 24)[:, :count]

@@ -1,0 +1,114 @@
+"""What the launcher asked for, read from its environment variables; the only reader of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lockstep.config import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """The place of this process among those that were asked for."""
+
+    launcher: str
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    precision: str = "no"
+    """What `accelerate launch --mixed_precision` says."""
+    wants_cpu: bool = False
+    """Whether `accelerate launch --cpu` or ACCELERATE_USE_CPU keeps the run off the GPUs."""
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """Reads torchrun's, accelerate's and srun's variables.
+
+    Raises:
+        ConfigError: several processes were asked for, but the launcher started one.
+    """
+    under_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
+    precision = environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    wants_cpu = environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        world_size = int(environ["WORLD_SIZE"])
+        return Launch(
+            launcher="accelerate" if under_accelerate else "torchrun",
+            rank=int(environ["RANK"]),
+            local_rank=int(environ.get("LOCAL_RANK", "0")),
+            world_size=world_size,
+            local_world_size=int(environ.get("LOCAL_WORLD_SIZE", world_size)),
+            precision=precision,
+            wants_cpu=wants_cpu,
+        )
+    # SLURM_STEP_ID is set by srun alone: in the batch shell SLURM_NTASKS is what was allocated, not started.
+    if "SLURM_STEP_ID" in environ and "SLURM_PROCID" in environ and not under_accelerate:
+        return Launch(
+            launcher="srun",
+            rank=int(environ["SLURM_PROCID"]),
+            local_rank=int(environ["SLURM_LOCALID"]),
+            world_size=int(environ.get("SLURM_STEP_NUM_TASKS") or environ["SLURM_NTASKS"]),
+            local_world_size=_tasks_on_this_node(environ),
+            precision=precision,
+            wants_cpu=wants_cpu,
+        )
+    # `accelerate launch --cpu --num_processes N` sets a rendezvous address and then starts one process.
+    if under_accelerate and "MASTER_PORT" in environ:
+        raise ConfigError(
+            "world size = 1: accelerate launch was asked for several processes but started one; "
+            "give it --multi_gpu, on CPUs too, and not --cpu; for one process unset MASTER_PORT"
+        )
+    return Launch(
+        launcher="accelerate" if under_accelerate else "python", precision=precision, wants_cpu=wants_cpu
+    )
+
+
+def is_main_process(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process speaks for all, also where the launch as a whole makes no sense."""
+    return environ.get("RANK", environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def srun_rendezvous(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that torch.distributed needs and that srun, unlike torchrun, does not set."""
+    launch = read_launch(environ)
+    job, step = int(environ["SLURM_JOB_ID"]), int(environ["SLURM_STEP_ID"])
+    return {
+        "RANK": str(launch.rank),
+        "LOCAL_RANK": str(launch.local_rank),
+        "WORLD_SIZE": str(launch.world_size),
+        "LOCAL_WORLD_SIZE": str(launch.local_world_size),
+        "MASTER_ADDR": environ.get("MASTER_ADDR") or _first_node_address(environ["SLURM_STEP_NODELIST"]),
+        # Distinct over concurrent jobs, array tasks and steps; below the kernel's range of ephemeral ports.
+        "MASTER_PORT": environ.get("MASTER_PORT") or str(12000 + (job * 8 + step) % 16000),
+    }
+
+
+def _tasks_on_this_node(environ: Mapping[str, str]) -> int:
+    """Of SLURM_STEP_TASKS_PER_NODE such as '2(x3),1', the entry of node SLURM_NODEID."""
+    counts: list[int] = []
+    for entry in environ["SLURM_STEP_TASKS_PER_NODE"].split(","):
+        tasks, _, times = entry.partition("(x")
+        counts += [int(tasks)] * int(times.rstrip(")") or 1)
+    return counts[int(environ["SLURM_NODEID"])]
+
+
+def _first_node_address(nodes: str) -> str:
+    """NodeAddr of a list's first node: its host name need not resolve, and a job would hang on it."""
+
+    def scontrol(*words: str) -> str:
+        return subprocess.run(
+            ["scontrol", *words], check=True, capture_output=True, text=True, timeout=30
+        ).stdout
+
+    name = scontrol("show", "hostnames", nodes).split()[0]
+    facts = dict(word.split("=", 1) for word in scontrol("show", "node", name, "-o").split() if "=" in word)
+    return facts["NodeAddr"]

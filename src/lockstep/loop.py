@@ -1,0 +1,208 @@
+"""`train(run)`: the loop itself, and the `Run` it changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from lockstep import checkpoint
+from lockstep.batches import ImageStore, MicroBatch
+from lockstep.checkpoint import Checkpoint
+from lockstep.config import Config
+from lockstep.evaluate import Evaluation, evaluate
+from lockstep.losses import Criterion, share_of_mean
+from lockstep.optim import lr_factor, set_learning_rate
+from lockstep.plan import Plan
+from lockstep.ranks import Ranks
+from lockstep.reduction import FastReduction
+from lockstep.tracking import Record, Sink
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run in progress. What changes is at the top; the rest is fixed when it is assembled."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    skipped_steps: int = 0
+    """Of these, the fp16 steps whose gradient overflowed: they changed no weight and no learning rate."""
+    train_seconds: float = 0.0
+    """Time spent in the loop, without evaluations and checkpoints, over all starts."""
+    evaluation: tuple[int, Evaluation] | None = None
+    """The newest evaluation and its step."""
+
+    config: Config
+    folder: Path
+    num_steps: int
+    ranks: Ranks
+    plan: Plan
+    model: nn.Module
+    """The network itself, without DistributedDataParallel around it."""
+    optimizer: AcceleratedOptimizer
+    criterion: Criterion
+    reduction: FastReduction
+    windows: Iterator[list[MicroBatch]]
+    test_store: ImageStore
+    sinks: list[Sink] = field(default_factory=list)
+    """Where records go; empty on all ranks but the main one."""
+
+
+def train(run: Run) -> None:
+    """Trains until `run.step` is `run.num_steps`. All ranks must call it."""
+    config, optimizer, reduction = run.config, run.optimizer, run.reduction
+    accelerator = run.ranks.accelerator
+    trained = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+    clock = Stopwatch(run.step)
+    run.model.train()
+    while run.step < run.num_steps:
+        window = next(run.windows)
+        scores = []
+        optimizer.zero_grad(set_to_none=True)
+        for batch in window:
+            with reduction.accumulate(batch):
+                logits = reduction.model(batch.images)
+                loss = share_of_mean(run.criterion(logits, batch.labels), batch)
+                accelerator.backward(loss * reduction.loss_scale)
+            scores.append(score(loss, logits, batch))
+        grad_norm = accelerator.clip_grad_norm_(trained, config.optimizer.max_grad_norm)
+        set_learning_rate(optimizer, schedule(run))
+        optimizer.step()
+        run.step += 1
+        run.skipped_steps += optimizer.step_was_skipped
+
+        # Every rank takes each branch below at the same step: they hold collectives.
+        record: Record = {}
+        if run.step % config.train.log_every == 0 or run.step == run.num_steps:
+            record |= training_record(run, torch.stack(scores), grad_norm, clock)
+        with clock.paused():
+            if is_due(run, config.train.eval_every):
+                record |= test_record(run)
+            if record:
+                emit(run, record)
+            if is_due(run, config.train.checkpoint_every) or is_best(run):
+                save(run)
+    run.train_seconds += clock.lap()
+
+
+def schedule(run: Run) -> float:
+    """The factor of the step to come: a function of the updates made, which a skipped step is not."""
+    return lr_factor(run.step - run.skipped_steps, run.num_steps, run.config.schedule)
+
+
+def is_due(run: Run, every: int) -> bool:
+    """Whether an interval of steps (0: an epoch) ends here, or the run does."""
+    return run.step % (every or run.plan.steps_per_epoch) == 0 or run.step == run.num_steps
+
+
+def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """(share of the mean loss, correct predictions) of a micro-batch, on the device; no sync."""
+    correct = (logits.argmax(dim=1) == batch.labels) * batch.weights
+    return torch.stack([loss.detach().float(), correct.sum()])
+
+
+def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor, clock: Stopwatch) -> Record:
+    """What is logged of the step just done, over all ranks. Reading it off the device is a sync point.
+
+    Args:
+        run: after the step.
+        scores: (window, 2), this rank's `score` of each micro-batch.
+        grad_norm: of the whole gradient, before clipping.
+        clock: runs since the last record.
+    """
+    loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
+    seconds = clock.lap()
+    run.train_seconds += seconds
+    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(clock.step)
+    clock.step = run.step
+    record = {
+        "loss": loss,
+        "accuracy": correct / run.plan.num_real(run.step - 1),
+        "grad_norm": grad_norm.item(),
+        **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
+        "images_per_second": samples / seconds,
+    }
+    if run.ranks.accelerator.scaler is not None:
+        record["loss_scale"] = run.ranks.accelerator.scaler.get_scale()
+        record["skipped_steps"] = run.skipped_steps
+    return record
+
+
+def test_record(run: Run) -> Record:
+    """Scores the test set. All ranks must call it."""
+    result = evaluate(run.model, run.criterion, run.test_store, run.ranks)
+    run.evaluation = (run.step, result)
+    return {"test_loss": result.loss, "test_accuracy": result.accuracy}
+
+
+def emit(run: Run, record: Record) -> None:
+    """Sends a record of the step just done to the sinks."""
+    place = {
+        "step": run.step,
+        "epoch": run.step / run.plan.steps_per_epoch,
+        "samples_seen": run.plan.samples_seen(run.step),
+    }
+    for sink in run.sinks:
+        sink.log(place | record)
+
+
+def is_best(run: Run) -> bool:
+    """Whether the weights were scored at this step and no checkpoint scored higher; agreed by all ranks."""
+    if run.evaluation is None or run.evaluation[0] != run.step:
+        return False
+    accuracy = run.evaluation[1].accuracy
+    return run.ranks.on_main(lambda: accuracy > checkpoint.best_accuracy(run.folder / "checkpoints"))
+
+
+def save(run: Run) -> None:
+    """Publishes a checkpoint of this step, then lets older ones go. All ranks must call it."""
+    folder = run.folder / "checkpoints"
+
+    def publish() -> None:
+        checkpoint.save(folder, snapshot(run))
+        checkpoint.prune(folder, run.config.train.keep_checkpoints)
+
+    run.ranks.on_main(publish)
+
+
+def snapshot(run: Run) -> Checkpoint:
+    """All state that is needed to go on from here: model, optimizer, scaler, step. The rest is derived."""
+    scaler = run.ranks.accelerator.scaler
+    state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
+    if scaler is not None:
+        state["scaler"] = scaler.state_dict()
+    info: dict[str, Any] = {"train_seconds": run.train_seconds, "world_size": run.ranks.world_size}
+    if run.evaluation is not None and run.evaluation[0] == run.step:
+        info["test_accuracy"] = run.evaluation[1].accuracy
+    return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)
+
+
+class Stopwatch:
+    """Seconds of training since the last lap, without what happened while paused."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        """Steps done when the lap began."""
+        self._start = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, and starts the next one."""
+        now = time.perf_counter()
+        seconds, self._start = now - self._start, now
+        return seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside does not count."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - begin

@@ -1,0 +1,85 @@
+"""Parameter groups by module, torch's optimizers, and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from lockstep.config import OptimizerConfig, ScheduleConfig, refuse
+
+# OneCycleLR's defaults: the first rate is the peak / 25, the last is the first / 10 000.
+ONE_CYCLE_START = 1 / 25
+ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool) -> torch.optim.Optimizer:
+    """An optimizer over the model's parameter groups; what no group names is frozen.
+
+    Each group keeps its module's name as `name` and its peak rate as `base_lr`.
+
+    Raises:
+        ConfigError: a group names a module that the model does not have.
+    """
+    groups = parameter_groups(model, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:
+    """The groups in the config's order; a parameter goes to the innermost module that is named."""
+    rates = config.groups or {"": config.lr}
+    names = dict(model.named_modules())
+    for module in rates:
+        if module not in names:
+            valid = ", ".join(name for name in names if name)
+            raise refuse("optimizer.groups", module, f"is no module of this model; it has {valid}")
+    members: dict[str, list[nn.Parameter]] = {module: [] for module in rates}
+    for name, parameter in model.named_parameters():
+        owners = [module for module in rates if not module or name.startswith(f"{module}.")]
+        if owners:
+            members[max(owners, key=len)].append(parameter)
+        else:
+            parameter.requires_grad_(False)
+    return [
+        {"params": members[module], "lr": rate, "base_lr": rate, "name": module or "model"}
+        for module, rate in rates.items()
+        if members[module]
+    ]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets each group's rate to its peak rate times the factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def lr_factor(step: int, num_steps: int, config: ScheduleConfig) -> float:
+    """What the peak rate is multiplied by in a step.
+
+    Args:
+        step: optimizer step, counted from 0.
+        num_steps: steps of the whole run.
+        config: one-cycle is Smith and Topin, "Super-convergence" (2017), as torch's OneCycleLR computes it.
+    """
+    if config.name == "constant":
+        return 1.0
+    if config.name == "cosine":
+        warmup = config.warmup * num_steps
+        if step + 1 <= warmup:
+            return (step + 1) / warmup
+        return _cosine(1.0, 0.0, (step - warmup) / (num_steps - warmup))
+    peak, end = config.warmup * num_steps - 1, num_steps - 1
+    if step <= peak:
+        return _cosine(ONE_CYCLE_START, 1.0, step / peak if peak > 0 else 1.0)
+    return _cosine(1.0, ONE_CYCLE_END, (step - peak) / (end - peak) if peak > 0 else step / max(end, 1))
+
+
+def _cosine(start: float, end: float, part: float) -> float:
+    """From start to end along half a cosine, for part from 0 to 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(max(part, 0.0), 1.0))) / 2

@@ -1,0 +1,108 @@
+"""Which sample is computed when, by whom: pure functions of (seed, step, rank, world size).
+
+Words: a *slot* is the place of one micro-batch in the global batch. A step has `num_slots` =
+global_size / micro_size of them; rank r computes slots [r * window, (r + 1) * window). What is in a slot does
+not depend on the world size: that is why a run can move to another topology.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockstep.config import BatchConfig, refuse
+from lockstep.keyed_random import Purpose, random_words
+
+PADDING = -1  # sample id of a padded place: it has weight 0 and never counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The shape of a run over its data.
+
+    Raises:
+        ConfigError: the slots of a global batch do not divide over the ranks.
+    """
+
+    seed: int
+    num_samples: int
+    batch: BatchConfig
+    world_size: int
+
+    def __post_init__(self) -> None:
+        window_length(self.batch, self.world_size)
+
+    @property
+    def num_slots(self) -> int:
+        """Micro-batches in a global batch."""
+        return self.batch.global_size // self.batch.micro_size
+
+    @property
+    def window(self) -> int:
+        """Micro-batches each rank computes between two optimizer steps."""
+        return self.num_slots // self.world_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see each sample once; the last may be short."""
+        return -(-self.num_samples // self.batch.global_size)
+
+    def slots_of(self, rank: int) -> slice:
+        """The slots that a rank computes."""
+        return slice(rank * self.window, (rank + 1) * self.window)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """(epoch, step within that epoch) of a step counted from 0."""
+        return divmod(step, self.steps_per_epoch)
+
+    def num_real(self, step: int) -> int:
+        """Real samples in the global batch of a step: the divisor of its mean loss."""
+        start = self.place(step)[1] * self.batch.global_size
+        return min(self.batch.global_size, self.num_samples - start)
+
+    def samples_seen(self, steps: int) -> int:
+        """Real samples in the first `steps` steps."""
+        epochs, rest = self.place(steps)
+        return epochs * self.num_samples + rest * self.batch.global_size
+
+    def epoch_ids(self, epoch: int) -> NDArray[np.int64]:
+        """Sample ids of a whole epoch, shape (steps_per_epoch, num_slots, micro_size), PADDING at the end."""
+        ids = np.full(self.steps_per_epoch * self.batch.global_size, PADDING, dtype=np.int64)
+        ids[: self.num_samples] = sample_order(self.seed, epoch, self.num_samples)
+        return ids.reshape(self.steps_per_epoch, self.num_slots, self.batch.micro_size)
+
+
+def sample_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
+    """A permutation of range(num_samples), a pure function of (seed, epoch).
+
+    Each sample draws a keyed 64-bit number and the samples are sorted by it; equal numbers (odds about
+    1e-10 for 60 000 samples) keep the order of their ids. Unlike a library's `permutation`, this is the
+    same in every version of every library.
+    """
+    high, low, _, _ = random_words(seed, Purpose.SHUFFLE, epoch, np.arange(num_samples, dtype=np.int64))
+    return np.argsort(high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64), kind="stable")
+
+
+def window_length(batch: BatchConfig, world_size: int) -> int:
+    """Micro-batches each rank computes between two optimizer steps.
+
+    Raises:
+        ConfigError: the global batch does not divide; names the sizes that would work.
+    """
+    unit = batch.micro_size * world_size
+    if batch.global_size % unit == 0:
+        return batch.global_size // unit
+    lower = batch.global_size // unit * unit
+    remedy = "batch.global_size " + " or ".join(str(size) for size in (lower, lower + unit) if size)
+    if batch.global_size % world_size == 0:
+        share = batch.global_size // world_size
+        micro = max(size for size in range(1, batch.micro_size + 1) if share % size == 0)
+        remedy += f", or batch.micro_size {micro},"
+    raise refuse(
+        "batch.global_size",
+        batch.global_size,
+        f"must be a multiple of batch.micro_size = {batch.micro_size} times {world_size} ranks; "
+        f"{remedy} would work",
+    )

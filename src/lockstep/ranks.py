@@ -1,0 +1,184 @@
+"""Process set-up and the facts and agreements of the ranks.
+
+Two channels join the ranks. Tensors that live on the device go over Accelerate's process group. Decisions
+(agree, on_main, broadcast) go over a gloo group on the CPU, so that asking "does anyone want to stop?" never
+waits for the GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from lockstep.config import Config, ConfigError
+from lockstep.launch import Launch, srun_rendezvous
+
+T = TypeVar("T")
+
+
+class PeerError(RuntimeError):
+    """Raised on a rank because another one failed; the traceback that matters is printed there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among its peers."""
+
+    accelerator: Accelerator
+    rank: int
+    local_rank: int
+    world_size: int
+    num_threads: int
+    control: dist.ProcessGroup | None
+    """The gloo group for decisions; None in a world of one."""
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    def agree(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; every rank gets the same answer."""
+        if self.control is None:
+            return flag
+        answer = torch.tensor([flag], dtype=torch.int32)
+        dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self.control)
+        return bool(answer.item())
+
+    def broadcast(self, value: T) -> T:
+        """The main rank's value, on every rank."""
+        if self.control is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """Runs an action on the main rank while the others wait; its result, or its failure, reaches all.
+
+        Raises:
+            ConfigError: on every rank, if the action raised it.
+            PeerError: on the other ranks, if the action failed in any other way.
+        """
+        failure: BaseException | None = None
+        outcome: tuple[str, Any] = ("", None)
+        if self.is_main:
+            try:
+                outcome = ("done", action())
+            except ConfigError as error:
+                outcome = ("refused", str(error))
+            except Exception as error:
+                failure, outcome = error, ("failed", repr(error))
+        status, value = self.broadcast(outcome)
+        if failure is not None:
+            raise failure
+        if status == "refused":
+            raise ConfigError(value)
+        if status == "failed":
+            raise PeerError(f"the main rank failed: {value}")
+        return value
+
+    def barrier(self) -> None:
+        """Waits for all ranks, on the CPU."""
+        if self.control is not None:
+            dist.barrier(group=self.control)
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Rows of all ranks, in rank order, on the CPU: shape (world_size * rows, ...)."""
+        mine = values.detach().to("cpu").contiguous()
+        if self.control is None:
+            return mine
+        everyone = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(everyone, mine, group=self.control)
+        return torch.cat(everyone)
+
+    def close(self) -> None:
+        """Leaves the process group."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def resolve_precision(config: Config, launch: Launch) -> Config:
+    """The config with the precision that runs: its own, or the launcher's where it says 'auto'.
+
+    Raises:
+        ConfigError: the two name different ones, or the launcher's is none of ours.
+    """
+    wanted = config.precision
+    if wanted == "auto":
+        if launch.precision not in ("no", "bf16", "fp16"):
+            raise ConfigError(f"--mixed_precision {launch.precision}: must be no, bf16 or fp16")
+        return replace(config, precision=launch.precision)  # type: ignore[arg-type]  # checked above
+    if launch.precision not in ("no", wanted):
+        raise ConfigError(
+            f"precision = {wanted!r}: the launcher says --mixed_precision {launch.precision}; "
+            "state it in one place, or in both the same"
+        )
+    return config
+
+
+def start_ranks(launch: Launch, precision: str) -> Ranks:
+    """Joins the process group and picks the device: CUDA, else MPS, else CPU.
+
+    Args:
+        launch: what the launcher asked for.
+        precision: 'no', 'bf16' or 'fp16'.
+
+    Raises:
+        ConfigError: the device cannot do the precision, or the world is not the one that was asked for.
+    """
+    has_mps = torch.backends.mps.is_available() and launch.world_size == 1  # no backend joins MPS processes
+    use_cpu = launch.wants_cpu or not (torch.cuda.is_available() or has_mps)
+    kind = "cpu" if use_cpu else "cuda" if torch.cuda.is_available() else "mps"
+    _check_precision(precision, kind)
+    if launch.launcher == "srun":
+        os.environ.update(srun_rendezvous())
+    # A process that takes every core while its neighbours do the same is over ten times slower.
+    if use_cpu and "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores // launch.local_world_size))
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    accelerator = Accelerator(
+        cpu=use_cpu,
+        mixed_precision=precision,
+        # Buffers are never trained here, and gradients that are views of the buckets save one copy.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        ],
+    )
+    if accelerator.num_processes != launch.world_size:
+        raise ConfigError(
+            f"world size = {accelerator.num_processes}: {launch.launcher} asked for {launch.world_size}; "
+            "start the processes with accelerate launch --multi_gpu, torchrun or srun"
+        )
+    control: Any = None
+    if launch.world_size > 1:
+        control = dist.new_group(backend="gloo", timeout=timedelta(hours=1))
+    return Ranks(
+        accelerator=accelerator,
+        rank=accelerator.process_index,
+        local_rank=accelerator.local_process_index,
+        world_size=accelerator.num_processes,
+        num_threads=torch.get_num_threads(),
+        control=control,
+    )
+
+
+def _check_precision(precision: str, device_type: str) -> None:
+    if precision == "fp16" and device_type != "cuda":
+        raise ConfigError(
+            f"precision = 'fp16': needs a CUDA device, and this process has {device_type}; use bf16 or no"
+        )
+    if precision == "bf16" and device_type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError("precision = 'bf16': this GPU cannot do it; use fp16 or no")

@@ -1,0 +1,111 @@
+"""Where records go: the run folder's metrics.jsonl and Weights & Biases. No other imports wandb."""
+
+from __future__ import annotations
+
+import json
+import netrc
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+from lockstep.checkpoint import write_atomically
+from lockstep.config import ConfigError, TrackingConfig
+
+METRICS_FILE = "metrics.jsonl"
+WANDB_ID_FILE = "wandb-id"
+
+# A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
+Record = dict[str, Any]
+
+
+class Sink(Protocol):
+    """Something on the main rank that takes records, in the order of their steps."""
+
+    def log(self, record: Record) -> None: ...
+
+    def close(self, *, failed: bool) -> None: ...
+
+
+class MetricsFile:
+    """One JSON object a line; what was logged after a resume's step is cut off, as it will come again."""
+
+    def __init__(self, folder: Path, resume_step: int) -> None:
+        self.path = folder / METRICS_FILE
+        kept = [record for record in read_metrics(folder) if record["step"] <= resume_step]
+        write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = self.path.open("a")
+
+    def log(self, record: Record) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()  # a killed run keeps every record that it made
+
+    def close(self, *, failed: bool) -> None:
+        self._file.close()
+
+
+def read_metrics(folder: Path) -> list[Record]:
+    """The records of a run folder; a last line that was cut short by a kill is left out."""
+    path = folder / METRICS_FILE
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class WandbRun:
+    """One W&B run for the run folder, whatever number of starts it takes."""
+
+    def __init__(
+        self, folder: Path, config: TrackingConfig, mode: str, tree: dict[str, Any], topology: Record
+    ):
+        import wandb  # slow to import, so only where it is used
+
+        id_file = folder / WANDB_ID_FILE
+        if not id_file.exists():
+            write_atomically(id_file, secrets.token_hex(4))
+        self._run = wandb.init(
+            id=id_file.read_text(),
+            resume="allow",
+            project=config.project,
+            entity=config.entity or None,
+            group=config.group or None,
+            name=folder.name,
+            dir=folder,
+            mode=mode,  # type: ignore[arg-type]
+            config={**tree, "topology": topology},
+            settings=wandb.Settings(console="off", silent=True, init_timeout=60),
+        )
+        self._run.define_metric("samples_seen")
+        self._run.define_metric("*", step_metric="samples_seen")
+
+    def log(self, record: Record) -> None:
+        # A step can have two records (training, evaluation); W&B merges what shares a step.
+        self._run.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
+
+    def close(self, *, failed: bool) -> None:
+        self._run.finish(exit_code=1 if failed else 0)
+
+
+def wandb_mode(wanted: str) -> str:
+    """What `tracking.mode` comes to on this machine: online, offline or disabled.
+
+    Raises:
+        ConfigError: online was asked for, and there is no key.
+    """
+    if wanted == "auto":
+        # W&B's own switch wins over the default, so that `WANDB_MODE=disabled` works as users know it.
+        wanted = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if wanted == "online" and not has_key():
+        raise ConfigError("tracking.mode = 'online': no W&B key was found; set WANDB_API_KEY, or use offline")
+    return wanted
+
+
+def has_key() -> bool:
+    """Whether W&B would find a key without asking for one: in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
