@@ -10,7 +10,7 @@ from pathlib import Path
 from lockstep import __version__
 from lockstep.arguments import parse, parse_config
 from lockstep.config import ConfigError, DataConfig
-from lockstep.launch import is_main_process, read_launch
+from lockstep.launch import process_rank, read_launch
 
 USAGE_ERROR = 2
 
@@ -55,11 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands[name](rest)
     except ConfigError as error:
         return report_mistake(error)
+    except Exception:
+        print(f"lockstep: rank {process_rank()} failed:", file=sys.stderr, flush=True)
+        raise
 
 
 def report_mistake(error: ConfigError) -> int:
     """Prints a user's mistake as one line, on the main rank only."""
-    if is_main_process():
+    if process_rank() == 0:
         print(f"lockstep: error: {error}", file=sys.stderr, flush=True)
     return USAGE_ERROR
 
@@ -118,3 +121,7 @@ def fetch_command(argv: list[str]) -> int:
         f"{len(dataset.train_labels)} training and {len(dataset.test_labels)} test images"
     )
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -72,9 +72,9 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     )
 
 
-def is_main_process(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process speaks for all, also where the launch as a whole makes no sense."""
-    return environ.get("RANK", environ.get("SLURM_PROCID", "0")) == "0"
+def process_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """The rank to report under, also where the launch as a whole makes no sense."""
+    return int(environ.get("RANK", environ.get("SLURM_PROCID", "0")))
 
 
 def srun_rendezvous(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

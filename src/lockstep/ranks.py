@@ -152,10 +152,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     accelerator = Accelerator(
         cpu=use_cpu,
         mixed_precision=precision,
-        # Buffers are never trained here, and gradients that are views of the buckets save one copy.
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-        ],
+        # Gradients that are views of the buckets save one copy a step.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if accelerator.num_processes != launch.world_size:
         raise ConfigError(

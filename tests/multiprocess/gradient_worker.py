@@ -1,0 +1,93 @@
+"""Run under torchrun: every rank compares the real loop with plain references fed the gathered batch."""
+
+import os
+import sys
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", message="Can't initialize NVML")
+
+import torch
+
+from lockstep import loop
+from lockstep.batches import ImageStore
+from lockstep.config import BatchConfig, ConfigError
+from lockstep.evaluate import evaluate
+from lockstep.loop import train
+from lockstep.ranks import PeerError
+from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
+
+loop.save = lambda run: None
+
+
+def check_gradients(precision: str, tolerance: float) -> None:
+    """Every step of an epoch, the short one included."""
+    ranks = fresh_ranks(precision)
+    config = small_config(precision=precision, batch=BatchConfig(global_size=64, micro_size=8))
+    run, dataset = small_run(config, ranks)
+    assert run.plan.window == 8 // ranks.world_size
+    gradients = record_gradients(run)
+    for step in range(run.plan.steps_per_epoch):
+        before = deepcopy(run.model)
+        run.num_steps = step + 1
+        train(run)
+        reference = reference_gradients(before, run, dataset, step)
+        scale = max(value.abs().max() for value in reference.values())
+        for name, value in reference.items():
+            error = (gradients[step][name] - value).abs().max() / scale
+            assert error <= tolerance, f"{precision} step {step} {name}: {error}"
+    assert run.plan.num_real(step) == 24, "the last step should have been a short one"
+    ranks.close()
+
+
+def check_evaluation() -> None:
+    """T7: 1003 samples are scored 1003 times in all, in the loop and ever after."""
+    ranks = fresh_ranks()
+    run, _ = small_run(small_config(), ranks)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1003, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (1003,), generator=generator)
+    store = ImageStore(images=images, labels=labels)
+    logits = run.model((images.unsqueeze(1).float() - 0.1307 * 255) / (0.3081 * 255))
+    for _ in range(2):
+        result = evaluate(run.model, run.criterion, store, ranks)
+        assert result.num_samples == 1003
+        assert torch.equal(result.predictions, logits.argmax(1))
+        assert torch.allclose(result.losses, run.criterion(logits, labels), atol=1e-5)
+    ranks.close()
+
+
+def check_agreements() -> None:
+    """A decision, a value and a failure of one rank reach all."""
+    ranks = fresh_ranks()
+    last = ranks.world_size - 1
+    assert ranks.agree(ranks.rank == last)
+    assert not ranks.agree(False)
+    assert ranks.on_main(lambda: ranks.rank) == 0
+    rows = ranks.gather(torch.full((2, 3), float(ranks.rank)))
+    assert rows[:, 0].tolist() == [rank for rank in range(ranks.world_size) for _ in range(2)]
+
+    def refuse() -> None:
+        raise ConfigError("a.b = 1: no")
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    for action, kinds in ((refuse, (ConfigError, ConfigError)), (fail, (OSError, PeerError))):
+        try:
+            ranks.on_main(action)
+        except kinds[0 if ranks.is_main else 1] as error:
+            assert "no" in str(error) or "disk full" in str(error)
+        else:
+            raise AssertionError("the failure was lost")
+    ranks.close()
+
+
+check_agreements()
+check_evaluation()
+check_gradients("no", 2e-5)
+check_gradients("bf16", 3e-2)
+os.write(1, f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} passed\n".encode())

@@ -1,0 +1,137 @@
+"""Real processes under the real launchers."""
+
+import json
+
+import pytest
+
+from processes import (
+    BIN,
+    QUICK,
+    SCRIPT,
+    free_port,
+    launch_words,
+    launched,
+    lockstep,
+    run,
+    train_quick,
+    workers,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_loop_equals_a_plain_reference(num_processes):
+    result = workers(num_processes, "gradient_worker.py")
+    assert result.returncode == 0, result.stderr[-4000:]
+    for rank in range(num_processes):
+        assert f"rank {rank} of {num_processes} passed" in result.stdout
+
+
+def losses(summary):
+    return [record["loss"] for record in summary["records"]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The quick run in one process."""
+    return train_quick(tmp_path_factory.mktemp("alone"), "run")
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_losses_are_those_of_one_process(tmp_path, alone, num_processes):
+    many = train_quick(tmp_path, "run", num_processes)
+    assert many["world_size"] == num_processes
+    assert many["steps"] == alone["steps"] == 6
+    assert many["samples_seen"] == alone["samples_seen"] == 1200
+    assert losses(many) == pytest.approx(losses(alone), rel=1e-4)
+    assert many["test_samples"] == alone["test_samples"] == 512
+    assert many["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-3)
+
+
+def launchers():
+    port = ["--main_process_port", str(free_port())]
+    config = ["--config_file", "configs/accelerate/multi-process.yaml", *port]
+    return {
+        "script": ([str(BIN / "python"), SCRIPT], 1),
+        "accelerate": ([*launch_words(1), SCRIPT], 1),
+        "accelerate-config": ([str(BIN / "accelerate"), "launch", *config, SCRIPT], 2),
+        "torchrun": (
+            [str(BIN / "torchrun"), "--nproc_per_node=2", f"--master_port={free_port()}", SCRIPT],
+            2,
+        ),
+    }
+
+
+@pytest.mark.parametrize("launcher", launchers())
+def test_every_launcher_gives_the_same_numbers(tmp_path, alone, launcher):
+    words, world_size = launchers()[launcher]
+    result = run([*words, *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"])
+    assert result.returncode == 0, result.stderr
+    assert f"lockstep: {world_size} x cpu" in result.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["world_size"] == world_size
+    assert summary["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-3)
+    if world_size == 1:
+        assert summary["weights_sha256"] == alone["weights_sha256"]
+
+
+def test_precision_comes_from_the_launcher(tmp_path):
+    words = [word if word != "no" else "bf16" for word in launch_words(1)]
+    words[words.index("--dynamo_backend") + 1] = "no"
+    result = run([*words, SCRIPT, *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"])
+    assert result.returncode == 0, result.stderr
+    assert "precision bf16" in result.stdout
+    assert "precision: bf16" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_launch_of_several_that_starts_one_is_an_error(tmp_path):
+    """T13."""
+    words = [str(BIN / "accelerate"), "launch", "--cpu", "--num_processes", "2", SCRIPT]
+    result = run([*words, *QUICK, "--run.dir", str(tmp_path)])
+    assert result.returncode != 0
+    assert "lockstep: error: world size = 1" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_is_told_once_by_the_main_rank(tmp_path):
+    sizes = ["--batch.global-size", "96", "--batch.micro-size", "32", "--run.dir", str(tmp_path)]
+    result = launched(2, *QUICK, *sizes)
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("lockstep: error")]
+    assert len(lines) == 1
+    assert "64 or 128" in lines[0]
+    assert 'File "' not in result.stderr.split("lockstep: error")[0]
+
+
+def test_a_failing_rank_is_named_and_ends_all_promptly(tmp_path):
+    arguments = [*QUICK, "--run.dir", str(tmp_path), "--model.name", "user_models:FailsOnRankOne"]
+    result = launched(2, *arguments, env={"PYTHONPATH": "tests/multiprocess"}, timeout=60)
+    assert result.returncode != 0
+    assert "lockstep: rank 1 failed:" in result.stderr
+    assert "boom in the user's model" in result.stderr
+
+
+def test_lines_of_ranks_do_not_interleave(tmp_path):
+    result = launched(4, *QUICK, "--run.dir", str(tmp_path))
+    assert all(line.startswith("lockstep: ") for line in result.stdout.splitlines())
+    assert result.stdout.count("step 6/6") == 2  # training and test, of the main rank alone
+
+
+def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
+    summary = train_quick(tmp_path, "run")
+    result = lockstep("evaluate", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    scored = json.loads(result.stdout)
+    for name in ("test_accuracy", "test_loss", "weights_sha256", "confusion"):
+        assert scored[name] == summary[name]
+    words = [
+        str(BIN / "torchrun"),
+        "--nproc_per_node=2",
+        f"--master_port={free_port()}",
+        "-m",
+        "lockstep.cli",
+    ]
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000003"
+    result = run([*words, "evaluate", str(checkpoint)])
+    assert json.loads(result.stdout)["checkpoint_step"] == 3

@@ -1,0 +1,17 @@
+"""Models that a user might bring, for tests that start processes."""
+
+import os
+
+from lockstep.models import Mlp
+
+
+class FailsOnRankOne(Mlp):
+    """Raises on rank 1 in its third forward."""
+
+    calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        if os.environ.get("RANK") == "1" and self.calls == 3:
+            raise RuntimeError("boom in the user's model")
+        return super().forward(images)

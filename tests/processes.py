@@ -1,0 +1,87 @@
+"""Starts Lockstep as a user does, in processes of its own, and reads what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = str(ROOT / "scripts" / "train.py")
+BIN = Path(sys.executable).parent
+
+# A quick run on generated data: 600 samples make two full steps and a short one of 88 an epoch.
+QUICK = [
+    *("--data.name", "synthetic", "--data.num-train", "600", "--train.epochs", "2", "--train.log-every", "1"),
+    *("--tracking.mode", "disabled"),
+]
+
+
+def lockstep(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`lockstep ARGUMENTS` in one process."""
+    return run([str(BIN / "lockstep"), *arguments], **options)
+
+
+def launched(num_processes: int, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch scripts/train.py ARGUMENTS` with so many processes."""
+    return run([*launch_words(num_processes), SCRIPT, *arguments], **options)
+
+
+def launch_words(num_processes: int) -> list[str]:
+    """The words of `accelerate launch` up to the script."""
+    words = [str(BIN / "accelerate"), "launch", "--num_machines", "1", "--mixed_precision", "no"]
+    words += ["--dynamo_backend", "no", "--num_processes", str(num_processes)]
+    if num_processes > 1:
+        words += ["--multi_gpu", "--main_process_port", str(free_port())]
+    return words
+
+
+def workers(num_processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script of the tests under torchrun, for checks inside the processes."""
+    words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), f"--master_port={free_port()}"]
+    return run([*words, str(ROOT / "tests" / "multiprocess" / script), *arguments])
+
+
+def run(
+    command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 240
+) -> Any:
+    """A command, its output as text; never raises for its exit code."""
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def train_quick(folder: Path, name: str, num_processes: int = 1, *arguments: str) -> dict[str, Any]:
+    """Trains the quick run with so many processes; its summary, with its metrics under 'records'."""
+    place = ["--run.dir", str(folder), "--run.name", name]
+    if num_processes == 1:
+        result = lockstep("train", *QUICK, *place, *arguments)
+    else:
+        result = launched(num_processes, *QUICK, *place, *arguments)
+    assert result.returncode == 0, result.stderr + result.stdout
+    return read_run(folder / name)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """A finished run's summary, with its metrics under 'records'."""
+    summary = json.loads((folder / "summary.json").read_text())
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return {**summary, "records": [json.loads(line) for line in lines]}
+
+
+def free_port() -> int:
+    """A port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,66 @@
+"""Small runs inside the test's own process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import nn
+
+from lockstep.assemble import build_run
+from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from lockstep.data import Dataset, load_dataset
+from lockstep.launch import read_launch
+from lockstep.loop import Run
+from lockstep.ranks import Ranks, start_ranks
+
+
+def small_config(folder: Path | str = "unused", **changes: object) -> Config:
+    """600 synthetic samples, global batch 64: nine full steps and a short one of 24 an epoch."""
+    config = Config(
+        precision="no",
+        run=RunConfig(name="run", dir=str(folder)),
+        data=DataConfig(name="synthetic", num_train=600),
+        batch=BatchConfig(global_size=64, micro_size=16),
+        train=TrainConfig(epochs=1, log_every=1),
+        model=ModelConfig(name="mlp"),
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def fresh_ranks(precision: str = "no") -> Ranks:
+    """Ranks whose Accelerator remembers nothing of an earlier test."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    return start_ranks(read_launch(), precision)
+
+
+def small_run(config: Config, ranks: Ranks | None = None) -> tuple[Run, Dataset]:
+    """A run at step 0, without a run folder, and its data."""
+    dataset = load_dataset(config.data, config.seed)
+    return build_run(config, ranks or fresh_ranks(config.precision), dataset), dataset
+
+
+def record_gradients(run: Run) -> list[dict[str, torch.Tensor]]:
+    """Fills with the gradients that the optimizer is given, a dict a step."""
+    steps: list[dict[str, torch.Tensor]] = []
+
+    def keep(*_: object) -> None:
+        named = run.model.named_parameters()
+        steps.append({name: p.grad.detach().clone() for name, p in named if p.grad is not None})
+
+    run.optimizer.optimizer.register_step_pre_hook(keep)
+    return steps
+
+
+def reference_gradients(model: nn.Module, run: Run, dataset: Dataset, step: int) -> dict[str, torch.Tensor]:
+    """The gradient of the mean loss over a step's global batch, by one plain backward."""
+    epoch, place = run.plan.place(step)
+    ids = run.plan.epoch_ids(epoch)[place].ravel()
+    ids = torch.from_numpy(ids[ids >= 0])
+    images = ((dataset.train_images[ids].float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
+    model.zero_grad()
+    run.criterion(model(images), dataset.train_labels[ids]).mean().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

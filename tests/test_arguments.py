@@ -1,0 +1,86 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lockstep.arguments import parse_config, yaml_flags
+from lockstep.config import Config, ConfigError, OptimizerConfig
+from lockstep.config_tree import to_yaml
+
+RECIPES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses(recipe):
+    assert isinstance(parse_config(["--config", str(recipe)]), Config)
+
+
+def test_defaults_are_the_default_recipe():
+    assert parse_config(["--config", str(Path(__file__).parent.parent / "configs" / "cnn.yaml")]) == Config()
+
+
+def test_saved_config_reads_back_as_itself(tmp_path):
+    config = Config(
+        optimizer=OptimizerConfig(groups={"cnn": 1e-3, "gru": 0.01}, betas=(0.7, 0.9)), precision="bf16"
+    )
+    for tree in (config, Config()):
+        (tmp_path / "config.yaml").write_text(to_yaml(tree))
+        assert parse_config(["--config", str(tmp_path / "config.yaml")]) == tree
+
+
+def test_flags_win_over_the_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("seed: 1\ntrain: {epochs: 5}\n")
+    config = parse_config(["--seed", "2", f"--config={tmp_path / 'a.yaml'}"])
+    assert (config.seed, config.train.epochs) == (2, 5)
+    assert replace(config, seed=0, train=Config().train) == Config()
+
+
+def test_mappings_become_pairs(tmp_path):
+    (tmp_path / "a.yaml").write_text("optimizer: {groups: {cnn: 0.1, gru: 0.2}, betas: [0.7, 0.9]}\n")
+    assert yaml_flags(tmp_path / "a.yaml") == [
+        *("--optimizer.groups", "cnn", "0.1", "gru", "0.2"),
+        *("--optimizer.betas", "0.7", "0.9"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--batch.globl-size", "3"],
+            "--batch.globl-size: there is no such option; perhaps you meant --batch.global-size",
+        ),
+        (["--batch.micro_sise=3"], "perhaps you meant --batch.micro-size"),
+        (["--seed", "x"], "--seed"),
+        (["--optimizer.lr"], "--optimizer.lr"),
+        (["--optimizer.name", "lion"], "'sgd', 'adam', 'adamw'"),
+        (
+            ["--batch.global-size", "100"],
+            "batch.global_size = 100: must be a multiple of batch.micro_size = 32; 96 or 128",
+        ),
+        (["stray"], "stray: there is no such option"),
+        (["--config"], "--config: needs a file name"),
+        (["--config", "missing.yaml"], "--config = 'missing.yaml': cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, capsys):
+    with pytest.raises(ConfigError) as refusal:
+        parse_config(words)
+    assert message in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_typo_in_a_file_is_answered_as_on_the_command_line(tmp_path):
+    (tmp_path / "a.yaml").write_text("optimizer: {learning_rate: 0.1}\n")
+    with pytest.raises(
+        ConfigError, match=r"--optimizer\.learning-rate in .*a\.yaml: there is no such option; perhaps"
+    ):
+        parse_config(["--config", str(tmp_path / "a.yaml")])
+
+
+def test_a_file_that_is_no_tree_is_refused(tmp_path):
+    for text in ("- 1\n", "{{", "a: [1\n"):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="a.yaml"):
+            parse_config(["--config", str(tmp_path / "a.yaml")])

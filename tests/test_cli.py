@@ -1,0 +1,146 @@
+"""The command as a user runs it, mistakes included."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lockstep.cli import main
+from processes import QUICK, lockstep
+
+pytestmark = pytest.mark.slow
+
+
+def refused(result, *parts):
+    """One line on stderr, exit code 2, no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("lockstep: error: ")
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--batch.globl-size", "3"], "perhaps you meant --batch.global-size"),
+        (["--seed", "x"], "--seed"),
+        (["--train.epochs", "1.5"], "--train.epochs"),
+        (["--optimizer.name", "lion"], "lion"),
+        (["--batch.global-size", "100"], "96 or 128 would work"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--data.name", "synthetic", "--precision", "fp16"], "precision = 'fp16': needs a CUDA device"),
+        (["--data.name", "synthetic", "--model.name", "resnet"], "model.name = 'resnet'"),
+        (["--data.name", "synthetic", "--optimizer.groups", "gru", "0.1"], "optimizer.groups = 'gru'"),
+        (["--data.name", "synthetic", "--data.num-train", "9999"], "data.num_train = 9999"),
+        (["--data.name", "synthetic", "--tracking.mode", "online"], "no W&B key"),
+    ],
+)
+def test_a_mistake_is_one_line_with_exit_code_2(tmp_path, words, part):
+    refused(lockstep("train", "--run.dir", str(tmp_path), *words), part)
+
+
+def test_missing_data_says_which_files_go_where(tmp_path):
+    unreachable = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/",
+        "PIP_RETRIES": "0",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+    }
+    arguments = [
+        "--data.root",
+        str(tmp_path / "data"),
+        "--data.fetch-timeout-seconds",
+        "10",
+        "--tracking.mode",
+        "disabled",
+    ]
+    unreachable |= {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+    result = lockstep("train", "--run.dir", str(tmp_path / "runs"), *arguments, env=unreachable)
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("lockstep: error: data.root = ")
+    assert "train-images-idx3-ubyte" in last
+    assert str(tmp_path / "data" / "MNIST" / "raw") in last
+    assert "Traceback" not in result.stderr
+
+
+def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
+    words = ["train", *QUICK, "--run.dir", str(tmp_path)]
+    first = lockstep(*words)
+    assert first.returncode == 0, first.stderr
+    (folder,) = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    again = lockstep(*words)
+    assert again.returncode == 0
+    assert "was finished before" in again.stdout
+
+    # As a kill after the first epoch would have left it: the same command goes on from there.
+    (folder / "summary.json").unlink()
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    for file in newest.iterdir():
+        file.unlink()
+    newest.rmdir()
+    third = lockstep(*words)
+    assert "resuming" in third.stdout
+    assert "after step 3" in third.stdout
+    resumed = json.loads((folder / "summary.json").read_text())
+    assert resumed["weights_sha256"] == summary["weights_sha256"]
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+    refused(
+        lockstep(*words, "--run.name", folder.name, "--optimizer.lr", "0.1"), "optimizer.lr = 0.1: ", "0.005"
+    )
+
+
+def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
+    words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
+    program = "from lockstep import run_folder; run_folder.LOCK_WAIT_SECONDS = 0.1; from lockstep.cli import main; import sys; sys.exit(main())"
+    first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "run" / "metrics.jsonl").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        second = subprocess.run(
+            [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+        )
+        refused(second, "another process is training in")
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_wandb_offline_is_written_once_per_run_folder(tmp_path):
+    words = ["train", *QUICK, "--tracking.mode", "auto", "--run.dir", str(tmp_path), "--run.name", "run"]
+    result = lockstep(*words)
+    assert result.returncode == 0, result.stderr
+    assert "W&B offline" in result.stdout
+    run_id = (tmp_path / "run" / "wandb-id").read_text()
+    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert log.stem == f"run-{run_id}"
+
+
+def test_help_is_quick_and_complete(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for command in ("train", "evaluate", "fetch"):
+        assert f"  {command} " in text
+    assert main([]) == 2
+    assert main(["trane"]) == 2
+    assert "there are train, evaluate, fetch" in capsys.readouterr().err
+    probe = "import sys, lockstep.cli; lockstep.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
+
+
+def test_help_lists_every_option():
+    result = lockstep("train", "--help")
+    assert result.returncode == 0
+    for option in ("--batch.global-size", "--optimizer.max-grad-norm", "--tracking.mode", "--config"):
+        assert option in result.stdout

@@ -1,0 +1,96 @@
+import dataclasses
+import re
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lockstep import config as config_module
+from lockstep.config import BatchConfig, Config, ConfigError, OptimizerConfig, RunConfig, TrainConfig
+from lockstep.config_tree import MAY_CHANGE, as_dict, derived_name, differences, identity, leaves, to_yaml
+
+
+def sections():
+    return [
+        entry
+        for entry in vars(config_module).values()
+        if isinstance(entry, type) and dataclasses.is_dataclass(entry)
+    ]
+
+
+def is_dataclass_field(section, entry):
+    """Whether a field is a section of the tree, whose help is its class's docstring."""
+    return dataclasses.is_dataclass(typing.get_type_hints(section)[entry.name])
+
+
+def test_every_field_has_help_and_the_tree_stays_small():
+    source = Path(config_module.__file__).read_text()
+    for section in sections():
+        assert section.__doc__
+        for entry in dataclasses.fields(section):
+            docstring = re.search(rf'    {entry.name}: .*\n    """\w', source)
+            assert docstring or is_dataclass_field(section, entry), (
+                f"{section.__name__}.{entry.name} has no help"
+            )
+    assert len(leaves(Config())) <= 50
+
+
+def test_all_sections_are_frozen_and_keyword_only():
+    for section in sections():
+        assert section.__dataclass_params__.frozen
+        assert all(entry.kw_only for entry in dataclasses.fields(section))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "field"),
+    [
+        (BatchConfig, {"global_size": 0}, "batch.global_size = 0"),
+        (BatchConfig, {"global_size": 100}, "batch.global_size = 100"),
+        (TrainConfig, {"epochs": 0}, "train.epochs = 0"),
+        (TrainConfig, {"log_every": 0}, "train.log_every = 0"),
+        (OptimizerConfig, {"lr": -1.0}, "optimizer.lr = -1.0"),
+        (OptimizerConfig, {"lr": float("nan")}, "optimizer.lr = nan"),
+        (OptimizerConfig, {"max_grad_norm": 0.0}, "optimizer.max_grad_norm = 0.0"),
+        (OptimizerConfig, {"groups": {"cnn": 0.0}}, "optimizer.groups[cnn] = 0.0"),
+        (RunConfig, {"name": "a/b"}, "run.name = 'a/b'"),
+        (Config, {"seed": -1}, "seed = -1"),
+    ],
+)
+def test_a_bad_value_names_field_value_and_rule(section, values, field):
+    with pytest.raises(ConfigError) as refusal:
+        section(**values)
+    assert str(refusal.value).startswith(f"{field}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_derived_name_follows_what_defines_the_run():
+    base = Config()
+    assert derived_name(base) == derived_name(Config(run=RunConfig(dir="elsewhere")))
+    assert derived_name(base) == derived_name(Config(train=TrainConfig(log_every=7)))
+    assert derived_name(base) != derived_name(Config(seed=1))
+    assert derived_name(base) != derived_name(Config(optimizer=OptimizerConfig(groups={"gru": 0.1})))
+
+
+def test_what_may_change_exists():
+    assert set(MAY_CHANGE) <= set(leaves(Config()))
+    assert not set(MAY_CHANGE) & set(identity(Config()))
+
+
+def test_yaml_holds_the_whole_tree():
+    config = Config(optimizer=OptimizerConfig(groups={"cnn": 0.1}, betas=(0.7, 0.9)))
+    saved = yaml.safe_load(to_yaml(config))
+    assert saved == as_dict(config)
+    assert differences(config, saved) == {}
+    assert differences(Config(seed=3, optimizer=config.optimizer), saved) == {"seed": (3, 0)}
+
+
+def test_a_leaf_that_an_older_file_lacks_was_at_its_default():
+    saved = as_dict(Config())
+    del saved["loss"]["label_smoothing"]
+    assert differences(Config(), saved) == {}
+
+
+def test_fields_are_typed_for_the_command_line():
+    for section in sections():
+        assert typing.get_type_hints(section)

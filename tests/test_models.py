@@ -1,0 +1,31 @@
+import pytest
+import torch
+from torch import nn
+
+from lockstep.checkpoint import weights_sha256
+from lockstep.config import ConfigError, ModelConfig
+from lockstep.models import MODELS, build_model
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_a_function_of_the_seed_and_maps_images_to_logits(name):
+    before = torch.random.get_rng_state()
+    one, same, other = (build_model(ModelConfig(name=name), seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert weights_sha256(one.state_dict()) == weights_sha256(same.state_dict())
+    assert weights_sha256(one.state_dict()) != weights_sha256(other.state_dict())
+    assert one(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+    assert not any(isinstance(module, BATCH_NORMS) for module in one.modules())
+
+
+def test_a_users_own_model_is_imported():
+    model = build_model(ModelConfig(name="lockstep.models:Mlp"), seed=0)
+    assert type(model).__name__ == "Mlp"
+
+
+@pytest.mark.parametrize("name", ["resnet", "no_such_module:Net", "lockstep.models:Nothing"])
+def test_an_unknown_model_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"model\.name = '{name}'"):
+        build_model(ModelConfig(name=name), seed=0)

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+
+from lockstep.config import ConfigError, OptimizerConfig, ScheduleConfig
+from lockstep.models import CnnGru
+from lockstep.optim import build_optimizer, lr_factor, parameter_groups, set_learning_rate
+
+
+@pytest.mark.parametrize("num_steps", [10, 705, 1000])
+@pytest.mark.parametrize("warmup", [0.2, 0.3, 0.5])
+def test_one_cycle_is_torchs(num_steps, warmup):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=num_steps, pct_start=warmup, cycle_momentum=False
+    )
+    config = ScheduleConfig(name="one-cycle", warmup=warmup)
+    for step in range(num_steps):
+        assert lr_factor(step, num_steps, config) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        if step < num_steps - 1:
+            theirs.step()
+
+
+def test_cosine_warms_up_and_goes_to_zero():
+    config = ScheduleConfig(name="cosine", warmup=0.1)
+    factors = [lr_factor(step, 100, config) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert max(factors) == 1.0
+    assert sorted(factors[10:], reverse=True) == factors[10:]
+    assert 0 < factors[-1] < 1e-3
+
+
+def test_constant_and_single_step_schedules():
+    assert lr_factor(7, 10, ScheduleConfig(name="constant")) == 1.0
+    for name in ("one-cycle", "cosine"):
+        for warmup in (0.0, 0.5):
+            assert 0 < lr_factor(0, 1, ScheduleConfig(name=name, warmup=warmup)) <= 1.0
+
+
+def test_groups_take_their_own_rates_and_freeze_the_rest():
+    model = CnnGru()
+    optimizer = build_optimizer(model, OptimizerConfig(groups={"gru": 0.1}), fused=False)
+    assert [(group["name"], group["lr"]) for group in optimizer.param_groups] == [("gru", 0.1)]
+    assert all(parameter.requires_grad for parameter in model.gru.parameters())
+    assert not any(parameter.requires_grad for parameter in model.cnn.parameters())
+
+
+def test_innermost_group_owns_a_parameter():
+    model = CnnGru()
+    groups = parameter_groups(model, OptimizerConfig(groups={"gru": 0.1, "gru.head": 0.2, "cnn": 0.3}))
+    sizes = {group["name"]: len(group["params"]) for group in groups}
+    assert sizes == {"gru": 4, "gru.head": 2, "cnn": 4}
+
+
+def test_rates_scale_together():
+    optimizer = build_optimizer(CnnGru(), OptimizerConfig(groups={"cnn": 0.1, "gru": 0.4}), fused=False)
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.2]
+
+
+def test_unknown_module_is_answered_with_the_valid_ones():
+    with pytest.raises(ConfigError, match=r"optimizer\.groups = 'grew'.*cnn, .*gru"):
+        build_optimizer(CnnGru(), OptimizerConfig(groups={"grew": 0.1}), fused=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_optimizers_are_torchs(name, kind):
+    optimizer = build_optimizer(
+        nn.Linear(2, 2), OptimizerConfig(name=name, lr=0.1, weight_decay=0.01), fused=True
+    )
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0]["weight_decay"] == 0.01
