@@ -43,11 +43,12 @@ def launch_words(num_processes: int) -> list[str]:
 def workers(num_processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A script of the tests under torchrun, for checks inside the processes."""
     words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), f"--master_port={free_port()}"]
-    return run([*words, str(ROOT / "tests" / "multiprocess" / script), *arguments])
+    script = str(ROOT / "tests" / "multiprocess" / script)
+    return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests")}, timeout=100)
 
 
 def run(
-    command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 240
+    command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 100
 ) -> Any:
     """A command, its output as text; never raises for its exit code."""
     environment = {**os.environ, **(env or {})}

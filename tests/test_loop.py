@@ -84,7 +84,7 @@ def test_rate_follows_the_steps_to_their_end():
     config = small_config(
         schedule=ScheduleConfig(name="cosine", warmup=0.2), train=TrainConfig(epochs=2, log_every=1)
     )
-    run, _, _, records = trained(config)
+    _run, _, _, records = trained(config)
     rates = [record["lr/model"] for record in records]
     expected = [config.optimizer.lr * lr_factor(step, 20, config.schedule) for step in range(20)]
     assert rates == pytest.approx(expected)

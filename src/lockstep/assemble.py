@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import accelerate
 import torch
+from accelerate import Accelerator
+from torch import nn
 
 from lockstep import checkpoint, tracking
 from lockstep.batches import evaluation_store, training_store, windows
@@ -26,9 +29,15 @@ from lockstep.models import build_model
 from lockstep.optim import build_optimizer
 from lockstep.plan import Plan, window_length
 from lockstep.ranks import Ranks, resolve_precision, start_ranks
-from lockstep.reduction import FastReduction
+from lockstep.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.run_folder import SUMMARY_FILE, load_whole, locked_folder, newest_checkpoint, open_folder
 from lockstep.tracking import Sink
+
+
+REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
+    "exact": ExactReduction,
+    "fast": FastReduction,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ def run_training(config: Config, launch: Launch) -> Outcome:
     """
     config = resolve_precision(config, launch)
     mode = tracking.wandb_mode(config.tracking.mode)
-    window_length(config.batch, launch.world_size)
+    window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     folder = run_folder(config)
     ranks = start_ranks(launch, config.precision)
     try:
@@ -126,11 +135,12 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         num_samples=len(dataset.train_labels),
         batch=config.batch,
         world_size=ranks.world_size,
+        exact=config.reduction == "exact",
     )
     model = build_model(config.model, config.seed).to(ranks.device)
     # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see and count it.
     bare_optimizer = build_optimizer(model, config.optimizer, fused=config.precision != "fp16")
-    reduction = FastReduction(ranks.accelerator, model)
+    reduction = REDUCTIONS[config.reduction](ranks.accelerator, model)
     optimizer = ranks.accelerator.prepare_optimizer(bare_optimizer)
     if start is not None:
         model.load_state_dict(start.weights, strict=True)
@@ -147,6 +157,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         ranks=ranks,
         plan=plan,
         model=model,
+        trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
         optimizer=optimizer,
         criterion=build_criterion(config.loss),
         reduction=reduction,
@@ -181,7 +192,7 @@ def describe(run: Run, mode: str) -> str:
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
         f"global batch {plan.batch.global_size} = {ranks.world_size} ranks x {plan.window} micro-batches "
-        f"x {plan.batch.micro_size} | {data} | {run.num_steps} steps | W&B {mode} | {run.folder}"
+        f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | W&B {mode} | {run.folder}"
     )
 
 

@@ -224,6 +224,9 @@ class Config:
     """Defines initial weights, sample order and every random draw."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """Autocast precision. auto: what `accelerate launch --mixed_precision` says, else no (fp32)."""
+    reduction: Literal["exact", "fast"] = "exact"
+    """How gradients are summed. exact: in one fixed tree, the same bits on any number of ranks. fast:
+    DistributedDataParallel, which overlaps the sum with the backward; its rounding depends on the ranks."""
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)

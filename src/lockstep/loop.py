@@ -22,7 +22,7 @@ from lockstep.losses import Criterion, share_of_mean
 from lockstep.optim import lr_factor, set_learning_rate
 from lockstep.plan import Plan
 from lockstep.ranks import Ranks
-from lockstep.reduction import FastReduction
+from lockstep.reduction import Reduction
 from lockstep.tracking import Record, Sink
 
 
@@ -46,9 +46,11 @@ class Run:
     plan: Plan
     model: nn.Module
     """The network itself, without DistributedDataParallel around it."""
+    trained: list[nn.Parameter]
+    """The parameters that some group names."""
     optimizer: AcceleratedOptimizer
     criterion: Criterion
-    reduction: FastReduction
+    reduction: Reduction
     windows: Iterator[list[MicroBatch]]
     test_store: ImageStore
     sinks: list[Sink] = field(default_factory=list)
@@ -57,39 +59,49 @@ class Run:
 
 def train(run: Run) -> None:
     """Trains until `run.step` is `run.num_steps`. All ranks must call it."""
-    config, optimizer, reduction = run.config, run.optimizer, run.reduction
-    accelerator = run.ranks.accelerator
-    trained = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+    intervals = run.config.train
     clock = Stopwatch(run.step)
     run.model.train()
     while run.step < run.num_steps:
-        window = next(run.windows)
-        scores = []
-        optimizer.zero_grad(set_to_none=True)
-        for batch in window:
-            with reduction.accumulate(batch):
-                logits = reduction.model(batch.images)
-                loss = share_of_mean(run.criterion(logits, batch.labels), batch)
-                accelerator.backward(loss * reduction.loss_scale)
-            scores.append(score(loss, logits, batch))
-        grad_norm = accelerator.clip_grad_norm_(trained, config.optimizer.max_grad_norm)
-        set_learning_rate(optimizer, schedule(run))
-        optimizer.step()
-        run.step += 1
-        run.skipped_steps += optimizer.step_was_skipped
+        scores, grad_norm = take_step(run)
 
         # Every rank takes each branch below at the same step: they hold collectives.
         record: Record = {}
-        if run.step % config.train.log_every == 0 or run.step == run.num_steps:
-            record |= training_record(run, torch.stack(scores), grad_norm, clock)
+        if run.step % intervals.log_every == 0 or run.step == run.num_steps:
+            record |= training_record(run, scores, grad_norm, clock)
         with clock.paused():
-            if is_due(run, config.train.eval_every):
+            if is_due(run, intervals.eval_every):
                 record |= test_record(run)
             if record:
                 emit(run, record)
-            if is_due(run, config.train.checkpoint_every) or is_best(run):
+            if is_due(run, intervals.checkpoint_every) or is_best(run):
                 save(run)
     run.train_seconds += clock.lap()
+
+
+def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
+    """One optimizer step over the next global batch. All ranks must call it; nothing here waits for the device.
+
+    Returns:
+        This rank's `score` of each micro-batch, (window, 2), and the norm of the whole gradient before clipping.
+    """
+    optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
+    window = next(run.windows)
+    scores = []
+    optimizer.zero_grad(set_to_none=True)
+    for batch in window:
+        with reduction.accumulate(batch):
+            logits = reduction.model(batch.images)
+            loss = share_of_mean(run.criterion(logits, batch.labels), batch)
+            accelerator.backward(loss * reduction.loss_scale)
+        scores.append(score(loss, logits, batch))
+    reduction.sum_over_ranks()
+    grad_norm = accelerator.clip_grad_norm_(run.trained, run.config.optimizer.max_grad_norm)
+    set_learning_rate(optimizer, schedule(run))
+    optimizer.step()
+    run.step += 1
+    run.skipped_steps += optimizer.step_was_skipped
+    return torch.stack(scores), grad_norm
 
 
 def schedule(run: Run) -> float:

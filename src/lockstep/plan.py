@@ -30,9 +30,11 @@ class Plan:
     num_samples: int
     batch: BatchConfig
     world_size: int
+    exact: bool = False
+    """Whether each rank's window must be a whole subtree of the exact reduction."""
 
     def __post_init__(self) -> None:
-        window_length(self.batch, self.world_size)
+        window_length(self.batch, self.world_size, exact=self.exact)
 
     @property
     def num_slots(self) -> int:
@@ -85,24 +87,43 @@ def sample_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
     return np.argsort(high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64), kind="stable")
 
 
-def window_length(batch: BatchConfig, world_size: int) -> int:
+def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
     """Micro-batches each rank computes between two optimizer steps.
+
+    Args:
+        batch: the sizes that the user states.
+        world_size: number of ranks.
+        exact: whether a rank's micro-batches must form a whole subtree: a power of two of them.
 
     Raises:
         ConfigError: the global batch does not divide; names the sizes that would work.
     """
     unit = batch.micro_size * world_size
-    if batch.global_size % unit == 0:
+    exact = exact and world_size > 1  # one rank holds the whole tree, of whatever shape
+    works = is_power_of_two_multiple if exact else is_multiple
+    if works(batch.global_size, unit):
         return batch.global_size // unit
-    lower = batch.global_size // unit * unit
-    remedy = "batch.global_size " + " or ".join(str(size) for size in (lower, lower + unit) if size)
-    if batch.global_size % world_size == 0:
-        share = batch.global_size // world_size
-        micro = max(size for size in range(1, batch.micro_size + 1) if share % size == 0)
+    lower = next((size for size in range(batch.global_size, 0, -1) if works(size, unit)), 0)
+    upper = next(size for size in range(batch.global_size, 4 * batch.global_size + unit) if works(size, unit))
+    remedy = "batch.global_size " + " or ".join(str(size) for size in (lower, upper) if size)
+    micros = range(batch.micro_size, 0, -1)
+    micro = next((size for size in micros if works(batch.global_size, size * world_size)), 0)
+    if micro:
         remedy += f", or batch.micro_size {micro},"
     raise refuse(
         "batch.global_size",
         batch.global_size,
-        f"must be a multiple of batch.micro_size = {batch.micro_size} times {world_size} ranks; "
-        f"{remedy} would work",
+        f"must be batch.micro_size = {batch.micro_size} times {world_size} ranks times a "
+        f"{'power of two (reduction = exact)' if exact else 'whole number'}; {remedy} would work",
     )
+
+
+def is_multiple(size: int, unit: int) -> bool:
+    """Whether size is a whole number of units."""
+    return size % unit == 0
+
+
+def is_power_of_two_multiple(size: int, unit: int) -> bool:
+    """Whether size is 1, 2, 4, 8, … units."""
+    windows = size // unit
+    return size % unit == 0 and windows & (windows - 1) == 0
