@@ -110,6 +110,8 @@ def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
     micro = next((size for size in micros if works(batch.global_size, size * world_size)), 0)
     if micro:
         remedy += f", or batch.micro_size {micro},"
+    if exact and is_multiple(batch.global_size, unit):
+        remedy += " or reduction fast"
     raise refuse(
         "batch.global_size",
         batch.global_size,

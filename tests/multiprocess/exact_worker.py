@@ -1,0 +1,64 @@
+"""Run under torchrun: trains small runs in every precision and prints what must not depend on the topology."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from runs import fresh_ranks, small_config, small_run
+
+from lockstep import loop
+from lockstep.checkpoint import weights_sha256
+from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.loop import train
+
+loop.save = lambda run: None
+
+
+class Keep:
+    """A sink that keeps the records."""
+
+    def __init__(self) -> None:
+        self.records: list[dict] = []
+
+    def log(self, record: dict) -> None:
+        self.records.append({key: value for key, value in record.items() if key != "images_per_second"})
+
+    def close(self, *, failed: bool) -> None:
+        pass
+
+
+def fingerprint(model: str, precision: str, optimizer: OptimizerConfig) -> dict[str, object]:
+    """Two epochs with a short last batch, every step logged."""
+    config = small_config(
+        model=ModelConfig(name=model),
+        precision=precision,
+        optimizer=optimizer,
+        batch=BatchConfig(global_size=128, micro_size=16),
+        train=TrainConfig(epochs=2, log_every=1),
+    )
+    run, _ = small_run(replace(config, reduction="exact"), fresh_ranks(precision))
+    sink = Keep()
+    run.sinks = [sink]
+    train(run)
+    text = json.dumps(sink.records)
+    return {
+        "weights": weights_sha256(run.model.state_dict()),
+        "records": hashlib.sha256(text.encode()).hexdigest(),
+        "first": sink.records[0],
+    }
+
+
+assert torch.get_num_threads() == 1
+clipped = OptimizerConfig(max_grad_norm=0.5)
+prints = {
+    "cnn fp32 clipped": fingerprint("cnn", "no", clipped),
+    "cnn bf16": fingerprint("cnn", "bf16", OptimizerConfig()),
+    "cnn-gru fp32 groups": fingerprint("cnn-gru", "no", OptimizerConfig(groups={"gru": 0.003})),
+    "mlp sgd": fingerprint("mlp", "no", OptimizerConfig(name="sgd", lr=0.1)),
+}
+if not dist.is_initialized() or dist.get_rank() == 0:
+    print(json.dumps(prints))
+if dist.is_initialized():
+    dist.destroy_process_group()

@@ -1,0 +1,46 @@
+"""The promise: the same bits on any topology, compared by digests in real processes."""
+
+import json
+
+import pytest
+from processes import read_run, train_quick, workers
+
+pytestmark = pytest.mark.slow
+
+
+def prints_of(num_processes):
+    result = workers(num_processes, "exact_worker.py")
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return prints_of(1)
+
+
+@pytest.mark.parametrize("num_processes", [2, 4, 8])
+def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes):
+    assert prints_of(num_processes) == alone
+
+
+def test_the_runs_differ_from_each_other(alone):
+    assert len({entry["weights"] for entry in alone.values()}) == len(alone)
+    assert len({entry["records"] for entry in alone.values()}) == len(alone)
+
+
+def test_the_command_gives_the_same_weights_on_two_processes(tmp_path):
+    one, two = (train_quick(tmp_path, f"run{number}", number) for number in (1, 2))
+    assert one["weights_sha256"] == two["weights_sha256"]
+    assert one["test_loss"] == two["test_loss"]
+    for first, second in zip(one["records"], two["records"], strict=True):
+        assert first | {"images_per_second": 0} == second | {"images_per_second": 0}
+
+
+def test_fast_agrees_to_rounding_over_fifty_steps(tmp_path):
+    arguments = ["--reduction", "fast", "--train.steps", "50", "--optimizer.lr", "0.0005"]
+    one, two = (train_quick(tmp_path, f"run{number}", number, *arguments) for number in (1, 2))
+    assert one["weights_sha256"] != two["weights_sha256"]  # that is why `exact` exists
+    losses = [[record["loss"] for record in read_run(tmp_path / f"run{n}")["records"]] for n in (1, 2)]
+    assert len(losses[0]) == 50
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
