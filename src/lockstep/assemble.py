@@ -33,7 +33,6 @@ from lockstep.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.run_folder import SUMMARY_FILE, load_whole, locked_folder, newest_checkpoint, open_folder
 from lockstep.tracking import Sink
 
-
 REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
     "exact": ExactReduction,
     "fast": FastReduction,
@@ -192,7 +191,8 @@ def describe(run: Run, mode: str) -> str:
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
         f"global batch {plan.batch.global_size} = {ranks.world_size} ranks x {plan.window} micro-batches "
-        f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | W&B {mode} | {run.folder}"
+        f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | "
+        f"W&B {mode} | {run.folder}"
     )
 
 

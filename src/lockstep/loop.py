@@ -80,10 +80,10 @@ def train(run: Run) -> None:
 
 
 def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimizer step over the next global batch. All ranks must call it; nothing here waits for the device.
+    """One optimizer step over the next global batch. All ranks must call it; it does not wait for the device.
 
     Returns:
-        This rank's `score` of each micro-batch, (window, 2), and the norm of the whole gradient before clipping.
+        This rank's `score` of each micro-batch, (window, 2), and the norm of the gradient before clipping.
     """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
     window = next(run.windows)

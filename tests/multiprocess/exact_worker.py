@@ -1,4 +1,4 @@
-"""Run under torchrun: trains small runs in every precision and prints what must not depend on the topology."""
+"""Run under torchrun: trains small runs in every precision and prints what no topology may change."""
 
 import hashlib
 import json
@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import torch
 import torch.distributed as dist
-from runs import fresh_ranks, small_config, small_run
 
 from lockstep import loop
 from lockstep.checkpoint import weights_sha256
 from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.loop import train
+from runs import fresh_ranks, small_config, small_run
 
 loop.save = lambda run: None
 

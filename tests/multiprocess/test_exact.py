@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from processes import read_run, train_quick, workers
 
 pytestmark = pytest.mark.slow
