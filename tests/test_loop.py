@@ -19,7 +19,7 @@ class RecordSink:
     def log(self, record):
         self.records.append(record)
 
-    def close(self, *, failed):
+    def close(self, status):
         pass
 
 

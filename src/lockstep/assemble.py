@@ -28,10 +28,11 @@ from lockstep.losses import build_criterion
 from lockstep.models import build_model
 from lockstep.optim import build_optimizer
 from lockstep.plan import Plan, window_length
+from lockstep.preemption import Interrupted
 from lockstep.ranks import Ranks, resolve_precision, start_ranks
 from lockstep.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.run_folder import SUMMARY_FILE, load_whole, locked_folder, newest_checkpoint, open_folder
-from lockstep.tracking import Sink
+from lockstep.tracking import Sink, Status
 
 REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
     "exact": ExactReduction,
@@ -80,15 +81,21 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
         if run.step:
             say(f"resuming {run.folder} after step {run.step}")
         run.sinks = open_sinks(run, mode)
-    failed = True
+    run.stop.install()
+    status: Status = "failed"
     try:
         train(run)
         summary = finish(run)
-        failed = False
+        status = "finished"
         return summary
+    except Interrupted:
+        status = "interrupted"
+        if ranks.is_main:
+            run.stop.mark_resumable()
+        raise
     finally:
         for sink in run.sinks:
-            sink.close(failed=failed)
+            sink.close(status)
 
 
 def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str, Any]:

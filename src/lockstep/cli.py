@@ -73,8 +73,14 @@ def train_command(argv: list[str]) -> int:
     launch = read_launch()
     from lockstep.assemble import run_training
     from lockstep.console import say
+    from lockstep.preemption import EXIT_RESUMABLE, Interrupted
 
-    outcome = run_training(config, launch)
+    try:
+        outcome = run_training(config, launch)
+    except Interrupted as stop:
+        if launch.is_main:
+            say(f"interrupted after step {stop.step}, checkpoint saved; the same command goes on from there")
+        return EXIT_RESUMABLE
     if launch.is_main:
         summary = outcome.summary
         done = "was finished before" if outcome.was_finished else "finished"

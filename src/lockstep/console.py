@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from lockstep.tracking import Record
+from lockstep.tracking import Record, Status
 
 
 def say(message: str) -> None:
@@ -47,6 +47,6 @@ class Console:
         if "test_loss" in record:
             say(f"{place}  test accuracy {record['test_accuracy']:.2%}  test loss {record['test_loss']:.4f}")
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, status: Status) -> None:
         if self._bar is not None:
             self._bar.close()

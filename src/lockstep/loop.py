@@ -21,6 +21,7 @@ from lockstep.evaluate import Evaluation, evaluate
 from lockstep.losses import Criterion, share_of_mean
 from lockstep.optim import lr_factor, set_learning_rate
 from lockstep.plan import Plan
+from lockstep.preemption import Interrupted, StopRequest
 from lockstep.ranks import Ranks
 from lockstep.reduction import Reduction
 from lockstep.tracking import Record, Sink
@@ -53,12 +54,17 @@ class Run:
     reduction: Reduction
     windows: Iterator[list[MicroBatch]]
     test_store: ImageStore
+    stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks but the main one."""
 
 
 def train(run: Run) -> None:
-    """Trains until `run.step` is `run.num_steps`. All ranks must call it."""
+    """Trains until `run.step` is `run.num_steps`. All ranks must call it.
+
+    Raises:
+        Interrupted: on every rank after the same step, when one of them was asked to stop.
+    """
     intervals = run.config.train
     clock = Stopwatch(run.step)
     run.model.train()
@@ -76,6 +82,9 @@ def train(run: Run) -> None:
                 emit(run, record)
             if is_due(run, intervals.checkpoint_every) or is_best(run):
                 save(run)
+            if run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps:
+                save(run)
+                raise Interrupted(run.step)
     run.train_seconds += clock.lap()
 
 

@@ -53,9 +53,9 @@ class ExactReduction:
 
     Each micro-batch's gradient is computed alone, so its bits do not depend on where that happens. A rank
     adds its own slots like a binary counter; the ranks' blocks, each a whole subtree, are then added in the
-    same tree by exchanging slices: every rank adds one slice of all blocks and hands the sum back, which moves
-    as many bytes as a ring all-reduce. Extra memory: at most log2(window) + 1 gradients in the tree, and two
-    for the exchange.
+    same tree by exchanging slices: every rank adds one slice of all blocks and hands the sum back, which
+    moves as many bytes as a ring all-reduce. Extra memory: at most log2(window) + 1 gradients in the tree,
+    and two for the exchange.
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:

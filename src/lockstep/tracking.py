@@ -7,7 +7,7 @@ import netrc
 import os
 import secrets
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import urlparse
 
 from lockstep.checkpoint import write_atomically
@@ -19,13 +19,15 @@ WANDB_ID_FILE = "wandb-id"
 # A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
 Record = dict[str, Any]
 
+Status = Literal["finished", "interrupted", "failed"]
+
 
 class Sink(Protocol):
     """Something on the main rank that takes records, in the order of their steps."""
 
     def log(self, record: Record) -> None: ...
 
-    def close(self, *, failed: bool) -> None: ...
+    def close(self, status: Status) -> None: ...
 
 
 class MetricsFile:
@@ -41,7 +43,7 @@ class MetricsFile:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()  # a killed run keeps every record that it made
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, status: Status) -> None:
         self._file.close()
 
 
@@ -82,8 +84,10 @@ class WandbRun:
         # A step can have two records (training, evaluation); W&B merges what shares a step.
         self._run.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
 
-    def close(self, *, failed: bool) -> None:
-        self._run.finish(exit_code=1 if failed else 0)
+    def close(self, status: Status) -> None:
+        if status == "interrupted":
+            self._run.mark_preempting()
+        self._run.finish(exit_code=0 if status == "finished" else 1)
 
 
 def wandb_mode(wanted: str) -> str:

@@ -25,7 +25,7 @@ class Keep:
     def log(self, record: dict) -> None:
         self.records.append({key: value for key, value in record.items() if key != "images_per_second"})
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, status: str) -> None:
         pass
 
 

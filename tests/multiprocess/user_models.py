@@ -1,6 +1,7 @@
 """Models that a user might bring, for tests that start processes."""
 
 import os
+import time
 
 from lockstep.models import Mlp
 
@@ -14,4 +15,12 @@ class FailsOnRankOne(Mlp):
         self.calls += 1
         if os.environ.get("RANK") == "1" and self.calls == 3:
             raise RuntimeError("boom in the user's model")
+        return super().forward(images)
+
+
+class Slow(Mlp):
+    """A forward that takes a minute."""
+
+    def forward(self, images):
+        time.sleep(60)
         return super().forward(images)

@@ -1,0 +1,174 @@
+"""Signals and kills at any moment: the final weights are those of the run that was left alone."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from processes import BIN, QUICK, ROOT, SCRIPT, free_port, read_run, run, train_quick
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("LOCKSTEP_KILLS", "10"))  # for each number of processes
+LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--train.log-every", "1"]
+
+
+def start(folder, num_processes, *arguments, env=None):
+    """The run in the background, in a process group of its own; its output goes to a file."""
+    words = [str(BIN / "python"), SCRIPT]
+    if num_processes > 1:
+        words = [
+            str(BIN / "torchrun"),
+            f"--nproc_per_node={num_processes}",
+            f"--master_port={free_port()}",
+            SCRIPT,
+        ]
+    words += [*LONG, "--run.dir", str(folder), "--run.name", "run", *arguments]
+    with (folder / "output").open("a") as output:
+        return subprocess.Popen(
+            words,
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+
+
+def wait_for_step(folder, step, process):
+    """Until metrics.jsonl has a record of the step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        metrics = folder / "run" / "metrics.jsonl"
+        if metrics.exists() and f'"step": {step},' in metrics.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError((folder / "output").read_text()[-3000:])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return train_quick(tmp_path_factory.mktemp("undisturbed"), "run", 1, *LONG[len(QUICK) :])
+
+
+def assert_same_run(folder, undisturbed):
+    summary = read_run(folder / "run")
+    assert summary["weights_sha256"] == undisturbed["weights_sha256"]
+    assert summary["test_loss"] == undisturbed["test_loss"]
+    assert [record["step"] for record in summary["records"]] == list(range(1, 37))
+    for name in ("loss", "grad_norm"):
+        assert [record[name] for record in summary["records"]] == [
+            record[name] for record in undisturbed["records"]
+        ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_stops_resumably(tmp_path, undisturbed, number):
+    process = start(tmp_path, 1, env={"LOCKSTEP_RESUMABLE_FILE": str(tmp_path / "resumable")})
+    wait_for_step(tmp_path, 4, process)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 75
+    output = (tmp_path / "output").read_text()
+    assert "interrupted after step" in output
+    assert "Traceback" not in output
+    assert (tmp_path / "resumable").exists()
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert start(tmp_path, 1).wait(timeout=60) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path, undisturbed):
+    process = start(tmp_path, 2)
+    wait_for_step(tmp_path, 4, process)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    last = max(int(pid) for pid in workers.stdout.split())
+    os.kill(last, signal.SIGUSR1)
+    process.wait(timeout=60)
+    output = (tmp_path / "output").read_text()
+    assert output.count("interrupted after step") == 1
+    assert start(tmp_path, 1).wait(timeout=60) == 0  # and it goes on with another number of processes
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_stop_file_asks_for_a_stop(tmp_path):
+    (tmp_path / "stop").touch()
+    process = start(tmp_path, 1, env={"LOCKSTEP_STOP_FILE": str(tmp_path / "stop")})
+    assert process.wait(timeout=60) == 75
+    assert "interrupted after step 1," in (tmp_path / "output").read_text()
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    process = start(
+        tmp_path,
+        1,
+        "--train.epochs",
+        "100000",
+        "--model.name",
+        "user_models:Slow",
+        env={"PYTHONPATH": "tests/multiprocess"},
+    )
+    deadline = time.monotonic() + 60
+    while "steps | W&B" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None  # it waits for the end of a step that takes a minute
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == -signal.SIGINT
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.timeout(900)
+def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
+    """T8, T9: kill -9 of every process, inside a save included; the same command again."""
+    generator = random.Random(num_processes)
+    kills = 0
+    deadline = time.monotonic() + 60 * KILLS
+    while kills < KILLS:
+        assert time.monotonic() < deadline
+        process = start(tmp_path, num_processes)
+        done = read_steps(tmp_path)
+        # Somewhere in the next few steps: then half of all kills fall into or beside a save.
+        while process.poll() is None and read_steps(tmp_path) < done + 1:
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.15))
+        finished = process.poll() is not None
+        kill_group(process)
+        if finished:
+            assert process.returncode == 0, (tmp_path / "output").read_text()[-3000:]
+            assert_same_run(tmp_path, undisturbed)
+            run(["rm", "-r", str(tmp_path / "run")])
+        else:
+            kills += 1
+    assert start(tmp_path, num_processes).wait(timeout=100) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def read_steps(folder):
+    """Records in metrics.jsonl so far, whole lines."""
+    metrics = folder / "run" / "metrics.jsonl"
+    return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+def kill_group(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    # torchrun's workers are sessions of their own: end them by their parent's death, and be sure
+    run(["pkill", "-9", "-f", SCRIPT])
+
+
+def test_four_then_one_then_two_processes(tmp_path, undisturbed):
+    """Elastic resume: another number of processes at each start, the same bits at the end."""
+    for num_processes, until in ((4, 6), (1, 16)):
+        process = start(tmp_path, num_processes)
+        wait_for_step(tmp_path, until, process)
+        kill_group(process)
+    assert start(tmp_path, 2).wait(timeout=100) == 0
+    assert_same_run(tmp_path, undisturbed)
