@@ -103,7 +103,7 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
 def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
     program = (
-        "import sys; from lockstep import cli, run_folder as f; f.LOCK_WAIT_SECONDS = 1; sys.exit(cli.main())"
+        "import sys; from lockstep import cli, run_folder as r; r.LOCK_WAIT_SECONDS = 1; sys.exit(cli.main())"
     )
     first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
     try:

@@ -17,7 +17,7 @@ LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--trai
 
 
 def start(folder, num_processes, *arguments, env=None):
-    """The run in the background, in a process group of its own; its output goes to a file."""
+    """The run in the background; its output goes to a file."""
     words = [str(BIN / "python"), SCRIPT]
     if num_processes > 1:
         words = [
@@ -33,7 +33,6 @@ def start(folder, num_processes, *arguments, env=None):
             cwd=ROOT,
             stdout=output,
             stderr=output,
-            start_new_session=True,
             env={**os.environ, **(env or {})},
         )
 
@@ -137,7 +136,7 @@ def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
             time.sleep(0.005)
         time.sleep(generator.uniform(0, 0.15))
         finished = process.poll() is not None
-        kill_group(process)
+        kill(tmp_path, process)
         if finished:
             assert process.returncode == 0, (tmp_path / "output").read_text()[-3000:]
             assert_same_run(tmp_path, undisturbed)
@@ -154,14 +153,10 @@ def read_steps(folder):
     return metrics.read_text().count("\n") if metrics.exists() else 0
 
 
-def kill_group(process):
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+def kill(folder, process):
+    """SIGKILL to the launcher and to its workers, which torchrun puts into sessions of their own."""
+    run(["pkill", "-9", "-f", f"--run.dir {folder} "])
     process.wait()
-    # torchrun's workers are sessions of their own: end them by their parent's death, and be sure
-    run(["pkill", "-9", "-f", SCRIPT])
 
 
 def test_four_then_one_then_two_processes(tmp_path, undisturbed):
@@ -169,6 +164,6 @@ def test_four_then_one_then_two_processes(tmp_path, undisturbed):
     for num_processes, until in ((4, 6), (1, 16)):
         process = start(tmp_path, num_processes)
         wait_for_step(tmp_path, until, process)
-        kill_group(process)
+        kill(tmp_path, process)
     assert start(tmp_path, 2).wait(timeout=100) == 0
     assert_same_run(tmp_path, undisturbed)
