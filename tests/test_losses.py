@@ -24,6 +24,8 @@ def test_padding_never_counts():
     batch = MicroBatch(
         images=torch.zeros(4, 1, 28, 28),
         labels=torch.zeros(4, dtype=torch.long),
+        ids=torch.tensor([0, 1, -1, -1]),
+        step=0,
         weights=torch.tensor([1.0, 1.0, 0.0, 0.0]),
         num_global=8,
         is_last=True,

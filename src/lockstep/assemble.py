@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from lockstep import checkpoint, tracking
+from lockstep.augment import build_augment
 from lockstep.batches import evaluation_store, training_store, windows
 from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config, ConfigError
@@ -25,7 +26,7 @@ from lockstep.evaluate import evaluate
 from lockstep.launch import Launch
 from lockstep.loop import Run, test_record, train
 from lockstep.losses import build_criterion
-from lockstep.models import build_model
+from lockstep.models import KeyedDropout, build_model, topology_warnings
 from lockstep.optim import build_optimizer
 from lockstep.plan import Plan, window_length
 from lockstep.preemption import Interrupted
@@ -78,6 +79,8 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
     )
     if ranks.is_main:
         say(describe(run, mode))
+        for warning in topology_warnings(run.model):
+            say(f"warning: {warning}")
         if run.step:
             say(f"resuming {run.folder} after step {run.step}")
         run.sinks = open_sinks(run, mode)
@@ -167,7 +170,14 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         optimizer=optimizer,
         criterion=build_criterion(config.loss),
         reduction=reduction,
-        windows=windows(training_store(dataset, ranks.device), plan, ranks.rank, start.step if start else 0),
+        windows=windows(
+            training_store(dataset, ranks.device),
+            plan,
+            ranks.rank,
+            first_step=start.step if start else 0,
+            augment=build_augment(config.augment, config.seed),
+        ),
+        dropouts=[module for module in model.modules() if isinstance(module, KeyedDropout)],
         test_store=evaluation_store(dataset, ranks.device),
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lockstep.augment import Augment
 from lockstep.data import Dataset
 from lockstep.plan import Plan
 
@@ -27,6 +28,10 @@ class MicroBatch:
     """Normalised pixels, float32 (batch, 1, 28, 28)."""
     labels: torch.Tensor
     """Digits, int64 (batch,)."""
+    ids: torch.Tensor
+    """Sample ids, -1 for padding, int64 (batch,)."""
+    step: int
+    """The step that it belongs to, counted from 0."""
     weights: torch.Tensor
     """1 for a sample and 0 for padding, float32 (batch,)."""
     num_global: int
@@ -58,23 +63,32 @@ def evaluation_store(dataset: Dataset, device: torch.device) -> ImageStore:
     return ImageStore(images=dataset.test_images.to(device), labels=dataset.test_labels.to(device))
 
 
-def windows(store: ImageStore, plan: Plan, rank: int, first_step: int) -> Iterator[list[MicroBatch]]:
+def windows(
+    store: ImageStore, plan: Plan, rank: int, first_step: int, augment: Augment | None = None
+) -> Iterator[list[MicroBatch]]:
     """The windows of one rank from a step on, without end; each step's is a pure function of the step."""
-    step = first_step
+    step, device = first_step, store.labels.device
     while True:
         epoch, first_in_epoch = plan.place(step)
-        ids = torch.from_numpy(plan.epoch_ids(epoch)[:, plan.slots_of(rank)]).to(store.labels.device)
+        ids = torch.from_numpy(plan.epoch_ids(epoch)[:, plan.slots_of(rank)]).to(device)
+        draws = augment.epoch_draws(epoch, plan.num_samples, device) if augment else None
         for step_ids in ids[first_in_epoch:]:  # (window, micro)
-            yield [
-                micro_batch(store, slot_ids, plan.num_real(step), is_last=index == plan.window - 1)
-                for index, slot_ids in enumerate(step_ids)
-            ]
+            window = []
+            for index, slot_ids in enumerate(step_ids):
+                real = slot_ids.clamp(min=0)  # padding has weight 0 and the pixels of sample 0
+                images, labels = store.gather(real)
+                if augment and draws is not None:
+                    images = augment.apply(images, draws[real])
+                window.append(
+                    MicroBatch(
+                        images=images,
+                        labels=labels,
+                        ids=slot_ids,
+                        step=step,
+                        weights=(slot_ids >= 0).float(),
+                        num_global=plan.num_real(step),
+                        is_last=index == plan.window - 1,
+                    )
+                )
+            yield window
             step += 1
-
-
-def micro_batch(store: ImageStore, ids: torch.Tensor, num_global: int, *, is_last: bool) -> MicroBatch:
-    """The micro-batch of one slot; padded ids (-1) get weight 0 and the pixels of sample 0."""
-    images, labels = store.gather(ids.clamp(min=0))
-    return MicroBatch(
-        images=images, labels=labels, weights=(ids >= 0).float(), num_global=num_global, is_last=is_last
-    )

@@ -12,6 +12,7 @@ from lockstep.arguments import parse, parse_config
 from lockstep.config import ConfigError, DataConfig
 from lockstep.launch import process_rank, read_launch
 
+FAILED = 1
 USAGE_ERROR = 2
 
 HELP = """usage: lockstep COMMAND [OPTIONS]
@@ -55,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands[name](rest)
     except ConfigError as error:
         return report_mistake(error)
-    except Exception:
+    except Exception as error:
+        if is_agreed_stop(error):
+            if process_rank() == 0:
+                print(f"lockstep: stopped: {error}", file=sys.stderr, flush=True)
+            return FAILED
         print(f"lockstep: rank {process_rank()} failed:", file=sys.stderr, flush=True)
         raise
 
@@ -65,6 +70,12 @@ def report_mistake(error: ConfigError) -> int:
     if process_rank() == 0:
         print(f"lockstep: error: {error}", file=sys.stderr, flush=True)
     return USAGE_ERROR
+
+
+def is_agreed_stop(error: Exception) -> bool:
+    """Whether all ranks raised this at the same step: then one line says it, and no traceback is needed."""
+    sentinel = sys.modules.get("lockstep.sentinel")  # not imported: nothing of it can have been raised
+    return sentinel is not None and isinstance(error, sentinel.RunStopped)
 
 
 def train_command(argv: list[str]) -> int:

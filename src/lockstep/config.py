@@ -105,6 +105,8 @@ class TrainConfig:
     """Steps between two evaluations on the test set. 0: at the end of each epoch."""
     checkpoint_every: int = 0
     """Steps between two checkpoints. 0: at the end of each epoch."""
+    digest_every: int = 100
+    """Steps between two comparisons of the ranks' weights; the record then holds their digest."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay; the best one by test accuracy stays besides."""
 
@@ -115,6 +117,7 @@ class TrainConfig:
         for name in ("eval_every", "checkpoint_every"):
             value = getattr(self, name)
             _require(value >= 0, f"train.{name}", value, "must be >= 0 steps; 0 means once an epoch")
+        _require(self.digest_every >= 1, "train.digest_every", self.digest_every, "must be >= 1 step")
         _require(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "must be >= 1")
 
 
@@ -125,6 +128,35 @@ class ModelConfig:
     name: str = "cnn"
     """cnn, rnn, mlp or cnn-gru; or your own as 'package.module:Class', a torch.nn.Module whose constructor
     takes no arguments, from (batch, 1, 28, 28) images to (batch, 10) logits."""
+    dropout: float = 0.0
+    """Part of the units before the last layer that is dropped, keyed by (seed, step, sample id)."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1); 0 turns it off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of the training images, keyed by (seed, epoch, sample id). All at 0: none."""
+
+    shift_pixels: int = 0
+    """Move by up to so many whole pixels in each direction."""
+    rotate_degrees: float = 0.0
+    """Turn by up to so many degrees either way."""
+    scale: float = 0.0
+    """Grow or shrink by up to this part, such as 0.1."""
+    cutout_pixels: int = 0
+    """Blank a square with this side."""
+
+    def __post_init__(self) -> None:
+        for name, most in (
+            ("shift_pixels", 14),
+            ("rotate_degrees", 180),
+            ("scale", 0.9),
+            ("cutout_pixels", 28),
+        ):
+            value = getattr(self, name)
+            _require(0 <= value <= most, f"augment.{name}", value, f"must be in [0, {most}]; 0 turns it off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +263,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
+    "train.digest_every",
     "train.keep_checkpoints",
     "tracking.mode",
     "tracking.project",

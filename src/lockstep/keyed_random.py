@@ -23,8 +23,9 @@ class Purpose(IntEnum):
     """What a draw is for: two purposes never share a counter. Numbers are part of a run; never renumber."""
 
     SHUFFLE = 0
-    INITIAL_WEIGHTS = 1
     SYNTHETIC_DATA = 2
+    AUGMENT = 3
+    DROPOUT = 64  # of the model's first dropout layer; the next ones count up from here
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:
@@ -62,3 +63,8 @@ def random_words(seed: int, purpose: int, time: int, ids: Words, block: int | Wo
     zero = ids * 0
     counter = (zero + block, zero + ids, zero + (time & MASK), zero + int(purpose))
     return philox4x32(counter, (seed & MASK, (seed >> 32) & MASK))
+
+
+def uniform(words: Words) -> Any:
+    """Uniform float32 numbers in [0, 1) from 32-bit words in a torch tensor: the upper 24 bits, exactly."""
+    return (words >> 8).float() * 2.0**-24

@@ -19,11 +19,13 @@ from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config
 from lockstep.evaluate import Evaluation, evaluate
 from lockstep.losses import Criterion, share_of_mean
+from lockstep.models import KeyedDropout
 from lockstep.optim import lr_factor, set_learning_rate
 from lockstep.plan import Plan
 from lockstep.preemption import Interrupted, StopRequest
 from lockstep.ranks import Ranks
 from lockstep.reduction import Reduction
+from lockstep.sentinel import FiniteWatch, RunStopped, agreed_digest
 from lockstep.tracking import Record, Sink
 
 
@@ -53,6 +55,8 @@ class Run:
     criterion: Criterion
     reduction: Reduction
     windows: Iterator[list[MicroBatch]]
+    dropouts: list[KeyedDropout]
+    """The model's dropout layers, in the order of its modules."""
     test_store: ImageStore
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
@@ -63,27 +67,34 @@ def train(run: Run) -> None:
     """Trains until `run.step` is `run.num_steps`. All ranks must call it.
 
     Raises:
+        RunStopped: on every rank, when a loss or gradient is not finite or the ranks' weights differ.
         Interrupted: on every rank after the same step, when one of them was asked to stop.
     """
     intervals = run.config.train
     clock = Stopwatch(run.step)
+    watch = FiniteWatch(allows_overflow=run.ranks.accelerator.scaler is not None)
     run.model.train()
     while run.step < run.num_steps:
         scores, grad_norm = take_step(run)
+        watch.add(run.step, scores[:, 0], grad_norm)
 
         # Every rank takes each branch below at the same step: they hold collectives.
         record: Record = {}
         if run.step % intervals.log_every == 0 or run.step == run.num_steps:
+            stop_if_not_finite(run, watch)
             record |= training_record(run, scores, grad_norm, clock)
+        if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
+            record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
         with clock.paused():
             if is_due(run, intervals.eval_every):
                 record |= test_record(run)
             if record:
                 emit(run, record)
-            if is_due(run, intervals.checkpoint_every) or is_best(run):
+            is_stopped = run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps
+            if is_due(run, intervals.checkpoint_every) or is_best(run) or is_stopped:
+                stop_if_not_finite(run, watch)
                 save(run)
-            if run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps:
-                save(run)
+            if is_stopped:
                 raise Interrupted(run.step)
     run.train_seconds += clock.lap()
 
@@ -99,6 +110,8 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     scores = []
     optimizer.zero_grad(set_to_none=True)
     for batch in window:
+        for layer, dropout in enumerate(run.dropouts):
+            dropout.draw_for(run.config.seed, layer, batch.step, batch.ids)
         with reduction.accumulate(batch):
             logits = reduction.model(batch.images)
             loss = share_of_mean(run.criterion(logits, batch.labels), batch)
@@ -111,6 +124,20 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     run.step += 1
     run.skipped_steps += optimizer.step_was_skipped
     return torch.stack(scores), grad_norm
+
+
+def stop_if_not_finite(run: Run, watch: FiniteWatch) -> None:
+    """Ends the run on all ranks at a loss or gradient that is not finite; before a save, so none keeps it."""
+    found = watch.look(run.ranks)
+    if found is None:
+        return
+    step, slots = found
+    epoch, place = run.plan.place(step - 1)
+    ids = run.plan.epoch_ids(epoch)[place][slots].ravel().tolist()
+    what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
+    raise RunStopped(
+        f"step {step}: {what}; to see where it comes from: lockstep replay {run.folder} --step {step}"
+    )
 
 
 def schedule(run: Run) -> float:

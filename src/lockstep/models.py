@@ -8,24 +8,54 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lockstep.config import ModelConfig, refuse
+from lockstep.keyed_random import Purpose, random_words, uniform
 
 NUM_CLASSES = 10
+
+
+class KeyedDropout(nn.Module):
+    """Dropout whose mask is a pure function of (seed, layer, step, sample id): the same on any topology.
+
+    The loop calls `draw_for` before each forward; in evaluation it does nothing, like torch's.
+    """
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.part = part
+        self._key: tuple[int, int, int, Tensor] | None = None
+
+    def draw_for(self, seed: int, layer: int, step: int, ids: Tensor) -> None:
+        """States whose masks the next forward draws: sample ids (batch,) in a step."""
+        self._key = (seed, layer, step, ids)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (batch, units) to the same, a part of the units at 0 and the rest scaled up."""
+        if not self.training or self.part == 0:
+            return x
+        assert self._key is not None, "draw_for comes before each forward"
+        seed, layer, step, ids = self._key
+        blocks = torch.arange(-(-x.shape[1] // 4), device=x.device)
+        words = random_words(seed, Purpose.DROPOUT + layer, step, ids.clamp(min=0)[:, None], blocks[None])
+        draws = uniform(torch.stack(words, dim=2).flatten(1))[:, : x.shape[1]]  # (batch, units)
+        return x * (draws >= self.part) / (1 - self.part)
 
 
 class Cnn(nn.Module):
     """Two convolutions and two linear layers; max-pool before ReLU does a quarter of the comparisons."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 24, 5)
         self.conv2 = nn.Conv2d(24, 32, 3)
         self.linear1 = nn.Linear(32 * 5 * 5, 256)
+        self.dropout = KeyedDropout(dropout)
         self.linear2 = nn.Linear(256, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
@@ -33,20 +63,21 @@ class Cnn(nn.Module):
         x = F.relu(F.max_pool2d(self.conv1(images), 2))  # (batch, 24, 12, 12)
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (batch, 32, 5, 5)
         x = F.relu(self.linear1(x.flatten(1)))  # (batch, 256)
-        return self.linear2(x)
+        return self.linear2(self.dropout(x))
 
 
 class Rnn(nn.Module):
     """Reads an image row by row, top to bottom, and answers after the last row: 28 → 128 → 10."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.rnn = nn.RNN(input_size=28, hidden_size=128, batch_first=True)
+        self.dropout = KeyedDropout(dropout)
         self.head = nn.Linear(128, NUM_CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         states, _ = self.rnn(images.squeeze(1))  # (batch, 28, 128)
-        return self.head(states[:, -1])
+        return self.head(self.dropout(states[:, -1]))
 
 
 class OrthogonalRnn(Rnn):
@@ -57,8 +88,8 @@ class OrthogonalRnn(Rnn):
     neural networks" (2013); Henaff, Szlam and LeCun, "Recurrent orthogonal networks" (2016).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
         for name, parameter in self.rnn.named_parameters():
             if name.startswith("weight_hh"):
                 nn.init.orthogonal_(parameter)
@@ -71,15 +102,16 @@ class OrthogonalRnn(Rnn):
 class Mlp(nn.Module):
     """784 → 256 → 128 → 10."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.linear1 = nn.Linear(28 * 28, 256)
         self.linear2 = nn.Linear(256, 128)
+        self.dropout = KeyedDropout(dropout)
         self.linear3 = nn.Linear(128, NUM_CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.linear1(images.flatten(1)))
-        return self.linear3(F.relu(self.linear2(x)))
+        return self.linear3(self.dropout(F.relu(self.linear2(x))))
 
 
 class RowFeatures(nn.Module):
@@ -100,29 +132,30 @@ class RowFeatures(nn.Module):
 class RowReader(nn.Module):
     """A GRU over rows of features, and the head on its last state: (batch, 7, 168) → (batch, 10)."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.gru = nn.GRU(input_size=168, hidden_size=96, batch_first=True)
+        self.dropout = KeyedDropout(dropout)
         self.head = nn.Linear(96, NUM_CLASSES)
 
     def forward(self, rows: Tensor) -> Tensor:
         states, _ = self.gru(rows)  # (batch, 7, 96)
-        return self.head(states[:, -1])
+        return self.head(self.dropout(states[:, -1]))
 
 
 class CnnGru(nn.Module):
     """Two modules, `cnn` and `gru`, that parameter groups can train at their own rates."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.cnn = RowFeatures()
-        self.gru = RowReader()
+        self.gru = RowReader(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.gru(self.cnn(images))
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
+MODELS: dict[str, Callable[[float], nn.Module]] = {
     "cnn": Cnn,
     "cnn-gru": CnnGru,
     "mlp": Mlp,
@@ -137,9 +170,14 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
     Raises:
         ConfigError: there is no model of that name.
     """
+    make: Callable[[], nn.Module]
     if config.name in MODELS:
-        make = MODELS[config.name]
+        make = partial(MODELS[config.name], config.dropout)
     elif ":" in config.name:
+        if config.dropout:
+            raise refuse(
+                "model.dropout", config.dropout, "is for built-in models; use KeyedDropout in your own"
+            )
         make = _import(config.name)
     else:
         raise refuse(
@@ -162,3 +200,17 @@ def _import(name: str) -> Callable[[], nn.Module]:
             name,
             f"cannot be imported ({error}); it must be 'package.module:Class', importable from here",
         ) from error
+
+
+def topology_warnings(model: nn.Module) -> list[str]:
+    """What in a user's model makes its numbers depend on the topology."""
+    kinds = {
+        nn.modules.batchnorm._BatchNorm: "its statistics are those of a micro-batch; GroupNorm has no such problem",
+        nn.modules.dropout._DropoutNd: "it reads a global generator; lockstep.models.KeyedDropout does not",
+    }
+    return [
+        f"model.{name} is a {type(module).__name__}, so this run's numbers depend on its topology: {reason}"
+        for name, module in model.named_modules()
+        for kind, reason in kinds.items()
+        if isinstance(module, kind)
+    ]

@@ -13,6 +13,7 @@ from lockstep.config import BatchConfig, ConfigError
 from lockstep.evaluate import evaluate
 from lockstep.loop import train
 from lockstep.ranks import PeerError
+from lockstep.sentinel import RunStopped, agreed_digest
 from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
 
 loop.save = lambda run: None
@@ -74,7 +75,20 @@ def check_agreements() -> None:
             ranks.on_main(action)
 
 
+def check_sentinel() -> None:
+    """One flipped bit on one rank ends the run on all, naming step, rank and parameter."""
+    ranks = fresh_ranks()
+    run, _ = small_run(small_config(), ranks)
+    last = ranks.world_size - 1
+    agreed_digest(run.model, ranks, step=1)
+    if ranks.rank == last:
+        run.model.linear2.bias.data.view(torch.int32)[3] ^= 1
+    with pytest.raises(RunStopped, match=rf"step 7: .* ranks \[{last}\] .* first in linear2.bias"):
+        agreed_digest(run.model, ranks, step=7)
+
+
 check_agreements()
+check_sentinel()
 check_evaluation()
 check_gradients("no", 2e-5)
 check_gradients("bf16", 3e-2)

@@ -1,0 +1,92 @@
+"""Notices what must never happen: a number that is not finite, or ranks whose weights differ.
+
+Both are looked at on all ranks at the same steps and end the run on all of them. Nothing here waits for the
+device between two looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.ranks import Ranks
+
+# Knuth's multiplier for 64 bits (MMIX), odd; int64 arithmetic wraps.
+MULTIPLIER = 6364136223846793005
+
+
+class RunStopped(RuntimeError):
+    """All ranks agreed to end the run; the message says why and what to do. Exit code 1, no traceback."""
+
+
+def parameter_digests(model: nn.Module) -> Tensor:
+    """A 64-bit digest of each parameter, int64 (parameters,), on the device.
+
+    The sum of the values' bit patterns, each times an odd number that depends on its place, modulo 2**64.
+    Integer addition has no rounding, so its order does not matter; one changed value always changes the sum.
+    """
+    digests = []
+    for parameter in model.parameters():
+        bits = parameter.detach().contiguous().view(torch.uint8).flatten()
+        width = 4 if bits.numel() % 4 == 0 else 1
+        words = bits.view(torch.int32).long() if width == 4 else bits.long()
+        places = torch.arange(words.numel(), device=words.device)
+        digests.append((words * (places * MULTIPLIER | 1)).sum())
+    return torch.stack(digests)
+
+
+def agreed_digest(model: nn.Module, ranks: Ranks, step: int) -> str:
+    """The digest of the weights, 16 hex digits, after comparing all ranks'. All ranks must call it.
+
+    Raises:
+        RunStopped: the ranks' weights differ; names the step, the ranks and the first parameter that differs.
+    """
+    everyone = ranks.gather(parameter_digests(model).unsqueeze(0))  # (world, parameters)
+    differs = everyone != everyone[0]
+    if differs.any():
+        first = int(differs.any(dim=0).nonzero()[0])
+        name = [name for name, _ in model.named_parameters()][first]
+        others = differs.any(dim=1).nonzero().flatten().tolist()
+        raise RunStopped(
+            f"step {step}: the weights of ranks {others} differ from those of rank 0, first in {name}; "
+            "the last checkpoint is from before, start the same command again to go on from there"
+        )
+    return hashlib.sha256(everyone[0].numpy().tobytes()).hexdigest()[:16]
+
+
+@dataclass(kw_only=True)
+class FiniteWatch:
+    """Keeps each step's losses and gradient norm on the device until the next look."""
+
+    allows_overflow: bool
+    """Whether a gradient may overflow, as in fp16, where the scaler skips such a step."""
+    _steps: list[int] = field(default_factory=list)
+    _losses: list[Tensor] = field(default_factory=list)
+    _norms: list[Tensor] = field(default_factory=list)
+
+    def add(self, step: int, losses: Tensor, grad_norm: Tensor) -> None:
+        """Remembers a step: this rank's losses, (window,), and the norm of the global gradient."""
+        self._steps.append(step)
+        self._losses.append(losses)
+        self._norms.append(grad_norm)
+
+    def look(self, ranks: Ranks) -> tuple[int, list[int]] | None:
+        """The first step since the last look that is not finite, and the slots with such a loss.
+
+        All ranks must call it; all get the same answer. No slots: only the gradient is not finite.
+        """
+        if not self._steps:
+            return None
+        mine = torch.stack(self._losses)  # (steps, window)
+        everyone = ranks.gather(mine.unsqueeze(0)).isfinite()  # (world, steps, window)
+        norms = torch.stack(self._norms).isfinite().to("cpu")
+        steps = self._steps
+        self._steps, self._losses, self._norms = [], [], []
+        for index, step in enumerate(steps):
+            slots = (~everyone[:, index].flatten()).nonzero().flatten().tolist()
+            if slots or not (self.allows_overflow or norms[index]):
+                return step, slots
+        return None
