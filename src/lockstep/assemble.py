@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -22,6 +19,7 @@ from lockstep.config import Config, ConfigError
 from lockstep.config_tree import as_dict, run_folder
 from lockstep.console import Console, say
 from lockstep.data import Dataset, fetch_dataset, load_dataset
+from lockstep.environment import device_name, environment
 from lockstep.evaluate import evaluate
 from lockstep.launch import Launch
 from lockstep.loop import Run, test_record, train
@@ -32,7 +30,14 @@ from lockstep.plan import Plan, window_length
 from lockstep.preemption import Interrupted
 from lockstep.ranks import Ranks, resolve_precision, start_ranks
 from lockstep.reduction import ExactReduction, FastReduction, Reduction
-from lockstep.run_folder import SUMMARY_FILE, load_whole, locked_folder, newest_checkpoint, open_folder
+from lockstep.run_folder import (
+    SUMMARY_FILE,
+    load_whole,
+    locked_folder,
+    newest_checkpoint,
+    open_folder,
+    record_start,
+)
 from lockstep.tracking import Sink, Status
 
 REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
@@ -84,6 +89,7 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
         if run.step:
             say(f"resuming {run.folder} after step {run.step}")
         run.sinks = open_sinks(run, mode)
+        record_start(run.folder, run.step, environment(ranks))
     run.stop.install()
     status: Status = "failed"
     try:
@@ -195,8 +201,8 @@ def open_sinks(run: Run, mode: str) -> list[Sink]:
         Console(run.step, run.num_steps),
     ]
     if mode != "disabled":
-        topology = {"world_size": run.ranks.world_size, "device": device_name(run.ranks), **versions()}
-        sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, as_dict(run.config), topology))
+        tree = {**as_dict(run.config), "environment": environment(run.ranks)}
+        sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree))
     return sinks
 
 
@@ -211,22 +217,6 @@ def describe(run: Run, mode: str) -> str:
         f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | "
         f"W&B {mode} | {run.folder}"
     )
-
-
-def device_name(ranks: Ranks) -> str:
-    """The device as its maker names it."""
-    if ranks.device.type == "cuda":
-        return torch.cuda.get_device_name(ranks.device)
-    return ranks.device.type
-
-
-def versions() -> dict[str, str]:
-    """The libraries that a run's numbers depend on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "accelerate": accelerate.__version__,
-    }
 
 
 def finish(run: Run) -> dict[str, Any]:
@@ -244,12 +234,9 @@ def finish(run: Run) -> dict[str, Any]:
             "skipped_steps": run.skipped_steps,
             "samples_seen": run.plan.samples_seen(run.step),
             "train_seconds": run.train_seconds,
-            "world_size": run.ranks.world_size,
-            "num_threads": run.ranks.num_threads,
-            "device": device_name(run.ranks),
             "precision": run.config.precision,
             "weights_sha256": checkpoint.weights_sha256(run.model.state_dict()),
-            "versions": versions(),
+            **environment(run.ranks),
         }
         checkpoint.write_atomically(run.folder / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
         return summary

@@ -1,7 +1,7 @@
 """Random shift, rotation, scale and cut-out of training images, drawn anew for each sample in each epoch.
 
-The draws are keyed by (seed, epoch, sample id): the same sample is changed in the same way whatever the rank, the
-micro-batch, or the step that a run was resumed at.
+The draws are keyed by (seed, epoch, sample id): the same sample is changed in the same way whatever the rank,
+the micro-batch, or the step that a run was resumed at.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ class Augment:
         Drawn for a whole epoch at once: a micro-batch has too few samples to pay for ninety small operations.
         """
         ids = torch.arange(num_samples, device=device)
-        words = [
-            word for block in (0, 1) for word in random_words(self.seed, Purpose.AUGMENT, epoch, ids, block)
-        ]
-        return uniform(torch.stack(words[:NUM_DRAWS], dim=1))
+        first = random_words(self.seed, Purpose.AUGMENT, epoch, ids, block=0)
+        second = random_words(self.seed, Purpose.AUGMENT, epoch, ids, block=1)
+        return uniform(torch.stack([*first, *second][:NUM_DRAWS], dim=1))
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """Changed images, bilinear, the border repeated outwards.

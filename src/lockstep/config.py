@@ -149,12 +149,8 @@ class AugmentConfig:
     """Blank a square with this side."""
 
     def __post_init__(self) -> None:
-        for name, most in (
-            ("shift_pixels", 14),
-            ("rotate_degrees", 180),
-            ("scale", 0.9),
-            ("cutout_pixels", 28),
-        ):
+        limits = {"shift_pixels": 14, "rotate_degrees": 180, "scale": 0.9, "cutout_pixels": 28}
+        for name, most in limits.items():
             value = getattr(self, name)
             _require(0 <= value <= most, f"augment.{name}", value, f"must be in [0, {most}]; 0 turns it off")
 

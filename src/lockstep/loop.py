@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from lockstep.preemption import Interrupted, StopRequest
 from lockstep.ranks import Ranks
 from lockstep.reduction import Reduction
 from lockstep.sentinel import FiniteWatch, RunStopped, agreed_digest
+from lockstep.stopwatch import Stopwatch
 from lockstep.tracking import Record, Sink
 
 
@@ -230,27 +229,3 @@ def snapshot(run: Run) -> Checkpoint:
     if run.evaluation is not None and run.evaluation[0] == run.step:
         info["test_accuracy"] = run.evaluation[1].accuracy
     return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)
-
-
-class Stopwatch:
-    """Seconds of training since the last lap, without what happened while paused."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-        """Steps done when the lap began."""
-        self._start = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap, and starts the next one."""
-        now = time.perf_counter()
-        seconds, self._start = now - self._start, now
-        return seconds
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside does not count."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._start += time.perf_counter() - begin

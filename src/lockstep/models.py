@@ -175,9 +175,7 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
         make = partial(MODELS[config.name], config.dropout)
     elif ":" in config.name:
         if config.dropout:
-            raise refuse(
-                "model.dropout", config.dropout, "is for built-in models; use KeyedDropout in your own"
-            )
+            raise refuse("model.dropout", config.dropout, "is for built-in models; put KeyedDropout in yours")
         make = _import(config.name)
     else:
         raise refuse(
@@ -205,7 +203,7 @@ def _import(name: str) -> Callable[[], nn.Module]:
 def topology_warnings(model: nn.Module) -> list[str]:
     """What in a user's model makes its numbers depend on the topology."""
     kinds = {
-        nn.modules.batchnorm._BatchNorm: "its statistics are those of a micro-batch; GroupNorm has no such problem",
+        nn.modules.batchnorm._BatchNorm: "its statistics are a micro-batch's; GroupNorm has no such problem",
         nn.modules.dropout._DropoutNd: "it reads a global generator; lockstep.models.KeyedDropout does not",
     }
     return [

@@ -19,6 +19,7 @@ from lockstep.console import say
 from lockstep.ranks import Ranks
 
 SUMMARY_FILE = "summary.json"
+STARTS_FILE = "starts.jsonl"
 LOCK_WAIT_SECONDS = 20  # on a network file system the lock of a killed process may outlive it a little
 
 
@@ -46,6 +47,20 @@ def open_folder(config: Config, folder: Path) -> dict[str, Any] | None:
         raise ConfigError(
             f"run.dir = {config.run.dir!r}: cannot be written ({error}); name another"
         ) from error
+
+
+def record_start(folder: Path, step: int, environment: dict[str, Any]) -> None:
+    """Notes at which step a start of the run began, and on what."""
+    with (folder / STARTS_FILE).open("a") as file:
+        file.write(json.dumps({"step": step, **environment}) + "\n")
+
+
+def environment_of(folder: Path, step: int) -> dict[str, Any]:
+    """What the newest start that computed a step ran on; empty where no start is noted."""
+    path = folder / STARTS_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    starts = [start for start in map(json.loads, lines) if start["step"] < step]
+    return starts[-1] if starts else {}
 
 
 @contextmanager

@@ -57,9 +57,7 @@ def read_metrics(folder: Path) -> list[Record]:
 class WandbRun:
     """One W&B run for the run folder, whatever number of starts it takes."""
 
-    def __init__(
-        self, folder: Path, config: TrackingConfig, mode: str, tree: dict[str, Any], topology: Record
-    ):
+    def __init__(self, folder: Path, config: TrackingConfig, mode: str, tree: dict[str, Any]):
         import wandb  # slow to import, so only where it is used
 
         id_file = folder / WANDB_ID_FILE
@@ -74,7 +72,7 @@ class WandbRun:
             name=folder.name,
             dir=folder,
             mode=mode,  # type: ignore[arg-type]
-            config={**tree, "topology": topology},
+            config=tree,
             settings=wandb.Settings(console="off", silent=True, init_timeout=60),
         )
         self._run.define_metric("samples_seen")
