@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from lockstep.arguments import parse_config, yaml_flags
-from lockstep.config import Config, ConfigError, OptimizerConfig
+from lockstep.config import Config, OptimizerConfig
 from lockstep.config_tree import to_yaml
+from lockstep.errors import ConfigError
 
 RECIPES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

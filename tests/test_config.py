@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from lockstep import config as config_module
-from lockstep.config import BatchConfig, Config, ConfigError, OptimizerConfig, RunConfig, TrainConfig
+from lockstep.config import BatchConfig, Config, OptimizerConfig, RunConfig, TrainConfig
 from lockstep.config_tree import MAY_CHANGE, as_dict, derived_name, differences, identity, leaves, to_yaml
+from lockstep.errors import ConfigError
 
 
 def sections():

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from lockstep.config import ConfigError, DataConfig
+from lockstep.config import DataConfig
 from lockstep.data import datasets, fetch_dataset, load_dataset
 from lockstep.data.idx import decode_idx, encode_idx
 from lockstep.data.mnist import MNIST_FILES, ArrayUnpickler, files_from_pickle
+from lockstep.errors import ConfigError
 
 
 def small_files():

@@ -1,6 +1,7 @@
 import pytest
 
-from lockstep.config import Config, ConfigError
+from lockstep.config import Config
+from lockstep.errors import ConfigError
 from lockstep.launch import process_rank, read_launch, srun_rendezvous
 
 SRUN = {

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from lockstep.checkpoint import weights_sha256
-from lockstep.config import ConfigError, ModelConfig
+from lockstep.config import ModelConfig
+from lockstep.errors import ConfigError
 from lockstep.models import MODELS, build_model
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

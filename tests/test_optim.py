@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from lockstep.config import ConfigError, OptimizerConfig, ScheduleConfig
+from lockstep.config import OptimizerConfig, ScheduleConfig
+from lockstep.errors import ConfigError
 from lockstep.models import CnnGru
 from lockstep.optim import build_optimizer, lr_factor, parameter_groups, set_learning_rate
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockstep.config import BatchConfig, ConfigError
+from lockstep.config import BatchConfig
+from lockstep.errors import ConfigError
 from lockstep.plan import PADDING, Plan, sample_order, window_length
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from lockstep.config import BatchConfig, ConfigError
+from lockstep.config import BatchConfig
+from lockstep.errors import ConfigError
 from lockstep.plan import window_length
 from lockstep.reduction import TreeSum
 

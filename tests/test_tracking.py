@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lockstep.config import ConfigError
+from lockstep.errors import ConfigError
 from lockstep.tracking import MetricsFile, has_key, read_metrics, wandb_mode
 
 

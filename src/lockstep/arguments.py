@@ -12,8 +12,9 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lockstep.config import Config, ConfigError
+from lockstep.config import Config
 from lockstep.config_tree import leaves
+from lockstep.errors import ConfigError
 
 T = TypeVar("T")
 

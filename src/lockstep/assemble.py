@@ -15,11 +15,12 @@ from lockstep import checkpoint, tracking
 from lockstep.augment import build_augment
 from lockstep.batches import evaluation_store, training_store, windows
 from lockstep.checkpoint import Checkpoint
-from lockstep.config import Config, ConfigError
+from lockstep.config import Config
 from lockstep.config_tree import as_dict, run_folder
 from lockstep.console import Console, say
 from lockstep.data import Dataset, fetch_dataset, load_dataset
 from lockstep.environment import device_name, environment
+from lockstep.errors import ConfigError
 from lockstep.evaluate import evaluate
 from lockstep.launch import Launch
 from lockstep.loop import Run, test_record, train
@@ -162,6 +163,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         optimizer.load_state_dict(start.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(start.state["scaler"])
+    train_store = training_store(dataset, ranks.device)
     return Run(
         step=start.step if start else 0,
         skipped_steps=start.state["skipped_steps"] if start else 0,
@@ -177,13 +179,14 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         criterion=build_criterion(config.loss),
         reduction=reduction,
         windows=windows(
-            training_store(dataset, ranks.device),
+            train_store,
             plan,
             ranks.rank,
             first_step=start.step if start else 0,
             augment=build_augment(config.augment, config.seed),
         ),
         dropouts=[module for module in model.modules() if isinstance(module, KeyedDropout)],
+        train_store=train_store,
         test_store=evaluation_store(dataset, ranks.device),
     )
 

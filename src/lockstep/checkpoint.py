@@ -108,10 +108,12 @@ def published(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, and what is wrong with each newer one."""
+def load_newest(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint (before a step, if one is given), and what is wrong with newer ones."""
     damages: list[str] = []
     for path in reversed(published(folder)):
+        if before is not None and int(path.name.removeprefix("step-")) >= before:
+            continue
         try:
             return load(path), damages
         except DamagedCheckpoint as damage:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lockstep import __version__
-from lockstep.arguments import parse, parse_config
-from lockstep.config import ConfigError, DataConfig
+from lockstep.arguments import parse, parse_config, take_option
+from lockstep.config import DataConfig
+from lockstep.errors import ConfigError
 from lockstep.launch import process_rank, read_launch
 
 FAILED = 1
@@ -22,6 +24,7 @@ Train digit classifiers; a run is defined by its global batch, not by its topolo
 commands:
   train      train, or go on with, the run that the settings describe
   evaluate   score a checkpoint on its test set
+  replay     recompute a run up to one of its steps, compare it with the record, and open that step up
   fetch      fetch and verify the data, for machines without internet later
 
 `lockstep COMMAND --help` shows a command's options. `lockstep --version` shows the version.
@@ -34,6 +37,17 @@ CHECKPOINT is a run folder (its newest checkpoint) or one checkpoint in it. OPTI
 `lockstep train`; --data.root and --data.name are the useful ones.
 """
 
+REPLAY_HELP = """usage: lockstep replay RUN --step N [--processes P] [--break] [OPTIONS]
+
+Recompute the run in folder RUN up to step N, from the nearest checkpoint before it, and compare losses,
+gradient norms and weight digests with the record: "identical", or where it departs first (exit code 1).
+Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, losses, gradient norms) and a picture
+of the global batch, contact-sheet.png, beside it.
+  --processes P  on so many processes, whatever number the run was made on
+  --break        enter the debugger just before step N
+OPTIONS are those of `lockstep train`; --data.root is the useful one.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `lockstep` command; returns its exit code."""
@@ -41,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train_command,
         "evaluate": evaluate_command,
+        "replay": replay_command,
         "fetch": fetch_command,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -124,6 +139,52 @@ def evaluate_command(argv: list[str]) -> int:
     if launch.is_main:
         print(json.dumps(summary, indent=1))
     return 0
+
+
+def replay_command(argv: list[str]) -> int:
+    """Recomputes a run up to one of its steps and opens that step up."""
+    step, rest = take_option(argv, "--step")
+    processes, rest = take_option(rest, "--processes")
+    stop_there, rest = "--break" in rest, [word for word in rest if word != "--break"]
+    if not rest or rest[0].startswith("-"):
+        print(REPLAY_HELP, end="")
+        return 0 if {"-h", "--help"} & set(argv) else USAGE_ERROR
+    folder = Path(rest[0])
+    if not (folder / "config.yaml").exists():
+        raise ConfigError(f"RUN = {rest[0]!r}: is no run folder; name one such as runs/NAME")
+    for name, value in (("--step", step), ("--processes", processes or "1")):
+        if not value.isdigit() or int(value) < 1:
+            raise ConfigError(f"{name} = {value!r}: must be a whole number from 1 on")
+    config = parse_config(["--config", str(folder / "config.yaml"), *rest[1:]])
+    launch = read_launch()
+    if int(processes or 1) > 1 and launch.world_size == 1:
+        return relaunch(int(processes), ["replay", *argv])
+    from lockstep.replay import replay
+
+    result = replay(folder, config, int(step), stop_there=stop_there, launch=launch)
+    if launch.is_main:
+        origin = f"the checkpoint of step {result.first_step}" if result.first_step else "the initial weights"
+        compared = f"{result.num_compared} recorded numbers compared"
+        print(f"lockstep: recomputed to step {step} from {origin}; {compared}")
+        if result.differences:
+            print(f"lockstep: this is not what the run was made on: {result.differences}")
+        if result.departure:
+            print(f"lockstep: departs first at {result.departure} (recorded → recomputed)")
+        elif result.num_compared:
+            print("lockstep: identical")
+        if result.non_finite:
+            print(f"lockstep: not finite, first in {result.non_finite}")
+        print(f"lockstep: wrote {result.folder}/step.json and contact-sheet.png")
+    return FAILED if result.departure else 0
+
+
+def relaunch(num_processes: int, arguments: list[str]) -> int:
+    """Runs this command again under torchrun with so many processes; its exit code."""
+    rest = [word for word in arguments if word != "--processes" and not word.startswith("--processes=")]
+    if "--processes" in arguments:
+        del rest[arguments.index("--processes")]  # its value
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
+    return subprocess.run([sys.executable, *words, "-m", "lockstep.cli", *rest], check=False).returncode
 
 
 def fetch_command(argv: list[str]) -> int:

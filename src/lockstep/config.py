@@ -10,20 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-
-class ConfigError(ValueError):
-    """A user's mistake, told in one line: field, value, rule and remedy. Commands exit with code 2."""
-
-
-def refuse(name: str, value: object, rule: str) -> ConfigError:
-    """The error for a field that breaks its rule; the rule ends with the remedy."""
-    shown = repr(value) if isinstance(value, str) else value
-    return ConfigError(f"{name} = {shown}: {rule}")
-
-
-def _require(condition: bool, name: str, value: object, rule: str) -> None:
-    if not condition:
-        raise refuse(name, value, rule)
+from lockstep.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +24,13 @@ class RunConfig:
     """Where run folders live; for several nodes, a folder that all of them see."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             "/" not in self.name and self.name not in (".", ".."),
             "run.name",
             self.name,
             "must be one folder name, without '/'; use run.dir for the place",
         )
-        _require(bool(self.dir), "run.dir", self.dir, "must name a folder; the default is 'runs'")
+        require(bool(self.dir), "run.dir", self.dir, "must name a folder; the default is 'runs'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +47,8 @@ class DataConfig:
     """Time limit of each source when files must be fetched (seconds)."""
 
     def __post_init__(self) -> None:
-        _require(self.num_train >= 0, "data.num_train", self.num_train, "must be >= 0; 0 uses all samples")
-        _require(
+        require(self.num_train >= 0, "data.num_train", self.num_train, "must be >= 0; 0 uses all samples")
+        require(
             self.fetch_timeout_seconds > 0,
             "data.fetch_timeout_seconds",
             self.fetch_timeout_seconds,
@@ -80,10 +67,10 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         for name, value in (("batch.global_size", self.global_size), ("batch.micro_size", self.micro_size)):
-            _require(value >= 1, name, value, "must be >= 1 sample")
+            require(value >= 1, name, value, "must be >= 1 sample")
         lower = self.global_size // self.micro_size * self.micro_size
         sizes = " or ".join(str(size) for size in (lower, lower + self.micro_size) if size)
-        _require(
+        require(
             self.global_size % self.micro_size == 0,
             "batch.global_size",
             self.global_size,
@@ -111,14 +98,14 @@ class TrainConfig:
     """How many of the newest checkpoints stay; the best one by test accuracy stays besides."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "train.epochs", self.epochs, "must be >= 1 epoch")
-        _require(self.steps >= 0, "train.steps", self.steps, "must be >= 0; 0 lets train.epochs decide")
-        _require(self.log_every >= 1, "train.log_every", self.log_every, "must be >= 1 step")
+        require(self.epochs >= 1, "train.epochs", self.epochs, "must be >= 1 epoch")
+        require(self.steps >= 0, "train.steps", self.steps, "must be >= 0; 0 lets train.epochs decide")
+        require(self.log_every >= 1, "train.log_every", self.log_every, "must be >= 1 step")
         for name in ("eval_every", "checkpoint_every"):
             value = getattr(self, name)
-            _require(value >= 0, f"train.{name}", value, "must be >= 0 steps; 0 means once an epoch")
-        _require(self.digest_every >= 1, "train.digest_every", self.digest_every, "must be >= 1 step")
-        _require(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "must be >= 1")
+            require(value >= 0, f"train.{name}", value, "must be >= 0 steps; 0 means once an epoch")
+        require(self.digest_every >= 1, "train.digest_every", self.digest_every, "must be >= 1 step")
+        require(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "must be >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +119,7 @@ class ModelConfig:
     """Part of the units before the last layer that is dropped, keyed by (seed, step, sample id)."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1); 0 turns it off")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1); 0 turns it off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +139,7 @@ class AugmentConfig:
         limits = {"shift_pixels": 14, "rotate_degrees": 180, "scale": 0.9, "cutout_pixels": 28}
         for name, most in limits.items():
             value = getattr(self, name)
-            _require(0 <= value <= most, f"augment.{name}", value, f"must be in [0, {most}]; 0 turns it off")
+            require(0 <= value <= most, f"augment.{name}", value, f"must be in [0, {most}]; 0 turns it off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +152,13 @@ class LossConfig:
     """Part of the target spread evenly over all classes (cross-entropy only)."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 <= self.label_smoothing < 1,
             "loss.label_smoothing",
             self.label_smoothing,
             "must be in [0, 1); 0 turns it off",
         )
-        _require(
+        require(
             self.name == "cross-entropy" or self.label_smoothing == 0,
             "loss.label_smoothing",
             self.label_smoothing,
@@ -204,12 +191,12 @@ class OptimizerConfig:
             "lr": self.lr,
             **{f"groups[{key}]": lr for key, lr in self.groups.items()},
         }.items():
-            _require(0 < rate < math.inf, f"optimizer.{name}", rate, "must be a finite rate > 0")
+            require(0 < rate < math.inf, f"optimizer.{name}", rate, "must be a finite rate > 0")
         for beta in self.betas:
-            _require(0 <= beta < 1, "optimizer.betas", self.betas, "must be in [0, 1); torch's are 0.9 0.999")
-        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "must be >= 0")
-        _require(
+            require(0 <= beta < 1, "optimizer.betas", self.betas, "must be in [0, 1); torch's are 0.9 0.999")
+        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "must be >= 0")
+        require(
             self.max_grad_norm > 0,
             "optimizer.max_grad_norm",
             self.max_grad_norm,
@@ -227,7 +214,7 @@ class ScheduleConfig:
     """Part of all steps spent going up (one-cycle and cosine)."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "must be a part of the run in [0, 1)")
+        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "must be a part of the run in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,4 +254,4 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "must be in [0, 2**63)")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "must be in [0, 2**63)")

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lockstep.config import ConfigError
+from lockstep.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,7 @@ class Run:
     windows: Iterator[list[MicroBatch]]
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
+    train_store: ImageStore
     test_store: ImageStore
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
@@ -156,25 +157,29 @@ def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.
 
 
 def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor, clock: Stopwatch) -> Record:
-    """What is logged of the step just done, over all ranks. Reading it off the device is a sync point.
+    """What is logged of the step just done, and how fast it went since the last record."""
+    record = step_record(run, scores, grad_norm)
+    seconds = clock.lap()
+    run.train_seconds += seconds
+    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(clock.step)
+    clock.step = run.step
+    return record | {"images_per_second": samples / seconds}
+
+
+def step_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
+    """The numbers of the step just done, over all ranks. Reading them off the device is a sync point.
 
     Args:
         run: after the step.
         scores: (window, 2), this rank's `score` of each micro-batch.
         grad_norm: of the whole gradient, before clipping.
-        clock: runs since the last record.
     """
     loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
-    seconds = clock.lap()
-    run.train_seconds += seconds
-    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(clock.step)
-    clock.step = run.step
     record = {
         "loss": loss,
         "accuracy": correct / run.plan.num_real(run.step - 1),
         "grad_norm": grad_norm.item(),
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
-        "images_per_second": samples / seconds,
     }
     if run.ranks.accelerator.scaler is not None:
         record["loss_scale"] = run.ranks.accelerator.scaler.get_scale()

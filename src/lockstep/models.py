@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lockstep.config import ModelConfig, refuse
+from lockstep.config import ModelConfig
+from lockstep.errors import refuse
 from lockstep.keyed_random import Purpose, random_words, uniform
 
 NUM_CLASSES = 10

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import nn
 
-from lockstep.config import OptimizerConfig, ScheduleConfig, refuse
+from lockstep.config import OptimizerConfig, ScheduleConfig
+from lockstep.errors import refuse
 
 # OneCycleLR's defaults: the first rate is the peak / 25, the last is the first / 10 000.
 ONE_CYCLE_START = 1 / 25

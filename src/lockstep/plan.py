@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lockstep.config import BatchConfig, refuse
+from lockstep.config import BatchConfig
+from lockstep.errors import refuse
 from lockstep.keyed_random import Purpose, random_words
 
 PADDING = -1  # sample id of a padded place: it has weight 0 and never counts

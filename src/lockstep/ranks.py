@@ -18,7 +18,8 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from lockstep.config import Config, ConfigError
+from lockstep.config import Config
+from lockstep.errors import ConfigError
 from lockstep.launch import Launch, srun_rendezvous
 
 T = TypeVar("T")
@@ -102,6 +103,13 @@ class Ranks:
         everyone = [torch.empty_like(mine) for _ in range(self.world_size)]
         dist.all_gather(everyone, mine, group=self.control)
         return torch.cat(everyone)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Every rank's value, in rank order, on every rank."""
+        values: list[Any] = [value] * self.world_size
+        if self.control is not None:
+            dist.all_gather_object(values, value, group=self.control)
+        return values
 
     def close(self) -> None:
         """Leaves the process group."""

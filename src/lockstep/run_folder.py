@@ -13,9 +13,10 @@ from filelock import FileLock, Timeout
 
 from lockstep import checkpoint
 from lockstep.checkpoint import Checkpoint
-from lockstep.config import Config, ConfigError
+from lockstep.config import Config
 from lockstep.config_tree import differences, to_yaml
 from lockstep.console import say
+from lockstep.errors import ConfigError
 from lockstep.ranks import Ranks
 
 SUMMARY_FILE = "summary.json"

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlparse
 
 from lockstep.checkpoint import write_atomically
-from lockstep.config import ConfigError, TrackingConfig
+from lockstep.config import TrackingConfig
+from lockstep.errors import ConfigError
 
 METRICS_FILE = "metrics.jsonl"
 WANDB_ID_FILE = "wandb-id"

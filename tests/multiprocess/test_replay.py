@@ -1,0 +1,111 @@
+"""`lockstep replay`, on runs that the real command made."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from processes import BIN, lockstep, run, train_quick
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = ["--model.dropout", "0.1", "--augment.shift-pixels", "1", "--train.digest-every", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run made on two processes: six steps, a checkpoint after the third and the sixth."""
+    place = tmp_path_factory.mktemp("replay")
+    train_quick(place, "run", 2, *SETTINGS)
+    return place / "run"
+
+
+@pytest.mark.parametrize(("step", "origin"), [(3, "the initial weights"), (6, "the checkpoint of step 3")])
+def test_any_step_of_a_run_on_two_processes_is_replayed_on_one(folder, step, origin):
+    result = lockstep("replay", str(folder), "--step", str(step))
+    assert result.returncode == 0, result.stderr
+    assert f"recomputed to step {step} from {origin}; 12 recorded numbers compared" in result.stdout
+    assert "identical" in result.stdout
+    assert "world_size 2 → 1" in result.stdout
+    opened = json.loads((folder / "replay" / f"step-{step:08d}" / "step.json").read_text())
+    num_real = 88 if step % 3 == 0 else 256  # the last step of an epoch is short
+    for name in ("ids", "labels", "losses", "predictions"):
+        assert len(opened[name]) == num_real
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert sum(opened["losses"]) / num_real == pytest.approx(records[step - 1]["loss"], rel=1e-5)
+    right = sum(one == other for one, other in zip(opened["labels"], opened["predictions"], strict=True))
+    assert right / num_real == records[step - 1]["accuracy"]
+    norms = sum(norm**2 for norm in opened["gradient_norms"].values()) ** 0.5
+    assert norms == pytest.approx(records[step - 1]["grad_norm"], rel=1e-4)
+    with Image.open(folder / "replay" / f"step-{step:08d}" / "contact-sheet.png") as sheet:
+        assert sheet.width >= 10 * 64
+
+
+def test_on_more_processes(folder):
+    result = lockstep("replay", str(folder), "--step", "2", "--processes", "4")
+    assert result.returncode == 0, result.stderr
+    assert "world_size 2 → 4" in result.stdout
+    assert "identical" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["loss", "weights_digest"])
+def test_one_changed_digit_of_the_record_is_found(folder, tmp_path, name):
+    run(["cp", "-r", str(folder), str(tmp_path / "run")])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    lines = metrics.read_text().splitlines()
+    record = json.loads(lines[4])
+    record[name] = record[name] * (1 + 2**-50) if name == "loss" else "0" * 16
+    lines[4] = json.dumps(record)
+    metrics.write_text("\n".join(lines) + "\n")
+    result = lockstep("replay", str(tmp_path / "run"), "--step", "6")
+    assert result.returncode == 1
+    assert f"departs first at step 5: {name} " in result.stdout
+
+
+def test_a_run_that_blows_up_prints_the_command_that_shows_where(tmp_path):
+    words = ["--data.name", "synthetic", "--tracking.mode", "disabled", "--run.dir", str(tmp_path)]
+    words += [
+        "--run.name",
+        "run",
+        "--optimizer.name",
+        "sgd",
+        "--optimizer.lr",
+        "1e30",
+        "--train.log-every",
+        "5",
+    ]
+    stopped = lockstep("train", *words)
+    assert stopped.returncode == 1
+    assert "Traceback" not in stopped.stderr
+    assert "lockstep: stopped: step 2: the loss is not finite among samples [" in stopped.stderr
+    command = stopped.stderr.strip().rpartition("lockstep replay ")[2].split()
+    replayed = lockstep("replay", *command)
+    assert replayed.returncode == 0, replayed.stderr
+    assert "not finite, first in the output of " in replayed.stdout
+
+
+def test_the_debugger_is_entered_before_the_step(folder):
+    import subprocess
+
+    words = [str(BIN / "lockstep"), "replay", str(folder), "--step", "3", "--break"]
+    result = subprocess.run(
+        words, input="p ('at', run.step)\nc\n", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "('at', 2)" in result.stdout
+    assert "identical" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "--step", "1"], "RUN = 'nowhere': is no run folder"),
+        (["RUN", "--step", "0"], "--step = '0': must be a whole number from 1"),
+        (["RUN"], "--step = '': must be"),
+        (["RUN", "--step", "7"], "--step = 7: this run has steps 1 to 6"),
+    ],
+)
+def test_mistakes_are_one_line(folder, words, message):
+    result = lockstep("replay", *[str(folder) if word == "RUN" else word for word in words])
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"lockstep: error: {message}")
+    assert len(result.stderr.splitlines()) == 1

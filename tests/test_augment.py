@@ -1,0 +1,147 @@
+import pytest
+import torch
+
+from lockstep.augment import SIZE, Augment, build_augment
+from lockstep.config import AugmentConfig, BatchConfig, Config, ModelConfig, TrainConfig
+from lockstep.errors import ConfigError
+from lockstep.keyed_random import Purpose, random_words, uniform
+from lockstep.loop import take_step
+from lockstep.models import KeyedDropout
+from runs import record_gradients, small_config, small_run
+
+ALL = AugmentConfig(shift_pixels=2, rotate_degrees=10, scale=0.1, cutout_pixels=6)
+CPU = torch.device("cpu")
+
+
+def images_with_a_dot(count, row=14, column=14):
+    images = torch.zeros(count, 1, SIZE, SIZE)
+    images[:, 0, row, column] = 1
+    return images
+
+
+def test_draws_are_uniform_and_independent():
+    draws = Augment(config=ALL, seed=5).epoch_draws(0, 20_000, CPU)
+    for column in draws.T:
+        counts = torch.histc(column, bins=20, min=0, max=1)
+        assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # 19 degrees of freedom, p = 0.001
+    # With each other, and with those of the next sample.
+    correlation = torch.corrcoef(torch.cat([draws.T, draws.roll(1, 0).T]))
+    assert (correlation - torch.eye(12)).abs().max() < 4 / 20_000**0.5
+    other = Augment(config=ALL, seed=5).epoch_draws(1, 20_000, CPU)
+    assert torch.corrcoef(torch.stack([draws[:, 0], other[:, 0]]))[0, 1].abs() < 4 / 20_000**0.5
+
+
+def test_shift_moves_by_whole_pixels_all_equally_often():
+    augment = Augment(config=AugmentConfig(shift_pixels=2), seed=1)
+    moved = augment.apply(images_with_a_dot(5000), augment.epoch_draws(0, 5000, CPU))
+    assert moved.amax(dim=(1, 2, 3)).min() > 0.999  # a whole pixel stays sharp
+    places = moved.flatten(1).argmax(dim=1)
+    counts = torch.stack([places // SIZE, places % SIZE]).sub(12)
+    assert counts.min() == 0
+    assert counts.max() == 4
+    for axis in counts:
+        assert ((axis.bincount(minlength=5) - 1000.0) ** 2 / 1000).sum() < 18.5  # 4 degrees of freedom
+
+
+def test_cutout_blanks_one_square():
+    augment = Augment(config=AugmentConfig(cutout_pixels=6), seed=1)
+    blanked = augment.apply(torch.ones(4000, 1, SIZE, SIZE), augment.epoch_draws(0, 4000, CPU))
+    assert torch.equal((blanked == 0).sum(dim=(1, 2, 3)), torch.full((4000,), 36))
+    assert (blanked == 0).any(dim=(0, 1)).all()  # everywhere, in some image
+
+
+def test_rotation_and_scale_keep_the_middle():
+    augment = Augment(config=AugmentConfig(rotate_degrees=30, scale=0.2), seed=1)
+    image = torch.zeros(50, 1, SIZE, SIZE)
+    image[:, :, 10:18, 10:18] = 1
+    changed = augment.apply(image, augment.epoch_draws(0, 50, CPU))
+    assert (changed[:, :, 13:15, 13:15] > 0.99).all()
+    areas = changed.sum(dim=(1, 2, 3))
+    assert 64 * 0.6 < areas.min() < 60
+    assert 70 < areas.max() < 64 * 1.6
+
+
+def test_none_is_none():
+    assert build_augment(AugmentConfig(), seed=0) is None
+    with pytest.raises(ConfigError, match=r"augment\.shift_pixels = 15: must be in \[0, 14\]"):
+        AugmentConfig(shift_pixels=15)
+
+
+def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():
+    def images_of_step(micro_size, first_step):
+        config = small_config(augment=ALL, batch=BatchConfig(global_size=64, micro_size=micro_size))
+        run, _ = small_run(config)
+        for _ in range(first_step):
+            next(run.windows)
+        window = next(run.windows)
+        ids = torch.cat([batch.ids for batch in window])
+        return ids, torch.cat([batch.images for batch in window])
+
+    ids, whole = images_of_step(64, 3)
+    assert torch.equal(images_of_step(8, 3)[0], ids)
+    assert torch.allclose(images_of_step(8, 3)[1], whole, atol=1e-6)
+
+
+def test_dropout_masks_are_keyed_by_sample():
+    layer = KeyedDropout(0.25)
+    ids = torch.tensor([5, 9, 5, -1])
+    x = torch.ones(4, 301)
+    layer.draw_for(7, 0, 3, ids)
+    first = layer(x)
+    assert torch.equal(first, layer(x))
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+    for seed, number, step in ((8, 0, 3), (7, 1, 3), (7, 0, 4)):
+        layer.draw_for(seed, number, step, ids)
+        assert not torch.equal(layer(x), first)
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_keeps_the_mean():
+    layer = KeyedDropout(0.25)
+    layer.draw_for(0, 0, 0, torch.arange(4000))
+    dropped = layer(torch.ones(4000, 100))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert (dropped == 0).float().mean() == pytest.approx(0.25, abs=0.003)
+
+
+def test_dropout_needs_a_built_in_model():
+    from lockstep.models import build_model
+
+    with pytest.raises(ConfigError, match=r"model\.dropout = 0\.5"):
+        build_model(ModelConfig(name="lockstep.models:Mlp", dropout=0.5), seed=0)
+
+
+def test_one_changed_bit_of_a_draw_changes_the_gradient(monkeypatch):
+    def gradient():
+        config = small_config(model=ModelConfig(name="mlp", dropout=0.3), train=TrainConfig(steps=1))
+        run, _ = small_run(config)
+        gradients = record_gradients(run)
+        take_step(run)
+        return gradients[0]["linear3.weight"]
+
+    before = gradient()
+    assert torch.equal(gradient(), before)
+
+    def changed(seed, purpose, time, ids, block=0):
+        words = random_words(seed, purpose, time, ids, block)
+        return (words[0] ^ (1 << 31), *words[1:]) if purpose >= Purpose.DROPOUT else words
+
+    monkeypatch.setattr("lockstep.models.random_words", changed)
+    assert not torch.equal(gradient(), before)
+
+
+def test_uniform_is_exact_at_its_ends():
+    ends = uniform(torch.tensor([0, 0xFFFFFFFF]))
+    assert ends.tolist() == [0.0, 1 - 2.0**-24]
+
+
+def test_a_users_batchnorm_and_dropout_are_warned_of():
+    from lockstep.models import topology_warnings
+
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5), torch.nn.GroupNorm(1, 1))
+    warnings = topology_warnings(model)
+    assert len(warnings) == 2
+    assert "BatchNorm2d" in warnings[0]
+    assert "KeyedDropout" in warnings[1]
+    assert Config().model.dropout == 0
