@@ -98,7 +98,7 @@ def test_norms_and_clipping_are_those_of_the_step():
         explanation.rows, before.named_parameters(), run.model.parameters(), strict=True
     ):
         assert (row.name, row.shape) == (name, tuple(old.shape))
-        assert row.norm == pytest.approx(old.norm().item())
+        assert row.norm == pytest.approx(old.double().norm().item())
         assert row.update_norm == pytest.approx((new - old).norm().item(), rel=1e-4)
         assert row.clipped_norm / row.gradient_norm == pytest.approx(0.1 / whole, rel=1e-4)
     assert f"gradient norm {whole:.4g}, limit 0.1, so scaled by" in explanation.facts[1]
@@ -211,6 +211,6 @@ def test_a_wrong_step_is_one_line_with_exit_code_2(words, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_help_needs_no_torch(capsys):
+def test_help_says_what_it_takes(capsys):
     assert main(["explain", "--help"]) == 0
     assert "--step N" in capsys.readouterr().out

@@ -134,7 +134,8 @@ def _title(run: Run) -> str:
     return (
         f"step {run.step} of {run.num_steps} | {ranks.world_size} x {device_name(ranks)} | "
         f"precision {run.config.precision} | global batch {plan.batch.global_size} = "
-        f"{ranks.world_size} ranks x {plan.window} micro-batches x {plan.batch.micro_size} | {run.config.reduction} reduction"
+        f"{ranks.world_size} ranks x {plan.window} micro-batches x {plan.batch.micro_size} | "
+        f"{run.config.reduction} reduction"
     )
 
 

@@ -16,10 +16,11 @@ where the formula leaves the rounding open."""
 
 
 def sgd(theta: Tensor, gradient: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]) -> list[Tensor]:
-    """θ − η·v with v = μ·v + ∇θ + λ·θ, in θ's own precision: one of these has the bits of torch's.
+    """θ − η·v with v = μ·v + ∇θ + λ·θ, in θ's precision, once for each way to round it.
 
-    A multiply-add may be rounded once (fused) or twice, and torch's kernels do either: on a CPU, whole vectors
-    do the one and what is left over may do the other. So there is an answer for each choice.
+    A multiply-add may be rounded once (fused) or twice, and torch's kernels do either: on a CPU, whole
+    vectors do the one and what is left over may do the other. So each number of torch's has the bits of one
+    of the answers.
     """
     answers = []
     for decay_once, momentum_once, rate_once in itertools.product((True, False), repeat=3):

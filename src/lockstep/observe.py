@@ -50,7 +50,8 @@ class ObservedStep:
         self._parts: dict[Event, set[object]] = {}
         self._sums_in_backward = isinstance(run.reduction.model, DistributedDataParallel)
         if isinstance(run.reduction.model, DistributedDataParallel):
-            run.reduction.model.register_comm_hook(None, self._sum_bucket)
+            # A lambda, as torch compares a hook's annotations, which are strings in this module.
+            run.reduction.model.register_comm_hook(None, lambda state, bucket: self._sum_bucket(bucket))
 
     def __call__(self, run: Run) -> tuple[Tensor, Tensor]:
         self.events, self._parts = [], {}
@@ -120,7 +121,7 @@ class ObservedStep:
     def _gradient_arrived(self, parameter: nn.Parameter) -> None:
         self.note_part(Event(Kind.BACKWARD, self._current), parameter)
 
-    def _sum_bucket(self, _: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    def _sum_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         self.note_part(Event(Kind.GRADIENT_SUM), bucket.index())
         return allreduce_hook(cast(dist.ProcessGroup, dist.group.WORLD), bucket)
 
