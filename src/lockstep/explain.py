@@ -148,8 +148,8 @@ def _facts(run: Run, scores: Tensor, grad_norm: float) -> list[str]:
         f"scaled by {limit / grad_norm:.3g}" if grad_norm > limit else "as it is"
     )
     return [
-        f"loss {loss:.4f}, accuracy {correct / run.plan.num_real(run.step - 1):.1%} of the global batch, "
-        f"before the step; ln 10 = {math.log(10):.4f} is the cross-entropy of a guess",
+        f"loss {loss:.4f}, accuracy {correct / run.plan.num_real(run.step - 1):.1%}; "
+        f"ln 10 = {math.log(10):.4f} is the cross-entropy of a guess",
         f"gradient norm {grad_norm:.4g}, {clipping}; learning rate {rates}",
     ]
 

@@ -55,10 +55,11 @@ class Explanation:
             "",
             *_table([HEADER, *(_cells(row, self.optimizer) for row in self.rows)]),
             "",
-            f"clipped: ‖∇θ‖ as the optimizer got it; off formula: the largest difference of the new θ from "
-            f"{FORMULA_TEXTS[self.optimizer]}; ulp: the unit in the last place of θ's largest entry",
+            "clipped: ‖∇θ‖ as the optimizer got it",
+            f"off formula: the largest difference of the new θ from {FORMULA_TEXTS[self.optimizer]},",
+            "  in units in the last place of θ's largest entry (a correct rounding is up to 0.5 ulp)",
             "",
-            "what to look at (measured over the global batch, before the step)",
+            "what to look at (over the global batch, before the update)",
             *(f"  {fact}" for fact in self.facts),
         ]
         return "\n".join(parts)
