@@ -60,7 +60,7 @@ def test_mappings_become_pairs(tmp_path):
             "batch.global_size = 100: must be a multiple of batch.micro_size = 32; 96 or 128",
         ),
         (["stray"], "stray: there is no such option"),
-        (["--config"], "--config: needs a file name"),
+        (["--config"], "--config: needs a value"),
         (["--config", "missing.yaml"], "--config = 'missing.yaml': cannot be read"),
     ],
 )

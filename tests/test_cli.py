@@ -132,11 +132,11 @@ def test_wandb_offline_is_written_once_per_run_folder(tmp_path):
 def test_help_is_quick_and_complete(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("train", "evaluate", "replay", "fetch"):
+    for command in ("train", "evaluate", "replay", "explain", "fetch"):
         assert f"  {command} " in text
     assert main([]) == 2
     assert main(["trane"]) == 2
-    assert "there are train, evaluate, replay, fetch" in capsys.readouterr().err
+    assert "there are train, evaluate, replay, explain, fetch" in capsys.readouterr().err
     probe = "import sys, lockstep.cli; lockstep.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 

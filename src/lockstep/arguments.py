@@ -44,7 +44,7 @@ def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
         if word == name:
             value = next(words, "")
             if not value:
-                raise ConfigError(f"{name}: needs a file name after it")
+                raise ConfigError(f"{name}: needs a value after it")
         elif word.startswith(f"{name}="):
             value = word.partition("=")[2]
         else:

@@ -26,6 +26,7 @@ from lockstep.launch import Launch
 from lockstep.loop import Run, test_record, train
 from lockstep.losses import build_criterion
 from lockstep.models import KeyedDropout, build_model, topology_warnings
+from lockstep.observe import order_checked
 from lockstep.optim import build_optimizer
 from lockstep.plan import Plan, window_length
 from lockstep.preemption import Interrupted
@@ -94,7 +95,7 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
     run.stop.install()
     status: Status = "failed"
     try:
-        train(run)
+        train(run, order_checked(run) if config.train.check_order else None)
         summary = finish(run)
         status = "finished"
         return summary

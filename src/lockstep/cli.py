@@ -25,6 +25,7 @@ commands:
   train      train, or go on with, the run that the settings describe
   evaluate   score a checkpoint on its test set
   replay     recompute a run up to one of its steps, compare it with the record, and open that step up
+  explain    show what one optimizer step really does
   fetch      fetch and verify the data, for machines without internet later
 
 `lockstep COMMAND --help` shows a command's options. `lockstep --version` shows the version.
@@ -48,6 +49,14 @@ of the global batch, contact-sheet.png, beside it.
 OPTIONS are those of `lockstep train`; --data.root is the useful one.
 """
 
+EXPLAIN_HELP = """usage: lockstep explain [OPTIONS] --step N
+
+Train as `lockstep train OPTIONS` would, from the start and keeping nothing, and show what optimizer step N
+(counted from 1) really does: the order of its events on every rank, what happened to each parameter and
+whether it is what the optimizer's formula says, and what the gradient meets on its way. OPTIONS are those of
+`lockstep train`; it runs on as many ranks as it is started with.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `lockstep` command; returns its exit code."""
@@ -56,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": train_command,
         "evaluate": evaluate_command,
         "replay": replay_command,
+        "explain": explain_command,
         "fetch": fetch_command,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -185,6 +195,26 @@ def relaunch(num_processes: int, arguments: list[str]) -> int:
         del rest[arguments.index("--processes")]  # its value
     words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
     return subprocess.run([sys.executable, *words, "-m", "lockstep.cli", *rest], check=False).returncode
+
+
+def explain_command(argv: list[str]) -> int:
+    """Shows what one optimizer step of a config does."""
+    if {"-h", "--help"} & set(argv):
+        print(EXPLAIN_HELP, end="")
+        return 0
+    step, rest = take_option(argv, "--step")
+    if not step.isdecimal() or int(step) < 1:
+        raise ConfigError(
+            f"--step = {step!r}: must be a whole number >= 1, the optimizer step to explain; try --step 1"
+        )
+    config = parse_config(rest)
+    launch = read_launch()
+    from lockstep.explain import run_explain
+
+    explanation = run_explain(config, launch, int(step))
+    if launch.is_main:
+        print(explanation.text())
+    return 0
 
 
 def fetch_command(argv: list[str]) -> int:

@@ -96,6 +96,8 @@ class TrainConfig:
     """Steps between two comparisons of the ranks' weights; the record then holds their digest."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay; the best one by test accuracy stays besides."""
+    check_order: bool = False
+    """Watch every step and stop at one that breaks the order from zero_grad to the optimizer's step."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "must be >= 1 epoch")

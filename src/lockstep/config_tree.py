@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "train.checkpoint_every",
     "train.digest_every",
     "train.keep_checkpoints",
+    "train.check_order",
     "tracking.mode",
     "tracking.project",
     "tracking.entity",

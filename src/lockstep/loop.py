@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,19 +63,24 @@ class Run:
     """Where records go; empty on all ranks but the main one."""
 
 
-def train(run: Run) -> None:
+StepFunction = Callable[[Run], tuple[torch.Tensor, torch.Tensor]]
+"""What does an optimizer step: `take_step`, or something that watches it."""
+
+
+def train(run: Run, do_step: StepFunction | None = None) -> None:
     """Trains until `run.step` is `run.num_steps`. All ranks must call it.
 
     Raises:
         RunStopped: on every rank, when a loss or gradient is not finite or the ranks' weights differ.
         Interrupted: on every rank after the same step, when one of them was asked to stop.
     """
+    do_step = do_step or take_step
     intervals = run.config.train
     clock = Stopwatch(run.step)
     watch = FiniteWatch(allows_overflow=run.ranks.accelerator.scaler is not None)
     run.model.train()
     while run.step < run.num_steps:
-        scores, grad_norm = take_step(run)
+        scores, grad_norm = do_step(run)
         watch.add(run.step, scores[:, 0], grad_norm)
 
         # Every rank takes each branch below at the same step: they hold collectives.

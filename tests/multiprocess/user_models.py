@@ -24,3 +24,16 @@ class Slow(Mlp):
     def forward(self, images):
         time.sleep(60)
         return super().forward(images)
+
+
+class ForwardsTwice(Mlp):
+    """Calls itself once more on rank 1, as a model that scores its own output might."""
+
+    is_inner = False
+
+    def forward(self, images):
+        if os.environ.get("RANK") == "1" and not self.is_inner:
+            self.is_inner = True
+            self(images)
+            self.is_inner = False
+        return super().forward(images)

@@ -1,0 +1,66 @@
+"""`lockstep explain` and `--train.check-order` on two processes."""
+
+import os
+
+import pytest
+
+from processes import BIN, QUICK, free_port, launched, lockstep, run, train_quick
+
+pytestmark = pytest.mark.slow
+
+STEP = ["--step", "5", "--batch.global-size", "64", "--batch.micro-size", "16", "--model.name", "rnn"]
+
+
+def on_two_ranks(*arguments):
+    words = [
+        str(BIN / "torchrun"),
+        "--nproc_per_node=2",
+        f"--master_port={free_port()}",
+        "-m",
+        "lockstep.cli",
+    ]
+    return run([*words, *arguments])
+
+
+def explanation(result):
+    """The printed parts: order, table and facts."""
+    assert result.returncode == 0, result.stderr
+    title, *parts = result.stdout.strip().split("\n\n")
+    assert title.startswith("step 5 of 20 | ")
+    return [part.splitlines() for part in parts]
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_exact_reduction_is_explained_alike_on_one_and_two_ranks(precision):
+    words = ["explain", *QUICK, *STEP, "--precision", precision, "--optimizer.max-grad-norm", "0.5"]
+    alone, both = explanation(lockstep(*words)), explanation(on_two_ranks(*words))
+    assert "(forward → loss → backward) x 4" in alone[0][1]
+    assert both[0][1:] == [
+        "  ranks 0, 1: zero_grad → (forward → loss → backward) x 2 → gradient sum → clip → schedule → "
+        "optimizer step",
+        "    checked: as the design demands",
+    ]
+    assert both[1:] == alone[1:]
+
+
+def test_the_sum_of_fast_reduction_is_seen_inside_the_last_backward():
+    words = ["explain", *QUICK, *STEP, "--reduction", "fast", "--optimizer.name", "sgd"]
+    order, table, *_ = explanation(on_two_ranks(*words))
+    assert order[2] == "    checked: as the design demands"
+    assert len(table) == 1 + 6
+    assert all(line.endswith("same bits  updated") for line in table[1:])
+
+
+def test_watching_the_sum_of_fast_reduction_changes_no_bit(tmp_path):
+    words = ["--reduction", "fast", "--batch.micro-size", "16"]
+    plain = train_quick(tmp_path, "plain", 2, *words)
+    checked = train_quick(tmp_path, "checked", 2, *words, "--train.check-order")
+    assert checked["weights_sha256"] == plain["weights_sha256"]
+
+
+def test_a_broken_order_ends_every_rank_with_its_trace(tmp_path):
+    words = ["--model.name", "user_models:ForwardsTwice", "--train.check-order", "--run.dir", str(tmp_path)]
+    path = os.pathsep.join(["tests/multiprocess", os.environ.get("PYTHONPATH", "")])
+    result = launched(2, *QUICK, *words, env={"PYTHONPATH": path})
+    assert result.returncode != 0
+    assert "step 1 on rank 1 breaks the order: event 3 must be loss[0], but forward[0] came" in result.stderr

@@ -1,0 +1,216 @@
+"""`lockstep explain`: the numbers are right, the run is the one that `train` makes, a reader can see it."""
+
+import itertools
+from copy import deepcopy
+
+import pytest
+import torch
+
+from lockstep.batches import MicroBatch
+from lockstep.cli import main
+from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.errors import ConfigError
+from lockstep.explain import explain_step
+from lockstep.explanation import Explanation, Row
+from lockstep.formulas import FORMULAS, off_formula
+from lockstep.loop import take_step
+from lockstep.losses import share_of_mean
+from lockstep.order import as_text, demanded_order
+from lockstep.recurrence import measure_recurrences
+from runs import fresh_ranks, small_config, small_run
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def explained(step, **changes):
+    run, _ = small_run(small_config(**changes), fresh_ranks(str(changes.get("precision", "no"))))
+    return run, explain_step(run, step)
+
+
+def off_by(kind, size, fused, weight_decay, **options):
+    """How far torch's optimizer is from the formula, at most, over some steps."""
+    generator = torch.Generator().manual_seed(size)
+    theta = torch.nn.Parameter(torch.randn(size, generator=generator))
+    optimizer = OPTIMIZERS[kind]([theta], lr=0.0123, weight_decay=weight_decay, fused=fused, **options)
+    worst = 0.0
+    for _ in range(5):
+        theta.grad = torch.randn(size, generator=generator)
+        before = theta.detach().clone()
+        state = {key: value.clone() for key, value in optimizer.state[theta].items() if value is not None}
+        optimizer.step()
+        answers = FORMULAS[kind](before, theta.grad, state, optimizer.param_groups[0])
+        worst = max(worst, off_formula(theta.detach(), answers))
+    return worst
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 10, 128, 1003])
+def test_formulas_are_those_of_torch(size, fused):
+    for weight_decay, momentum in itertools.product((0, 0.01), (0, 0.9)):
+        assert off_by("sgd", size, fused, weight_decay, momentum=momentum) == 0
+    for kind, weight_decay in itertools.product(("adam", "adamw"), (0, 0.01)):
+        assert 0 < off_by(kind, size, fused, weight_decay) < 16
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_a_wrong_update_is_seen(kind):
+    before, gradient = torch.ones(100), torch.linspace(0.1, 1, 100)
+    theta = torch.nn.Parameter(before.clone())
+    theta.grad = gradient
+    optimizer = OPTIMIZERS[kind]([theta], lr=0.01)
+    optimizer.step()
+    answers = FORMULAS[kind](before, gradient, {}, optimizer.param_groups[0])
+    after = theta.detach().clone()
+    assert off_formula(after, answers) <= (0 if kind == "sgd" else 2)
+    after[17] = after[17] * (1 + 1e-6)
+    assert off_formula(after, answers) >= 7
+
+
+@pytest.mark.parametrize("reduction", ["exact", "fast"])
+def test_sgd_is_its_formula_to_the_last_bit(reduction):
+    optimizer = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.001, max_grad_norm=0.5)
+    for step in (1, 7):
+        _, explanation = explained(step, optimizer=optimizer, reduction=reduction)
+        assert [row.off_formula for row in explanation.rows] == [0] * 6
+        assert [row.fate for row in explanation.rows] == ["updated"] * 6
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_is_its_formula_to_rounding(name, precision):
+    optimizer = OptimizerConfig(name=name, weight_decay=0.01)
+    _, explanation = explained(3, optimizer=optimizer, precision=precision)
+    for row in explanation.rows:
+        assert row.off_formula < 4, row
+
+
+def test_norms_and_clipping_are_those_of_the_step():
+    config = small_config(optimizer=OptimizerConfig(max_grad_norm=0.1))
+    run, _ = small_run(config)
+    take_step(run)
+    before = deepcopy(run.model)
+    explanation = explain_step(run, 2)
+    assert run.step == 2
+    whole = sum(row.gradient_norm**2 for row in explanation.rows) ** 0.5
+    assert sum(row.clipped_norm**2 for row in explanation.rows) ** 0.5 == pytest.approx(0.1, rel=1e-4)
+    assert whole > 0.1
+    for row, (name, old), new in zip(
+        explanation.rows, before.named_parameters(), run.model.parameters(), strict=True
+    ):
+        assert (row.name, row.shape) == (name, tuple(old.shape))
+        assert row.norm == pytest.approx(old.double().norm().item())
+        assert row.update_norm == pytest.approx((new - old).norm().item(), rel=1e-4)
+        assert row.clipped_norm / row.gradient_norm == pytest.approx(0.1 / whole, rel=1e-4)
+    assert f"gradient norm {whole:.4g}, limit 0.1, so scaled by" in explanation.facts[1]
+
+
+def test_module_that_no_group_names_is_frozen():
+    optimizer = OptimizerConfig(groups={"gru": 0.01})
+    _, explanation = explained(2, model=ModelConfig(name="cnn-gru"), optimizer=optimizer)
+    for row in explanation.rows:
+        if row.name.startswith("cnn."):
+            assert (row.group, row.fate, row.update_norm) == ("", "frozen", 0)
+            assert row.gradient_norm is row.clipped_norm is row.off_formula is None
+        else:
+            assert (row.group, row.fate) == ("gru", "updated")
+
+
+def test_the_explained_run_is_the_trained_run():
+    config = small_config(model=ModelConfig(name="rnn"), train=TrainConfig(epochs=2))
+    run, _ = small_run(config)
+    explain_step(run, 12)
+    plain, _ = small_run(config)
+    for _ in range(12):
+        take_step(plain)
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, run.model.state_dict()[name]), name
+
+
+def test_the_order_is_told_with_its_verdict():
+    _, explanation = explained(1)
+    assert explanation.traces == [(as_text(demanded_order(4, is_scaled=False)), "")]
+    assert "rank 0: zero_grad → (forward → loss → backward) x 4 → gradient sum" in explanation.text()
+    assert "checked: as the design demands" in explanation.text()
+
+
+def test_ranks_that_did_the_same_share_a_line():
+    row = Row(
+        name="w",
+        shape=(2, 3),
+        group="model",
+        norm=0.0,
+        gradient_norm=1.0,
+        clipped_norm=None,
+        update_norm=2.0,
+        off_formula=0.0,
+        fate="updated",
+    )
+    traces = [("a", ""), ("a", ""), ("b", "event 1 must be a"), ("a", "")]
+    text = Explanation(title="t", traces=traces, optimizer="sgd", rows=[row], facts=["f"]).text()
+    assert "ranks 0, 1, 3: a\n    checked: as the design demands" in text
+    assert "rank 2: b\n    BREAKS the order: event 1 must be a" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("w ")]
+    assert line.split() == ["w", "2", "x", "3", "model", "0", "1", "-", "2", "-", "same", "bits", "updated"]
+
+
+def unrolled_gradients(run, window):
+    """‖∂J/∂h‖ a row of Rnn, by plain matrix products."""
+    layer = run.model.rnn
+    squares = torch.zeros(28, dtype=torch.float64)
+    for batch in window:
+        h, states = torch.zeros(len(batch.labels), 128), []
+        for row in batch.images.squeeze(1).unbind(1):
+            inner = (
+                row @ layer.weight_ih_l0.T + layer.bias_ih_l0 + h @ layer.weight_hh_l0.T + layer.bias_hh_l0
+            )
+            h = inner.tanh()
+            h.retain_grad()
+            states.append(h)
+        share_of_mean(run.criterion(run.model.head(h), batch.labels), batch).backward()
+        squares += torch.stack([state.grad.double().square().sum() for state in states])
+    run.model.zero_grad()
+    return squares.sqrt()
+
+
+def test_gradients_of_the_hidden_states_are_those_of_the_recurrence():
+    run, _ = small_run(small_config(model=ModelConfig(name="rnn")))
+    for _ in range(9):
+        take_step(run)
+    window: list[MicroBatch] = next(run.windows)  # the short one, with padding
+    (recurrence,) = measure_recurrences(run, window)
+    assert all(p.grad is not None for p in run.trained)  # the step's own gradients are still there
+    assert recurrence.gradient_norms == pytest.approx(unrolled_gradients(run, window).tolist(), rel=1e-3)
+    assert recurrence.name == "rnn"
+    assert recurrence.stretch == pytest.approx(torch.linalg.svdvals(run.model.rnn.weight_hh_l0).max().item())
+
+    with torch.no_grad():
+        run.model.rnn.weight_ih_l0.mul_(1000)
+    (recurrence,) = measure_recurrences(run, window)
+    assert min(recurrence.saturated) > 0.9
+    assert recurrence.gradient_norms[0] < 1e-6 * recurrence.gradient_norms[-1]
+
+
+def test_a_frozen_gru_is_measured_too():
+    optimizer = OptimizerConfig(groups={"cnn": 0.01})
+    _, explanation = explained(1, model=ModelConfig(name="cnn-gru"), optimizer=optimizer)
+    assert [fact.partition(" ")[0] for fact in explanation.facts[2:]] == ["gru.gru:"] * 3
+
+
+@pytest.mark.parametrize("step", [0, 11])
+def test_a_step_outside_the_run_is_refused(step):
+    run, _ = small_run(small_config(batch=BatchConfig(global_size=64, micro_size=64)))
+    with pytest.raises(ConfigError, match=rf"--step = {step}: must be from 1 to 10"):
+        explain_step(run, step)
+
+
+@pytest.mark.parametrize("words", [["--step", "0"], ["--step", "x"], [], ["--step", "-1"], ["--step=1.5"]])
+def test_a_wrong_step_is_one_line_with_exit_code_2(words, capsys):
+    assert main(["explain", "--data.name", "synthetic", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lockstep: error: --step = ")
+    assert len(error.splitlines()) == 1
+
+
+def test_help_says_what_it_takes(capsys):
+    assert main(["explain", "--help"]) == 0
+    assert "--step N" in capsys.readouterr().out
