@@ -24,12 +24,8 @@ class RunConfig:
     """Where run folders live; for several nodes, a folder that all of them see."""
 
     def __post_init__(self) -> None:
-        require(
-            "/" not in self.name and self.name not in (".", ".."),
-            "run.name",
-            self.name,
-            "must be one folder name, without '/'; use run.dir for the place",
-        )
+        is_one_name = "/" not in self.name and self.name not in (".", "..")
+        require(is_one_name, "run.name", self.name, "must be one folder name; run.dir says where it is")
         require(bool(self.dir), "run.dir", self.dir, "must name a folder; the default is 'runs'")
 
 
@@ -48,12 +44,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(self.num_train >= 0, "data.num_train", self.num_train, "must be >= 0; 0 uses all samples")
-        require(
-            self.fetch_timeout_seconds > 0,
-            "data.fetch_timeout_seconds",
-            self.fetch_timeout_seconds,
-            "must be > 0 seconds; the default is 120",
-        )
+        seconds = self.fetch_timeout_seconds
+        require(seconds > 0, "data.fetch_timeout_seconds", seconds, "must be > 0 seconds; the default is 120")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,18 +146,10 @@ class LossConfig:
     """Part of the target spread evenly over all classes (cross-entropy only)."""
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.label_smoothing < 1,
-            "loss.label_smoothing",
-            self.label_smoothing,
-            "must be in [0, 1); 0 turns it off",
-        )
-        require(
-            self.name == "cross-entropy" or self.label_smoothing == 0,
-            "loss.label_smoothing",
-            self.label_smoothing,
-            "is for loss.name = 'cross-entropy'; with 'mse' leave it at 0",
-        )
+        name, value = "loss.label_smoothing", self.label_smoothing
+        require(0 <= value < 1, name, value, "must be in [0, 1); 0 turns it off")
+        fits = self.name == "cross-entropy" or value == 0
+        require(fits, name, value, "is for loss.name = 'cross-entropy'; with 'mse' leave it at 0")
 
 
 @dataclass(frozen=True, kw_only=True)
