@@ -206,7 +206,7 @@ def open_sinks(run: Run, mode: str) -> list[Sink]:
     ]
     if mode != "disabled":
         tree = {**as_dict(run.config), "environment": environment(run.ranks)}
-        sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree))
+        sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree, notify=say))
     return sinks
 
 

@@ -81,12 +81,10 @@ def evaluate(model: nn.Module, criterion: Criterion, store: ImageStore, ranks: R
             images, labels = store.gather(ids.clamp(max=num_samples - 1))
             logits = model(images)
             losses = criterion(logits, labels)
-            # float64 holds a float32 loss and a small integer exactly, so that one gather carries both.
-            scores.append(torch.stack([losses.double(), logits.argmax(dim=1).double()], dim=1))
+            # float32 holds a class number exactly, so that one gather carries both.
+            scores.append(torch.stack([losses.float(), logits.argmax(dim=1).float()], dim=1))
     model.train(was_training)
     gathered = ranks.gather(torch.stack(scores))  # (world * chunks_per_rank, CHUNK_SIZE, 2), by rank
     by_rank = gathered.reshape(ranks.world_size, chunks_per_rank, CHUNK_SIZE, 2)
     in_order = by_rank.transpose(0, 1).reshape(-1, 2)[:num_samples]
-    return Evaluation(
-        losses=in_order[:, 0].float(), predictions=in_order[:, 1].long(), labels=store.labels.to("cpu")
-    )
+    return Evaluation(losses=in_order[:, 0], predictions=in_order[:, 1].long(), labels=store.labels.to("cpu"))

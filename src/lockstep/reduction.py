@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
@@ -61,6 +62,11 @@ class ExactReduction:
     def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
         self.model = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, but no DDP
         self.loss_scale = 1.0
+        if accelerator.device.type == "cuda":
+            # The same kernels in the same order each time. Where an operation has none torch only warns:
+            # max-pooling is on its list, but repeats its bits where windows do not overlap.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
         self._world_size = accelerator.num_processes
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._tree = TreeSum()

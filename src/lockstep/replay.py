@@ -149,9 +149,8 @@ def open_up(run: Run) -> dict[str, Any]:
     finally:
         run.criterion = criterion
         hook.remove()
-    scores = torch.stack(
-        [torch.stack(losses).double(), torch.stack(logits_seen).argmax(dim=2).double()], dim=2
-    )
+    predictions = torch.stack(logits_seen).argmax(dim=2)
+    scores = torch.stack([torch.stack(losses).float(), predictions.float()], dim=2)
     everyone = run.ranks.gather(scores).reshape(-1, 2)  # (global_size, 2), slots in their order
     is_real = torch.from_numpy(slots.ravel() >= 0)
     where = [line for line in run.ranks.gather_objects(found[:1]) if line]

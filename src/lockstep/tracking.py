@@ -6,6 +6,7 @@ import json
 import netrc
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlparse
@@ -16,6 +17,7 @@ from lockstep.errors import ConfigError
 
 METRICS_FILE = "metrics.jsonl"
 WANDB_ID_FILE = "wandb-id"
+INIT_SECONDS = 30  # how long to wait for W&B's server at the start
 
 # A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
 Record = dict[str, Any]
@@ -58,29 +60,55 @@ def read_metrics(folder: Path) -> list[Record]:
 class WandbRun:
     """One W&B run for the run folder, whatever number of starts it takes."""
 
-    def __init__(self, folder: Path, config: TrackingConfig, mode: str, tree: dict[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        config: TrackingConfig,
+        mode: str,
+        tree: dict[str, Any],
+        notify: Callable[[str], None],
+    ) -> None:
+        """Starts or resumes the run.
+
+        Args:
+            folder: the run folder; W&B's own folder and the run's id are in it.
+            config: project, entity and group.
+            mode: online or offline; online becomes offline where the server is out of reach.
+            tree: what W&B shows as the run's config.
+            notify: is told, in one line, when that happens.
+        """
         import wandb  # slow to import, so only where it is used
 
         id_file = folder / WANDB_ID_FILE
         if not id_file.exists():
             write_atomically(id_file, secrets.token_hex(4))
-        self._run = wandb.init(
-            id=id_file.read_text(),
-            resume="allow",
-            project=config.project,
-            entity=config.entity or None,
-            group=config.group or None,
-            name=folder.name,
-            dir=folder,
-            mode=mode,  # type: ignore[arg-type]
-            config=tree,
-            settings=wandb.Settings(console="off", silent=True, init_timeout=60),
-        )
+
+        def init(mode: str) -> Any:
+            return wandb.init(
+                id=id_file.read_text(),
+                resume="allow",
+                project=config.project,
+                entity=config.entity or None,
+                group=config.group or None,
+                name=folder.name,
+                dir=folder,
+                mode=mode,  # type: ignore[arg-type]
+                config=tree,
+                settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS),
+            )
+
+        try:
+            self._run = init(mode)
+        except wandb.errors.Error as error:
+            # A server that is out of reach must not cost a training run.
+            reason = str(error).splitlines()[0]
+            notify(f"no W&B server ({reason}); offline, later: wandb sync {folder}/wandb/offline-run-*")
+            wandb.teardown()  # its service still holds the run id
+            self._run = init("offline")
         self._run.define_metric("samples_seen")
         self._run.define_metric("*", step_metric="samples_seen")
 
     def log(self, record: Record) -> None:
-        # A step can have two records (training, evaluation); W&B merges what shares a step.
         self._run.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
 
     def close(self, status: Status) -> None:

@@ -57,3 +57,16 @@ def test_a_failed_run_is_closed_as_failed(tmp_path):
     assert result.returncode == 1
     (run,) = wandb_runs(tmp_path / "run")
     assert run["exit_code"] == 1
+
+
+def test_a_server_out_of_reach_costs_nothing_but_the_wait(tmp_path):
+    place = ["--tracking.mode", "online", "--run.dir", str(tmp_path), "--run.name", "run"]
+    nowhere = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    result = lockstep("train", *QUICK, *place, env=nowhere)
+    assert result.returncode == 0, result.stderr
+    assert "no W&B server" in result.stdout
+    assert "wandb sync" in result.stdout
+    (run,) = wandb_runs(tmp_path / "run")
+    assert list(run["history"]) == [1, 2, 3, 4, 5, 6]
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"a" * 40 not in everything  # the key is written nowhere
