@@ -3,9 +3,10 @@ import torch
 from torch import nn
 
 from lockstep.config import TrainConfig
+from lockstep.errors import RunStopped
 from lockstep.loop import train
 from lockstep.models import Cnn
-from lockstep.sentinel import FiniteWatch, RunStopped, agreed_digest, parameter_digests
+from lockstep.sentinel import FiniteWatch, agreed_digest, parameter_digests
 from runs import fresh_ranks, small_config, small_run
 
 

@@ -71,7 +71,8 @@ def yaml_flags(path: Path) -> list[str]:
         raise ConfigError(f"--config = {str(path)!r}: is not YAML ({reason})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"--config = {str(path)!r}: must hold names and values, such as 'seed: 1'")
-    mappings = {name for name, value in leaves(Config()).items() if isinstance(value, dict)}
+    defaults = leaves(Config())
+    mappings = {name for name, value in defaults.items() if isinstance(value, dict)}
     flags: list[str] = []
 
     def walk(entries: dict[str, Any], prefix: str) -> None:
@@ -82,6 +83,8 @@ def yaml_flags(path: Path) -> list[str]:
                 flags.extend([flag, *(str(word) for pair in value.items() for word in pair)])
             elif isinstance(value, dict):
                 walk(value, f"{name}.")
+            elif isinstance(value, bool) and not isinstance(defaults.get(name), bool):
+                flags.extend([flag, "yes" if value else "no"])  # YAML reads a bare `no` as false
             elif isinstance(value, bool):
                 parent, _, leaf = flag.rpartition(".")
                 flags.append(flag if value else f"{parent}.no-{leaf}" if parent else f"--no-{leaf[2:]}")

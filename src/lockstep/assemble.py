@@ -20,7 +20,7 @@ from lockstep.config_tree import as_dict, run_folder
 from lockstep.console import Console, say
 from lockstep.data import Dataset, fetch_dataset, load_dataset
 from lockstep.environment import device_name, environment
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, Interrupted
 from lockstep.evaluate import evaluate
 from lockstep.launch import Launch
 from lockstep.loop import Run, test_record, train
@@ -29,18 +29,18 @@ from lockstep.models import KeyedDropout, build_model, topology_warnings
 from lockstep.observe import order_checked
 from lockstep.optim import build_optimizer
 from lockstep.plan import Plan, window_length
-from lockstep.preemption import Interrupted
-from lockstep.ranks import Ranks, resolve_precision, start_ranks
+from lockstep.ranks import Ranks, joined, resolve_precision
 from lockstep.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.run_folder import (
     SUMMARY_FILE,
+    begin,
+    check_folder,
     load_whole,
     locked_folder,
     newest_checkpoint,
-    open_folder,
-    record_start,
 )
-from lockstep.tracking import Sink, Status
+from lockstep.stopwatch import Stopwatch
+from lockstep.tracking import Status
 
 REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
     "exact": ExactReduction,
@@ -63,50 +63,58 @@ def run_training(config: Config, launch: Launch) -> Outcome:
 
     Raises:
         ConfigError: on every rank, before any training.
+        AgreedStop: on every rank, after the same step.
     """
     config = resolve_precision(config, launch)
-    mode = tracking.wandb_mode(config.tracking.mode)
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     folder = run_folder(config)
-    ranks = start_ranks(launch, config.precision)
-    try:
-        summary = ranks.on_main(lambda: open_folder(config, folder))
-        if summary is not None:
-            return Outcome(folder=folder, summary=summary, was_finished=True)
+    with joined(launch, config.precision) as ranks:
+        mode = ranks.on_main(lambda: tracking.wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
-            summary = _train_to_end(config, mode, ranks)
-            return Outcome(folder=folder, summary=summary, was_finished=False)
-    finally:
-        ranks.close()
+            summary = ranks.on_main(lambda: check_folder(config, folder))
+            was_finished = summary is not None
+            return Outcome(
+                folder=folder,
+                summary=summary if summary is not None else _train_to_end(config, mode, ranks),
+                was_finished=was_finished,
+            )
 
 
 def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
-    run = build_run(
-        config, ranks, shared_dataset(config, ranks), newest_checkpoint(run_folder(config), ranks)
-    )
-    if ranks.is_main:
-        say(describe(run, mode))
-        for warning in topology_warnings(run.model):
-            say(f"warning: {warning}")
-        if run.step:
-            say(f"resuming {run.folder} after step {run.step}")
-        run.sinks = open_sinks(run, mode)
-        record_start(run.folder, run.step, environment(ranks))
+    dataset = shared_dataset(config, ranks)
+    start = newest_checkpoint(run_folder(config), ranks)
+    run = ranks.together(lambda: build_run(config, ranks, dataset, start))
     run.stop.install()
     status: Status = "failed"
     try:
-        train(run, order_checked(run) if config.train.check_order else None)
+        ranks.on_main(lambda: _begin(run, mode))
+        train(run, do_step=order_checked(run) if config.train.check_order else None)
         summary = finish(run)
         status = "finished"
         return summary
     except Interrupted:
         status = "interrupted"
-        if ranks.is_main:
-            run.stop.mark_resumable()
+        ranks.on_main(run.stop.mark_resumable)  # before a rank leaves: its exit code makes launchers kill
         raise
     finally:
         for sink in run.sinks:
             sink.close(status)
+        if status != "failed":
+            ranks.barrier()  # nor may one leave while the main rank closes W&B
+
+
+def _begin(run: Run, mode: str) -> None:
+    """What the main rank does before the first step: says what runs, notes it, opens the sinks."""
+    say(describe(run, mode))
+    for warning in topology_warnings(run.model):
+        say(f"warning: {warning}")
+    checkpoint.set_aside(run.folder / "checkpoints", run.step)
+    changes = begin(run.config, run.folder, run.step, environment(run.ranks))
+    if run.step:
+        say(f"resuming {run.folder} after step {run.step}")
+        if changes:
+            say(f"warning: the steps to come may differ in their last bits: {', '.join(changes)}")
+    open_sinks(run, mode)
 
 
 def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str, Any]:
@@ -120,8 +128,7 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
     Raises:
         ConfigError: there is no whole checkpoint, or no data.
     """
-    ranks = start_ranks(launch, resolve_precision(config, launch).precision)
-    try:
+    with joined(launch, resolve_precision(config, launch).precision) as ranks:
         is_run = (path / "config.yaml").exists()
         found = newest_checkpoint(path, ranks) if is_run else ranks.on_main(lambda: load_whole(path))
         if found is None:
@@ -137,8 +144,6 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
             **result.summary(),
             "weights_sha256": checkpoint.weights_sha256(found.weights),
         }
-    finally:
-        ranks.close()
 
 
 def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint | None = None) -> Run:
@@ -168,7 +173,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     return Run(
         step=start.step if start else 0,
         skipped_steps=start.state["skipped_steps"] if start else 0,
-        train_seconds=start.info["train_seconds"] if start else 0.0,
+        clock=Stopwatch(start.step if start else 0, start.info["train_seconds"] if start else 0.0),
         config=config,
         folder=run_folder(config),
         num_steps=config.train.steps or config.train.epochs * plan.steps_per_epoch,
@@ -195,19 +200,16 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
 def shared_dataset(config: Config, ranks: Ranks) -> Dataset:
     """The data, fetched by the main rank first: a source that is out of reach is tried once."""
     ranks.on_main(lambda: fetch_dataset(config.data))
-    return load_dataset(config.data, config.seed)
+    return ranks.together(lambda: load_dataset(config.data, config.seed))
 
 
-def open_sinks(run: Run, mode: str) -> list[Sink]:
-    """Where the main rank's records go."""
-    sinks: list[Sink] = [
-        tracking.MetricsFile(run.folder, resume_step=run.step),
-        Console(run.step, run.num_steps),
-    ]
+def open_sinks(run: Run, mode: str) -> None:
+    """Opens where the main rank's records go, one by one: those that are open are closed on every way out."""
+    run.sinks.append(tracking.MetricsFile(run.folder, resume_step=run.step))
+    run.sinks.append(Console(run.step, run.num_steps))
     if mode != "disabled":
         tree = {**as_dict(run.config), "environment": environment(run.ranks)}
-        sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree, notify=say))
-    return sinks
+        run.sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree, notify=say))
 
 
 def describe(run: Run, mode: str) -> str:
@@ -237,7 +239,7 @@ def finish(run: Run) -> dict[str, Any]:
             "steps": run.step,
             "skipped_steps": run.skipped_steps,
             "samples_seen": run.plan.samples_seen(run.step),
-            "train_seconds": run.train_seconds,
+            "train_seconds": run.clock.total(),
             "precision": run.config.precision,
             "weights_sha256": checkpoint.weights_sha256(run.model.state_dict()),
             **environment(run.ranks),

@@ -35,7 +35,7 @@ class Checkpoint:
 
     step: int
     weights: dict[str, torch.Tensor]
-    """The model's state dict, on the CPU."""
+    """The model's state dict."""
     state: dict[str, Any]
     """Optimizer and gradient scaler state, and what else the loop counts: plain values and tensors."""
     info: dict[str, Any]
@@ -56,7 +56,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Publishes a checkpoint under `folder`, in one atomic step, and returns its path."""
     files = {
         WEIGHTS_FILE: safetensors.torch.save(
-            {name: tensor.detach().to("cpu").contiguous() for name, tensor in checkpoint.weights.items()}
+            # Cloned: tied weights share memory, which safetensors refuses.
+            {
+                name: tensor.detach().to("cpu").contiguous().clone()
+                for name, tensor in checkpoint.weights.items()
+            }
         ),
         STATE_FILE: _torch_bytes(checkpoint.state),
     }
@@ -74,7 +78,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     for name, content in files.items():
         _write_synced(scratch / name, content)
     _write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
-    shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step: rename needs an empty place
+    _sync_folder(scratch)
+    _remove(target)  # one of the same step: a rename needs an empty place
     os.replace(scratch, target)
     _sync_folder(folder)
     return target
@@ -128,9 +133,21 @@ def prune(folder: Path, keep: int) -> None:
     best = max(paths, key=lambda path: (accuracies[path], path.name))
     for path in paths[:-keep]:
         if path != best:
-            shutil.rmtree(path)
-    for leftover in folder.glob(".step-*.partial"):  # of a save that was killed
-        shutil.rmtree(leftover)
+            _remove(path)
+    for leftover in (
+        *folder.glob(".step-*.partial"),
+        *folder.glob(".step-*.old"),
+    ):  # of a save that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Renames what is newer than a step: a run that goes on from there makes it anew."""
+    for path in published(folder):
+        if path.name > f"step-{step:08d}":
+            aside = folder / f".damaged-{path.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(path, aside)
 
 
 def best_accuracy(folder: Path) -> float:
@@ -170,6 +187,19 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _manifest_sha256(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Takes a checkpoint away in one step; what another program still reads is deleted later."""
+    if path.exists():
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _torch_bytes(state: dict[str, Any]) -> bytes:

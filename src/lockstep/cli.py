@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lockstep import __version__
-from lockstep.arguments import parse, parse_config, take_option
-from lockstep.config import DataConfig
-from lockstep.errors import ConfigError
+from lockstep.arguments import parse_config, take_option
+from lockstep.errors import ConfigError, Interrupted, RunStopped
 from lockstep.launch import process_rank, read_launch
 
 FAILED = 1
@@ -81,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands[name](rest)
     except ConfigError as error:
         return report_mistake(error)
-    except Exception as error:
-        if is_agreed_stop(error):
-            if process_rank() == 0:
-                print(f"lockstep: stopped: {error}", file=sys.stderr, flush=True)
-            return FAILED
+    except RunStopped as stop:
+        if process_rank() == 0:
+            print(f"lockstep: stopped: {stop}", file=sys.stderr, flush=True)
+        return FAILED
+    except Exception:
         print(f"lockstep: rank {process_rank()} failed:", file=sys.stderr, flush=True)
         raise
 
@@ -97,19 +96,13 @@ def report_mistake(error: ConfigError) -> int:
     return USAGE_ERROR
 
 
-def is_agreed_stop(error: Exception) -> bool:
-    """Whether all ranks raised this at the same step: then one line says it, and no traceback is needed."""
-    sentinel = sys.modules.get("lockstep.sentinel")  # not imported: nothing of it can have been raised
-    return sentinel is not None and isinstance(error, sentinel.RunStopped)
-
-
 def train_command(argv: list[str]) -> int:
     """Trains, or goes on with, the run that the settings describe."""
     config = parse_config(argv)
     launch = read_launch()
     from lockstep.assemble import run_training
     from lockstep.console import say
-    from lockstep.preemption import EXIT_RESUMABLE, Interrupted
+    from lockstep.preemption import EXIT_RESUMABLE
 
     try:
         outcome = run_training(config, launch)
@@ -219,7 +212,7 @@ def explain_command(argv: list[str]) -> int:
 
 def fetch_command(argv: list[str]) -> int:
     """Fetches and verifies the data."""
-    config = parse(DataConfig, argv, prog="lockstep fetch")
+    config = parse_config(argv).data
     from lockstep.data import fetch_dataset, load_dataset
 
     source = fetch_dataset(config)

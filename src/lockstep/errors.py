@@ -1,4 +1,4 @@
-"""A user's mistake and how it is told."""
+"""The ways a command ends early: a user's mistake, and a stop that all ranks agreed on."""
 
 from __future__ import annotations
 
@@ -21,3 +21,19 @@ def require(condition: bool, name: str, value: object, rule: str) -> None:
     """
     if not condition:
         raise refuse(name, value, rule)
+
+
+class AgreedStop(Exception):
+    """Raised by every rank after the same step; one line says it, and no traceback is needed."""
+
+
+class RunStopped(AgreedStop):
+    """The run cannot go on; the message says why and what to do. Commands exit with code 1."""
+
+
+class Interrupted(AgreedStop):
+    """The run was asked to stop, and the checkpoint of its last step is published. Exit code 75."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step

@@ -22,7 +22,7 @@ from lockstep.loop import Run, take_step
 from lockstep.observe import ObservedStep
 from lockstep.order import Kind, as_text, first_violation
 from lockstep.plan import window_length
-from lockstep.ranks import resolve_precision, start_ranks
+from lockstep.ranks import joined, resolve_precision
 from lockstep.recurrence import SATURATED, Recurrence, measure_recurrences
 
 
@@ -34,11 +34,9 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
     """
     config = resolve_precision(config, launch)
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
-    ranks = start_ranks(launch, config.precision)
-    try:
-        return explain_step(build_run(config, ranks, shared_dataset(config, ranks)), step)
-    finally:
-        ranks.close()
+    with joined(launch, config.precision) as ranks:
+        dataset = shared_dataset(config, ranks)
+        return explain_step(ranks.together(lambda: build_run(config, ranks, dataset)), step)
 
 
 def explain_step(run: Run, step: int) -> Explanation:

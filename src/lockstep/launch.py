@@ -39,6 +39,12 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     precision = environ.get("ACCELERATE_MIXED_PRECISION", "no")
     wants_cpu = environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
 
+    for engine in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if environ.get(f"ACCELERATE_USE_{engine}", "false").lower() == "true":
+            raise ConfigError(f"accelerate's {engine}: Lockstep sums gradients itself; choose none of them")
+    if environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
+        raise ConfigError("accelerate's dynamo_backend: is not supported; choose 'no'")
+
     if "RANK" in environ and "WORLD_SIZE" in environ:
         world_size = int(environ["WORLD_SIZE"])
         return Launch(

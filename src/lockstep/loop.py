@@ -15,17 +15,21 @@ from lockstep import checkpoint
 from lockstep.batches import ImageStore, MicroBatch
 from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config
+from lockstep.errors import Interrupted, RunStopped
 from lockstep.evaluate import Evaluation, evaluate
 from lockstep.losses import Criterion, share_of_mean
 from lockstep.models import KeyedDropout
 from lockstep.optim import lr_factor, set_learning_rate
 from lockstep.plan import Plan
-from lockstep.preemption import Interrupted, StopRequest
+from lockstep.preemption import StopRequest
 from lockstep.ranks import Ranks
 from lockstep.reduction import Reduction
-from lockstep.sentinel import FiniteWatch, RunStopped, agreed_digest
+from lockstep.sentinel import FiniteWatch, agreed_digest
 from lockstep.stopwatch import Stopwatch
 from lockstep.tracking import Record, Sink
+
+# The scaler halves its scale at each overflow; below this, a healthy run's gradients are far from overflow.
+MIN_LOSS_SCALE = 2.0**-10
 
 
 @dataclass(kw_only=True)
@@ -36,8 +40,8 @@ class Run:
     """Optimizer steps done."""
     skipped_steps: int = 0
     """Of these, the fp16 steps whose gradient overflowed: they changed no weight and no learning rate."""
-    train_seconds: float = 0.0
-    """Time spent in the loop, without evaluations and checkpoints, over all starts."""
+    clock: Stopwatch
+    """Runs while the loop does, without evaluations and checkpoints."""
     evaluation: tuple[int, Evaluation] | None = None
     """The newest evaluation and its step."""
 
@@ -76,9 +80,9 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
     """
     do_step = do_step or take_step
     intervals = run.config.train
-    clock = Stopwatch(run.step)
     watch = FiniteWatch(allows_overflow=run.ranks.accelerator.scaler is not None)
     run.model.train()
+    run.clock.start()
     while run.step < run.num_steps:
         scores, grad_norm = do_step(run)
         watch.add(run.step, scores[:, 0], grad_norm)
@@ -87,10 +91,10 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
         record: Record = {}
         if run.step % intervals.log_every == 0 or run.step == run.num_steps:
             stop_if_not_finite(run, watch)
-            record |= training_record(run, scores, grad_norm, clock)
+            record |= training_record(run, scores, grad_norm)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
-        with clock.paused():
+        with run.clock.paused():
             if is_due(run, intervals.eval_every):
                 record |= test_record(run)
             if record:
@@ -101,7 +105,6 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
                 save(run)
             if is_stopped:
                 raise Interrupted(run.step)
-    run.train_seconds += clock.lap()
 
 
 def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,12 +136,18 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
 
 def stop_if_not_finite(run: Run, watch: FiniteWatch) -> None:
     """Ends the run on all ranks at a loss or gradient that is not finite; before a save, so none keeps it."""
+    scaler = run.ranks.accelerator.scaler
+    if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
+        raise RunStopped(
+            f"step {run.step}: the fp16 loss scale fell to {scaler.get_scale():g}: every gradient overflows; "
+            "lower optimizer.lr, or use --precision bf16"
+        )
     found = watch.look(run.ranks)
     if found is None:
         return
     step, slots = found
     epoch, place = run.plan.place(step - 1)
-    ids = run.plan.epoch_ids(epoch)[place][slots].ravel().tolist()
+    ids = [sample for sample in run.plan.epoch_ids(epoch)[place][slots].ravel().tolist() if sample >= 0]
     what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
     raise RunStopped(
         f"step {step}: {what}; to see where it comes from: lockstep replay {run.folder} --step {step}"
@@ -161,13 +170,11 @@ def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.
     return torch.stack([loss.detach().float(), correct.sum()])
 
 
-def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor, clock: Stopwatch) -> Record:
+def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
     """What is logged of the step just done, and how fast it went since the last record."""
     record = step_record(run, scores, grad_norm)
-    seconds = clock.lap()
-    run.train_seconds += seconds
-    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(clock.step)
-    clock.step = run.step
+    first_step, seconds = run.clock.lap(run.step)
+    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
     return record | {"images_per_second": samples / seconds}
 
 
@@ -180,10 +187,11 @@ def step_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Reco
         grad_norm: of the whole gradient, before clipping.
     """
     loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
-    record = {
+    record: Record = {
         "loss": loss,
         "accuracy": correct / run.plan.num_real(run.step - 1),
-        "grad_norm": grad_norm.item(),
+        # Not finite where fp16 overflowed and the step was skipped; JSON has no such number.
+        "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
     }
     if run.ranks.accelerator.scaler is not None:
@@ -200,14 +208,18 @@ def test_record(run: Run) -> Record:
 
 
 def emit(run: Run, record: Record) -> None:
-    """Sends a record of the step just done to the sinks."""
+    """Sends a record of the step just done to the sinks. All ranks must call it."""
     place = {
         "step": run.step,
         "epoch": run.step / run.plan.steps_per_epoch,
         "samples_seen": run.plan.samples_seen(run.step),
     }
-    for sink in run.sinks:
-        sink.log(place | record)
+
+    def send() -> None:
+        for sink in run.sinks:
+            sink.log(place | record)
+
+    run.ranks.on_main(send)  # a full disk ends the run on all ranks
 
 
 def is_best(run: Run) -> bool:
@@ -235,7 +247,7 @@ def snapshot(run: Run) -> Checkpoint:
     state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
     if scaler is not None:
         state["scaler"] = scaler.state_dict()
-    info: dict[str, Any] = {"train_seconds": run.train_seconds, "world_size": run.ranks.world_size}
+    info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}
     if run.evaluation is not None and run.evaluation[0] == run.step:
         info["test_accuracy"] = run.evaluation[1].accuracy
     return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)

@@ -21,7 +21,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool) -
     Each group keeps its module's name as `name` and its peak rate as `base_lr`.
 
     Raises:
-        ConfigError: a group names a module that the model does not have.
+        ConfigError: a group names no module of the model, or one that has no parameters.
     """
     groups = parameter_groups(model, config)
     if config.name == "sgd":
@@ -47,10 +47,12 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
             members[max(owners, key=len)].append(parameter)
         else:
             parameter.requires_grad_(False)
+    for module in rates:
+        if not members[module]:
+            raise refuse("optimizer.groups", module, "has no parameters of its own; name another module")
     return [
         {"params": members[module], "lr": rate, "base_lr": rate, "name": module or "model"}
         for module, rate in rates.items()
-        if members[module]
     ]
 
 

@@ -23,14 +23,6 @@ EXIT_RESUMABLE = 75
 """EX_TEMPFAIL of sysexits.h: a temporary failure, to be tried again."""
 
 
-class Interrupted(Exception):
-    """All ranks stopped after the same step, and its checkpoint is published."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped after step {step}")
-        self.step = step
-
-
 class StopRequest:
     """Whether this process was asked to stop."""
 

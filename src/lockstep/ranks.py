@@ -8,18 +8,19 @@ waits for the GPU.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
 from lockstep.config import Config
-from lockstep.errors import ConfigError
+from lockstep.errors import AgreedStop, ConfigError
 from lockstep.launch import Launch, srun_rendezvous
 
 T = TypeVar("T")
@@ -35,7 +36,6 @@ class Ranks:
 
     accelerator: Accelerator
     rank: int
-    local_rank: int
     world_size: int
     num_threads: int
     control: dist.ProcessGroup | None
@@ -90,6 +90,23 @@ class Ranks:
             raise PeerError(f"the main rank failed: {value}")
         return value
 
+    def together(self, action: Callable[[], T]) -> T:
+        """Runs an action on every rank; a user's mistake that one of them finds is raised on all.
+
+        Raises:
+            ConfigError: on every rank, the first one's.
+        """
+        outcome: T | None = None
+        mistake = ""
+        try:
+            outcome = action()
+        except ConfigError as error:
+            mistake = str(error)
+        mistakes = [text for text in self.gather_objects(mistake) if text]
+        if mistakes:
+            raise ConfigError(mistakes[0])
+        return cast(T, outcome)
+
     def barrier(self) -> None:
         """Waits for all ranks, on the CPU."""
         if self.control is not None:
@@ -115,6 +132,22 @@ class Ranks:
         """Leaves the process group."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@contextmanager
+def joined(launch: Launch, precision: str) -> Iterator[Ranks]:
+    """The ranks, joined for as long as the block lasts. All ranks leave it in the same way.
+
+    Where one rank failed alone its peers may wait in a collective for ever, and leaving the group would wait
+    for them: then the process just ends, its launcher ends the others, and the traceback is not held back.
+    """
+    ranks = start_ranks(launch, precision)
+    try:
+        yield ranks
+    except (ConfigError, AgreedStop):
+        ranks.close()
+        raise
+    ranks.close()
 
 
 def resolve_precision(config: Config, launch: Launch) -> Config:
@@ -161,6 +194,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         cpu=use_cpu,
         mixed_precision=precision,
         # Gradients that are views of the buckets save one copy a step.
+        # Stated, as an exported ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide every gradient otherwise.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if accelerator.num_processes != launch.world_size:
@@ -174,7 +209,6 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     return Ranks(
         accelerator=accelerator,
         rank=accelerator.process_index,
-        local_rank=accelerator.local_process_index,
         world_size=accelerator.num_processes,
         num_threads=torch.get_num_threads(),
         control=control,
@@ -186,5 +220,9 @@ def _check_precision(precision: str, device_type: str) -> None:
         raise ConfigError(
             f"precision = 'fp16': needs a CUDA device, and this process has {device_type}; use bf16 or no"
         )
-    if precision == "bf16" and device_type == "cuda" and not torch.cuda.is_bf16_supported():
+    if (
+        precision == "bf16"
+        and device_type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         raise ConfigError("precision = 'bf16': this GPU cannot do it; use fp16 or no")

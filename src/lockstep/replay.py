@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lockstep.environment import environment
 from lockstep.errors import ConfigError
 from lockstep.launch import Launch
 from lockstep.loop import Run, step_record, take_step
-from lockstep.ranks import resolve_precision, start_ranks
+from lockstep.ranks import joined, resolve_precision
 from lockstep.run_folder import environment_of
 from lockstep.sentinel import agreed_digest
 from lockstep.tracking import Record, read_metrics
@@ -60,13 +61,13 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
         ConfigError: the run has no such step.
     """
     before = environment_of(folder, step)
-    ranks = start_ranks(launch, resolve_precision(config, launch).precision)
-    try:
+    with joined(launch, resolve_precision(config, launch).precision) as ranks:
         if ranks.device.type == "cpu" and before.get("device") == "cpu":
             torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
         now = environment(ranks) | {"num_threads": torch.get_num_threads()}
         start = ranks.on_main(lambda: load_before(folder / "checkpoints", step))
-        run = build_run(config, ranks, shared_dataset(config, ranks), start)
+        dataset = shared_dataset(config, ranks)
+        run = ranks.together(lambda: build_run(config, ranks, dataset, start))
         if not 1 <= step <= run.num_steps:
             raise ConfigError(f"--step = {step}: this run has steps 1 to {run.num_steps}")
         recorded = {record["step"]: record for record in read_metrics(folder)}
@@ -95,13 +96,14 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
             folder=target,
             non_finite=opened["first_not_finite"],
         )
-    finally:
-        ranks.close()
 
 
 def load_before(folder: Path, step: int) -> Checkpoint | None:
     """The newest whole checkpoint from before a step; None: start from the initial weights."""
-    return load_newest(folder, before=step)[0]
+    found, damages = load_newest(folder, before=step)
+    for damage in damages:
+        print(f"lockstep: damaged checkpoint left out: {damage}", file=sys.stderr, flush=True)
+    return found
 
 
 def recompute(run: Run) -> Record:
@@ -115,7 +117,8 @@ def compare(computed: Record, recorded: Record) -> tuple[int, str]:
     """How many numbers of a step were compared, and the first that is not equal, to the last bit."""
     names = [name for name in COMPARED if name in recorded]
     for name in names:
-        if computed[name] != recorded[name] and not (computed[name] != computed[name] != recorded[name]):
+        one, other = recorded[name], computed[name]
+        if one != other and not (one != one and other != other):  # NaN is not equal to itself
             return len(names), f"step {computed['step']}: {name} {recorded[name]} → {computed[name]}"
     return len(names), ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,6 @@ from lockstep import checkpoint
 from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config
 from lockstep.config_tree import differences, to_yaml
-from lockstep.console import say
 from lockstep.errors import ConfigError
 from lockstep.ranks import Ranks
 
@@ -24,36 +24,38 @@ STARTS_FILE = "starts.jsonl"
 LOCK_WAIT_SECONDS = 20  # on a network file system the lock of a killed process may outlive it a little
 
 
-def open_folder(config: Config, folder: Path) -> dict[str, Any] | None:
-    """Makes the run folder, or checks that it is of this run; its summary, if the run is finished.
+def check_folder(config: Config, folder: Path) -> dict[str, Any] | None:
+    """Checks that a run folder is of this run, or new; the run's summary, if it is finished.
 
     Raises:
-        ConfigError: the folder holds a run with other settings, or cannot be written.
+        ConfigError: the folder holds a run with other settings.
     """
-    settings = folder / "config.yaml"
-    try:
-        if settings.exists():
-            changes = differences(config, yaml.safe_load(settings.read_text()))
-            if changes:
-                name, (now, before) = next(iter(changes.items()))
-                raise ConfigError(
-                    f"{name} = {now!r}: run {str(folder)!r} was started with {before!r}; "
-                    "choose another run.name, or leave run.name out to have one derived"
-                )
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_atomically(settings, to_yaml(config))
-        summary = folder / SUMMARY_FILE
-        return json.loads(summary.read_text()) if summary.exists() else None
-    except OSError as error:
-        raise ConfigError(
-            f"run.dir = {config.run.dir!r}: cannot be written ({error}); name another"
-        ) from error
+    settings, summary = folder / "config.yaml", folder / SUMMARY_FILE
+    if settings.exists():
+        changes = differences(config, yaml.safe_load(settings.read_text()))
+        if changes:
+            name, (now, before) = next(iter(changes.items()))
+            raise ConfigError(
+                f"{name} = {now!r}: run {str(folder)!r} was started with {before!r}; "
+                "choose another run.name, or leave run.name out to have one derived"
+            )
+    return json.loads(summary.read_text()) if summary.exists() else None
 
 
-def record_start(folder: Path, step: int, environment: dict[str, Any]) -> None:
-    """Notes at which step a start of the run began, and on what."""
+def begin(config: Config, folder: Path, step: int, environment: dict[str, Any]) -> list[str]:
+    """Writes down the settings, and at which step this start begins and on what.
+
+    Returns:
+        What differs from the environment of the steps before, where that may change bits.
+    """
+    before = environment_of(folder, step)
+    checkpoint.write_atomically(folder / "config.yaml", to_yaml(config))
     with (folder / STARTS_FILE).open("a") as file:
         file.write(json.dumps({"step": step, **environment}) + "\n")
+    relevant = sorted(before.keys() & environment.keys() - {"world_size"})
+    return [
+        f"{key} {before[key]} → {environment[key]}" for key in relevant if before[key] != environment[key]
+    ]
 
 
 def environment_of(folder: Path, step: int) -> dict[str, Any]:
@@ -66,20 +68,24 @@ def environment_of(folder: Path, step: int) -> dict[str, Any]:
 
 @contextmanager
 def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Keeps a second start of the same run out; the kernel drops the lock if this one is killed.
+    """Makes the folder and keeps a second start of the same run out; the lock dies with its process.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds the lock, or the folder cannot be written.
     """
     lock = FileLock(folder / ".lock")
 
     def acquire() -> None:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=LOCK_WAIT_SECONDS)
         except Timeout:
             raise ConfigError(
                 f"run.name: another process is training in {str(folder)!r}; stop it, or choose another name"
             ) from None
+        except OSError as error:
+            place = str(folder.parent)
+            raise ConfigError(f"run.dir = {place!r}: cannot be written ({error}); name another") from error
 
     ranks.on_main(acquire)
     try:
@@ -90,11 +96,14 @@ def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
 
 def newest_checkpoint(folder: Path, ranks: Ranks) -> Checkpoint | None:
     """The newest whole checkpoint, read by the main rank and handed to all; names those that are damaged."""
-    found, damages = ranks.on_main(lambda: checkpoint.load_newest(folder / "checkpoints"))
-    if ranks.is_main:
+
+    def read() -> Checkpoint | None:
+        found, damages = checkpoint.load_newest(folder / "checkpoints")
         for damage in damages:
-            say(f"damaged checkpoint left out: {damage}")
-    return found
+            print(f"lockstep: damaged checkpoint left out: {damage}", file=sys.stderr, flush=True)
+        return found
+
+    return ranks.on_main(read)
 
 
 def load_whole(path: Path) -> Checkpoint:

@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from lockstep.errors import RunStopped
 from lockstep.ranks import Ranks
 
 # Knuth's multiplier for 64 bits (MMIX), odd; int64 arithmetic wraps.
 MULTIPLIER = 6364136223846793005
-
-
-class RunStopped(RuntimeError):
-    """All ranks agreed to end the run; the message says why and what to do. Exit code 1, no traceback."""
 
 
 def parameter_digests(model: nn.Module) -> Tensor:

@@ -8,24 +8,39 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds of training since the last lap, without what happened while paused."""
+    """Counts the seconds of training over all starts of a run, and those of a lap between two records."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, earlier_seconds: float) -> None:
+        self.lap_step = step
         """Steps done when the lap began."""
-        self._start = time.perf_counter()
+        self._earlier = earlier_seconds
+        self._paused_at: float | None = None
+        self.start()
 
-    def lap(self) -> float:
-        """Seconds since the last lap, and starts the next one."""
+    def start(self) -> None:
+        """Begins to count, and the first lap: when the loop begins, after all set-up."""
+        self._start = self._lap_start = time.perf_counter()
+
+    def total(self) -> float:
+        """Seconds so far, those of earlier starts included."""
+        now = self._paused_at if self._paused_at is not None else time.perf_counter()
+        return self._earlier + now - self._start
+
+    def lap(self, step: int) -> tuple[int, float]:
+        """The step at which the lap began and the seconds since; then begins the next one."""
         now = time.perf_counter()
-        seconds, self._start = now - self._start, now
-        return seconds
+        ended = self.lap_step, now - self._lap_start
+        self.lap_step, self._lap_start = step, now
+        return ended
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What happens inside does not count."""
-        begin = time.perf_counter()
+        self._paused_at = time.perf_counter()
         try:
             yield
         finally:
-            self._start += time.perf_counter() - begin
+            pause = time.perf_counter() - self._paused_at
+            self._start += pause
+            self._lap_start += pause
+            self._paused_at = None

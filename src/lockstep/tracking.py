@@ -18,6 +18,7 @@ from lockstep.errors import ConfigError
 METRICS_FILE = "metrics.jsonl"
 WANDB_ID_FILE = "wandb-id"
 INIT_SECONDS = 30  # how long to wait for W&B's server at the start
+FINISH_SECONDS = 120  # and for the last uploads at the end; what is left can be synced later
 
 # A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
 Record = dict[str, Any]
@@ -77,11 +78,16 @@ class WandbRun:
             tree: what W&B shows as the run's config.
             notify: is told, in one line, when that happens.
         """
+        self._notify, self._is_troubled = notify, False
         import wandb  # slow to import, so only where it is used
 
         id_file = folder / WANDB_ID_FILE
         if not id_file.exists():
             write_atomically(id_file, secrets.token_hex(4))
+
+        settings = wandb.Settings(
+            console="off", silent=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
+        )
 
         def init(mode: str) -> Any:
             return wandb.init(
@@ -94,7 +100,7 @@ class WandbRun:
                 dir=folder,
                 mode=mode,  # type: ignore[arg-type]
                 config=tree,
-                settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS),
+                settings=settings,
             )
 
         try:
@@ -109,12 +115,22 @@ class WandbRun:
         self._run.define_metric("*", step_metric="samples_seen")
 
     def log(self, record: Record) -> None:
-        self._run.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
+        numbers = {key: value for key, value in record.items() if key != "step"}
+        self._guarded(lambda: self._run.log(numbers, step=record["step"]))
 
     def close(self, status: Status) -> None:
         if status == "interrupted":
-            self._run.mark_preempting()
-        self._run.finish(exit_code=0 if status == "finished" else 1)
+            self._guarded(self._run.mark_preempting)
+        self._guarded(lambda: self._run.finish(exit_code=0 if status == "finished" else 1))
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        """Tells of trouble with W&B once, and goes on: the records are in metrics.jsonl too."""
+        try:
+            action()
+        except Exception as error:
+            if not self._is_troubled:
+                self._notify(f"W&B failed ({error}); {METRICS_FILE} has what it misses")
+            self._is_troubled = True
 
 
 def wandb_mode(wanted: str) -> str:

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from lockstep import loop
 from lockstep.batches import ImageStore
 from lockstep.config import BatchConfig
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RunStopped
 from lockstep.evaluate import evaluate
 from lockstep.loop import train
 from lockstep.ranks import PeerError
-from lockstep.sentinel import RunStopped, agreed_digest
+from lockstep.sentinel import agreed_digest
 from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
 
 loop.save = lambda run: None
