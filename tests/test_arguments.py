@@ -85,3 +85,9 @@ def test_a_file_that_is_no_tree_is_refused(tmp_path):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(ConfigError, match=r"a\.yaml"):
             parse_config(["--config", str(tmp_path / "a.yaml")])
+
+
+def test_a_bare_no_in_a_file_is_the_word(tmp_path):
+    (tmp_path / "a.yaml").write_text("precision: no\ntrain: {check_order: yes}\n")
+    config = parse_config(["--config", str(tmp_path / "a.yaml")])
+    assert (config.precision, config.train.check_order) == ("no", True)

@@ -129,3 +129,23 @@ def test_digest_of_weights():
     assert weights_sha256({"w": four_d}) == weights_sha256(
         {"w": four_d.to(memory_format=torch.channels_last)}
     )
+
+
+def test_what_is_newer_than_a_resume_is_set_aside(tmp_path):
+    """A damaged newer checkpoint must not count as the newest, or the best, of those that are kept."""
+    for step, accuracy in [(10, 0.1), (20, 0.9)]:
+        checkpoint.save(tmp_path, make(step, accuracy))
+    (tmp_path / "step-00000020" / "weights.safetensors").unlink()
+    start, _ = checkpoint.load_newest(tmp_path)
+    checkpoint.set_aside(tmp_path, start.step)
+    checkpoint.save(tmp_path, make(15, 0.2))
+    checkpoint.prune(tmp_path, keep=1)
+    assert checkpoint.load_newest(tmp_path)[0].step == 15
+    assert checkpoint.best_accuracy(tmp_path) == 0.2
+    assert (tmp_path / ".damaged-step-00000020").exists()
+
+
+def test_tied_weights_can_be_saved(tmp_path):
+    shared = torch.ones(3)
+    saved = Checkpoint(step=1, weights={"a": shared, "b": shared}, state={}, info={})
+    assert torch.equal(checkpoint.load(checkpoint.save(tmp_path, saved)).weights["b"], shared)

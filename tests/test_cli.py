@@ -100,6 +100,26 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     )
 
 
+def test_a_refused_start_does_not_claim_the_name(tmp_path):
+    words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"]
+    refused(lockstep(*words, "--model.name", "resnet"), "model.name = 'resnet'")
+    assert lockstep(*words).returncode == 0
+
+
+def test_a_resume_on_other_threads_warns(tmp_path):
+    words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "1"]
+    assert lockstep(*words).returncode == 0
+    (tmp_path / "run" / "summary.json").unlink()
+    result = lockstep(*words, env={"OMP_NUM_THREADS": "2"})
+    assert "warning: the steps to come may differ in their last bits: num_threads 1 → 2" in result.stdout
+
+
+def test_fetch_takes_the_settings_of_train(tmp_path):
+    result = lockstep("fetch", "--data.root", str(tmp_path), "--data.name", "synthetic")
+    assert result.returncode == 0, result.stderr
+    assert "2048 training and 512 test images" in result.stdout
+
+
 def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
     program = (
@@ -114,6 +134,9 @@ def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
             [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
         )
         refused(second, "another process is training in")
+        assert (
+            "log_every: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
+        )  # the first one's, untouched
     finally:
         first.kill()
         first.wait()

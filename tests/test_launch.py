@@ -79,3 +79,11 @@ def test_precision_is_stated_once():
         resolve_precision(Config(precision="fp16"), says_bf16)
     with pytest.raises(ConfigError, match=r"--mixed_precision fp8"):
         resolve_precision(Config(), read_launch({"ACCELERATE_MIXED_PRECISION": "fp8"}))
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_engines_that_sum_gradients_themselves_are_refused(name):
+    with pytest.raises(ConfigError, match="choose none of them"):
+        read_launch({name: "true"})
+    with pytest.raises(ConfigError, match="dynamo_backend"):
+        read_launch({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"})

@@ -7,8 +7,10 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from lockstep.loop import train
+from lockstep.errors import RunStopped
+from lockstep.loop import stop_if_not_finite, take_step, train
 from lockstep.optim import build_optimizer, lr_factor
+from lockstep.sentinel import FiniteWatch
 from runs import record_gradients, reference_gradients, small_config, small_run
 
 
@@ -156,3 +158,21 @@ def test_training_reads_no_global_generator():
     before = torch.random.get_rng_state()
     train(run)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_accelerates_environment_does_not_divide_the_gradient(monkeypatch):
+    def norm():
+        run, _ = small_run(small_config(train=TrainConfig(steps=1)))
+        return take_step(run)[1].item()
+
+    before = norm()
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert norm() == before
+
+
+def test_a_run_whose_gradients_all_overflow_ends(monkeypatch):
+    run, _ = small_run(small_config(train=TrainConfig(log_every=1)))
+    run.ranks.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-11)
+    run.ranks.accelerator.scaler.scale(torch.ones(1))  # it makes its scale at first use
+    with pytest.raises(RunStopped, match="every gradient overflows"):
+        stop_if_not_finite(run, FiniteWatch(allows_overflow=True))

@@ -74,3 +74,10 @@ def test_optimizers_are_torchs(name, kind):
     )
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["weight_decay"] == 0.01
+
+
+def test_a_group_without_parameters_is_refused():
+    with pytest.raises(ConfigError, match=r"optimizer\.groups = 'cnn': has no parameters of its own"):
+        build_optimizer(
+            CnnGru(), OptimizerConfig(groups={"cnn": 0.1, "cnn.conv1": 0.1, "cnn.conv2": 0.1}), fused=False
+        )

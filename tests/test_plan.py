@@ -35,6 +35,7 @@ def test_every_sample_once_an_epoch(num_samples, micro, window, world, epoch):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 2000), st.sampled_from([1, 2, 4, 8, 16]), st.integers(0, 5))
 def test_the_global_batch_does_not_depend_on_the_world(num_samples, world, epoch):
+    """T12: all ranks of any world shuffle alike."""
     batch = BatchConfig(global_size=64, micro_size=4)
     one = Plan(seed=3, num_samples=num_samples, batch=batch, world_size=1).epoch_ids(epoch)
     many = Plan(seed=3, num_samples=num_samples, batch=batch, world_size=world)

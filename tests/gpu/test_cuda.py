@@ -1,0 +1,58 @@
+"""What only a GPU can show. Skipped, with the reason, where there is none."""
+
+import pytest
+import torch
+
+from lockstep.checkpoint import weights_sha256
+from lockstep.config import ModelConfig, TrainConfig
+from lockstep.loop import take_step
+from runs import fresh_ranks, record_gradients, small_config, small_run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+
+
+def weights_after(precision, model, steps=5, reduction="exact"):
+    config = small_config(
+        precision=precision,
+        model=ModelConfig(name=model),
+        reduction=reduction,
+        train=TrainConfig(steps=steps),
+    )
+    run, _ = small_run(config, fresh_ranks(precision))
+    assert run.ranks.device.type == "cuda"
+    for _ in range(steps):
+        take_step(run)
+    return run
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+@pytest.mark.parametrize("model", ["cnn", "rnn", "cnn-gru"])
+def test_the_same_run_twice_has_the_same_bits(precision, model):
+    one, other = (weights_after(precision, model) for _ in range(2))
+    assert weights_sha256(one.model.state_dict()) == weights_sha256(other.model.state_dict())
+
+
+def test_fp16_skips_an_overflowed_step_and_goes_on():
+    run, _ = small_run(small_config(precision="fp16"), fresh_ranks("fp16"))
+    overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
+    before = weights_sha256(run.model.state_dict())
+    take_step(run)
+    overflow.remove()
+    assert run.skipped_steps == 1
+    assert weights_sha256(run.model.state_dict()) == before
+    take_step(run)
+    assert run.skipped_steps == 1
+    assert weights_sha256(run.model.state_dict()) != before
+
+
+def test_exact_and_fast_agree_to_rounding():
+    gradients = []
+    for reduction in ("exact", "fast"):
+        run, _ = small_run(small_config(reduction=reduction), fresh_ranks())
+        gradients.append(record_gradients(run))
+        take_step(run)
+    for name, exact in gradients[0][0].items():
+        assert torch.allclose(exact, gradients[1][0][name], rtol=1e-4, atol=1e-6)

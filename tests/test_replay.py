@@ -1,0 +1,24 @@
+import math
+
+import pytest
+
+from lockstep.replay import compare
+
+
+@pytest.mark.parametrize(
+    ("computed", "recorded", "is_equal"),
+    [
+        (0.5, 0.5, True),
+        (0.5, 0.5 + 2**-53, False),
+        (math.nan, 0.5, False),
+        (0.5, math.nan, False),
+        (math.nan, math.nan, True),
+        (None, None, True),
+        (None, 0.5, False),
+    ],
+)
+def test_equal_means_to_the_last_bit_and_nan_equals_itself_only(computed, recorded, is_equal):
+    num_compared, departure = compare({"step": 3, "loss": computed}, {"loss": recorded, "epoch": 1})
+    assert num_compared == 1
+    assert (departure == "") == is_equal
+    assert is_equal or departure.startswith("step 3: loss ")
