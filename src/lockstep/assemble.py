@@ -90,12 +90,13 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
         return summary
     except Interrupted:
         status = "interrupted"
-        if ranks.is_main:
-            run.stop.mark_resumable()
+        ranks.on_main(run.stop.mark_resumable)  # before a rank leaves: its exit code makes launchers kill
         raise
     finally:
         for sink in run.sinks:
             sink.close(status)
+        if status == "interrupted":
+            ranks.barrier()  # nor may one leave while the main rank closes W&B
 
 
 def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str, Any]:

@@ -24,3 +24,10 @@ class Slow(Mlp):
     def forward(self, images):
         time.sleep(60)
         return super().forward(images)
+
+
+class Broken(Mlp):
+    """Raises in its first forward."""
+
+    def forward(self, images):
+        raise RuntimeError("boom in the user's model")

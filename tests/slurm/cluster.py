@@ -22,7 +22,7 @@ NODES = ("node1", "node2")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
 STARTS = 5  # a port that was free when it was looked at may be taken a moment later
 
-# cred_expire: a requeued job waits 121 s by default, so that the credential of its first start has expired.
+# cred_expire: a requeued job waits 121 s by default, until the credential of its first start has expired; 5 is the least.
 # SlurmdTimeout: a silent node is given up after so many seconds; KillWait: SIGKILL so long after SIGTERM.
 # proctrack/linuxproc needs no cgroups; what leaves its process tree is looked for by `Cluster.processes`.
 CONF = """\
@@ -33,7 +33,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=cred_expire=3,socket={folder}/munge/socket
+AuthInfo=cred_expire=5,socket={folder}/munge/socket
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
