@@ -22,6 +22,7 @@ commands:
   train      train, or go on with, the run that the settings describe
   evaluate   score a checkpoint on its test set
   fetch      fetch and verify the data, for machines without internet later
+  doctor     check what would stop a run, before it waits in a queue
 
 `lockstep COMMAND --help` shows a command's options. `lockstep --version` shows the version.
 """
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": train_command,
         "evaluate": evaluate_command,
         "fetch": fetch_command,
+        "doctor": doctor_command,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -127,6 +129,13 @@ def fetch_command(argv: list[str]) -> int:
         f"{len(dataset.train_labels)} training and {len(dataset.test_labels)} test images"
     )
     return 0
+
+
+def doctor_command(argv: list[str]) -> int:
+    """Checks what would stop a run."""
+    from lockstep.doctor import doctor
+
+    return doctor(argv)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+MODELS = Path(__file__).parent.parent / "multiprocess"
 NODES = ("node1", "node2")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
 STARTS = 5  # a port that was free when it was looked at may be taken a moment later
 
-# cred_expire: a requeued job waits 121 s by default, until the credential of its first start has expired; 5 is the least.
+# cred_expire: a requeued job waits 121 s by default, until the credential of its first start has expired.
 # SlurmdTimeout: a silent node is given up after so many seconds; KillWait: SIGKILL so long after SIGTERM.
 # proctrack/linuxproc needs no cgroups; what leaves its process tree is looked for by `Cluster.processes`.
 CONF = """\
@@ -91,7 +92,9 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = folder / "slurm.conf"
-        self.environ = {**os.environ, "SLURM_CONF": str(self.conf)}
+        # The tests bring models of their own; a cluster's users would have installed theirs.
+        path = os.pathsep.join([str(MODELS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PYTHONPATH": path}
 
     def start(self) -> None:
         """Starts the daemons, with other ports where one is taken.

@@ -12,7 +12,7 @@ from processes import QUICK, ROOT, read_run
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 TWO_BY_TWO = ["--nodes=2", "--ntasks-per-node=2"]
-LONG = ["--train.epochs", "20", "--train.checkpoint-every", "4"]  # 60 steps, a checkpoint every 4
+LONG = ["--train.epochs", "14", "--train.checkpoint-every", "4"]  # 42 steps, a checkpoint every 4
 
 
 class Job:
