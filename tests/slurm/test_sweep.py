@@ -7,15 +7,8 @@ from processes import QUICK, ROOT, read_run, train_quick
 def test_three_rows_two_at_a_time(cluster, tmp_path):
     rows = ["# rate and seed", "--optimizer.lr 0.01", "", "--seed 1", "--optimizer.lr 0.02 --seed 2"]
     (tmp_path / "grid.txt").write_text("\n".join(rows) + "\n")
-    words = ["sbatch", "--parsable", f"--output={tmp_path}/output-%a", "--array=1-3%2"]
-    words += [
-        "--nodes=1",
-        "--gpus-per-node=2",
-        "slurm/sweep.sbatch",
-        "--grid",
-        str(tmp_path / "grid.txt"),
-        *QUICK,
-    ]
+    words = ["sbatch", "--parsable", f"--output={tmp_path}/output-%a", "--array=1-3%2", "--nodes=1"]
+    words += ["--gpus-per-node=2", "slurm/sweep.sbatch", "--grid", str(tmp_path / "grid.txt"), *QUICK]
     array = cluster.run(*words, "--run.dir", str(tmp_path / "runs"), cwd=ROOT)
     at_once = []
 
