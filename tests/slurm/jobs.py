@@ -35,7 +35,7 @@ class Job:
     def restarts(self) -> int:
         return int(self.facts["Restarts"])
 
-    def wait_for(self, *states: str, seconds: float = 90) -> dict[str, str]:
+    def wait_for(self, *states: str, seconds: float = 120) -> dict[str, str]:
         """Until the job is in one of the states; fails at once where it has ended in another."""
         facts: dict[str, str] = {}
 
