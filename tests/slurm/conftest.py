@@ -33,7 +33,8 @@ def cluster(_session_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with both nodes idle; a test that leaves a process of its jobs behind fails."""
     idle = {"node1": "idle", "node2": "idle"}
     yield _session_cluster
-    left = _session_cluster.run("squeue", "--noheader", "--format=%i")
+    # Not those that are COMPLETING: SLURM is still clearing up after them.
+    left = _session_cluster.run("squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%i")
     _session_cluster.run("scancel", "--user=root", check=False)
     _session_cluster.wait(lambda: _session_cluster.node_states() == idle, 60, "two idle nodes")
     _session_cluster.wait(lambda: not _session_cluster.processes(), 20, "end of every process of the jobs")
