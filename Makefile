@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Exported, this makes every process compile torch anew: tens of seconds for each rank of each test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup train test check clean
+.PHONY: setup train test test-slurm slurm-programs check clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,17 @@ check: setup
 
 test: setup
 	$(BIN)/pytest
+
+# Starts a real two-node cluster in a temporary folder; installs nothing by itself.
+test-slurm: slurm-programs setup
+	for script in slurm/*.sbatch; do bash -n $$script || exit 1; done
+	shellcheck slurm/*.sbatch
+	$(BIN)/pytest -q -m slurm
+
+slurm-programs:
+	@for program in slurmctld slurmd sbatch munged shellcheck; do command -v $$program >/dev/null || \
+		{ echo "no $$program: as root, apt-get install slurm-wlm munge shellcheck" >&2; exit 1; }; done
+	@test "$$(id -u)" = 0 || { echo "the cluster's daemons need root" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -26,6 +26,7 @@ commands:
   replay     recompute a run up to one of its steps, compare it with the record, and open that step up
   explain    show what one optimizer step really does
   fetch      fetch and verify the data, for machines without internet later
+  doctor     check what would stop a run, before it waits in a queue
 
 `lockstep COMMAND --help` shows a command's options. `lockstep --version` shows the version.
 """
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "replay": replay_command,
         "explain": explain_command,
         "fetch": fetch_command,
+        "doctor": doctor_command,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -222,6 +224,13 @@ def fetch_command(argv: list[str]) -> int:
         f"{len(dataset.train_labels)} training and {len(dataset.test_labels)} test images"
     )
     return 0
+
+
+def doctor_command(argv: list[str]) -> int:
+    """Checks what would stop a run."""
+    from lockstep.doctor import doctor
+
+    return doctor(argv)
 
 
 if __name__ == "__main__":

@@ -92,10 +92,29 @@ def srun_rendezvous(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "LOCAL_RANK": str(launch.local_rank),
         "WORLD_SIZE": str(launch.world_size),
         "LOCAL_WORLD_SIZE": str(launch.local_world_size),
-        "MASTER_ADDR": environ.get("MASTER_ADDR") or _first_node_address(environ["SLURM_STEP_NODELIST"]),
+        "MASTER_ADDR": environ.get("MASTER_ADDR") or node_address(environ["SLURM_STEP_NODELIST"]),
         # Distinct over concurrent jobs, array tasks and steps; below the kernel's range of ephemeral ports.
         "MASTER_PORT": environ.get("MASTER_PORT") or str(12000 + (job * 8 + step) % 16000),
     }
+
+
+def read_allocation(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """(nodes, processes on each) that slurm/train.sbatch would start here; None outside of an allocation."""
+    if "SLURM_JOB_ID" not in environ:
+        return None
+    nodes = int(environ.get("SLURM_NNODES", "1"))
+    names = ("LOCKSTEP_PROCESSES_PER_NODE", "SLURM_GPUS_ON_NODE", "SLURM_NTASKS_PER_NODE")
+    per_node = next((int(environ[name]) for name in names if environ.get(name)), 0)
+    return nodes, per_node or int(environ.get("SLURM_NTASKS", nodes)) // nodes
+
+
+def rendezvous(num_nodes: int, environ: Mapping[str, str] = os.environ) -> tuple[str, int]:
+    """(address, port) at which the ranks of slurm/train.sbatch, or of a launch by hand, would meet."""
+    job = environ.get("SLURM_JOB_ID", "")
+    address = environ.get("MASTER_ADDR", "")
+    if not address:
+        address = node_address(environ["SLURM_JOB_NODELIST"]) if job and num_nodes > 1 else "127.0.0.1"
+    return address, int(environ.get("MASTER_PORT") or (12000 + int(job) % 20000 if job else 29500))
 
 
 def _tasks_on_this_node(environ: Mapping[str, str]) -> int:
@@ -107,7 +126,7 @@ def _tasks_on_this_node(environ: Mapping[str, str]) -> int:
     return counts[int(environ["SLURM_NODEID"])]
 
 
-def _first_node_address(nodes: str) -> str:
+def node_address(nodes: str) -> str:
     """NodeAddr of a list's first node: its host name need not resolve, and a job would hang on it."""
 
     def scontrol(*words: str) -> str:

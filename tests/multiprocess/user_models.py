@@ -37,3 +37,10 @@ class ForwardsTwice(Mlp):
             self(images)
             self.is_inner = False
         return super().forward(images)
+
+
+class Broken(Mlp):
+    """Raises in its first forward."""
+
+    def forward(self, images):
+        raise RuntimeError("boom in the user's model")

@@ -1,0 +1,194 @@
+"""`lockstep doctor`: what would go wrong in the queue, found before it. A line for each check."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from lockstep.arguments import parse_config
+from lockstep.config import Config
+from lockstep.config_tree import run_folder
+from lockstep.errors import ConfigError, refuse
+from lockstep.launch import read_allocation
+from lockstep.launch_checks import (
+    PROBE_SECONDS,
+    check_processes,
+    check_rendezvous,
+    check_slurm,
+    check_world_size,
+    one_task_a_node,
+)
+from lockstep.launch_commands import Place, commands
+from lockstep.plan import window_length
+from lockstep.tracking import wandb_mode
+
+HELP = """usage: lockstep doctor [--slurm] [--nodes N] [--processes-per-node M] [OPTIONS]
+
+Checks, before a run waits in a queue, what would stop it. OPTIONS are those of `lockstep train`.
+--slurm checks the cluster too: inside an allocation all of its nodes, else what the partitions have.
+Without --nodes and --processes-per-node: what the allocation says, else one process for each GPU here.
+The exit code is 1 if a check failed, else 0.
+"""
+
+CHECKPOINTS_BESIDES = 2
+"""Checkpoints beyond train.keep_checkpoints: the best one, and the one being written."""
+
+
+def doctor(argv: list[str]) -> int:
+    """Prints the checks and the commands; 0 if all is well, else 1."""
+    if {"-h", "--help"} & set(argv):
+        print(HELP, end="")
+        return 0
+    place, flags = read_place(argv)
+    try:
+        config = parse_config(flags)
+    except ConfigError as error:
+        print(f"WRONG  settings: {error}")
+        return 1
+    checks: dict[str, Callable[[], str]] = {
+        "batch": lambda: check_batch(config, place.world_size),
+        "processes": lambda: check_processes(place, os.cpu_count() or 1),
+        "precision": lambda: check_precision(config, place),
+        "rendezvous": lambda: check_rendezvous(place),
+        "world size": lambda: check_world_size(place),
+        "run folder": lambda: check_run_folder(config, place),
+        "disk space": lambda: check_disk_space(config),
+        "data": lambda: check_data(config),
+        "W&B": lambda: check_wandb(config),
+    }
+    if place.is_slurm:
+        checks = {"SLURM": lambda: check_slurm(place), **checks}
+    num_wrong = sum(not passes(name, check) for name, check in checks.items())
+    print("\nThe same run, started by")
+    for name, command in commands(place, flags).items():
+        print(f"  {name + ':':19}{command}")
+    return 1 if num_wrong else 0
+
+
+def read_place(argv: list[str]) -> tuple[Place, list[str]]:
+    """Takes doctor's own options out of argv: (place, the flags of the run)."""
+    own = {"--nodes": 0, "--processes-per-node": 0}
+    flags, words = [], iter(argv)
+    for word in words:
+        name, has_value, value = word.partition("=")
+        if name in own:
+            value = value if has_value else next(words, "")
+            if not value.isdecimal() or int(value) < 1:
+                raise refuse(name, value, "must be a whole number >= 1")
+            own[name] = int(value)
+        elif word != "--slurm":
+            flags.append(word)
+    import torch  # for device facts
+
+    gpus = torch.cuda.device_count()
+    allocation = read_allocation()
+    nodes, per_node = allocation or (1, max(1, gpus))
+    return Place(
+        nodes=own["--nodes"] or nodes,
+        per_node=own["--processes-per-node"] or per_node,
+        is_slurm="--slurm" in argv,
+        in_allocation=allocation is not None,
+        gpus=gpus,
+    ), flags
+
+
+def passes(name: str, check: Callable[[], str]) -> bool:
+    """Runs a check and prints its line."""
+    try:
+        print(f"ok     {name}: {check()}", flush=True)
+    except (ConfigError, OSError, subprocess.SubprocessError) as error:
+        print(f"WRONG  {name}: {' '.join(str(error).split())}", flush=True)
+        return False
+    return True
+
+
+def check_batch(config: Config, world_size: int) -> str:
+    window = window_length(config.batch, world_size, exact=config.reduction == "exact")
+    batch = config.batch
+    return f"{batch.global_size} = {world_size} ranks x {window} micro-batches x {batch.micro_size}"
+
+
+def check_precision(config: Config, place: Place) -> str:
+    import torch
+
+    precision = config.precision
+    if precision in ("auto", "no") or not (place.is_here or place.gpus):
+        return f"{precision}" if place.is_here else f"{precision}; the nodes' GPUs cannot be asked from here"
+    if precision == "fp16" and not place.gpus:
+        raise refuse("precision", precision, "needs a CUDA device, and there is none here; use bf16 or no")
+    if precision == "bf16" and place.gpus and not torch.cuda.is_bf16_supported():
+        raise refuse("precision", precision, "this GPU cannot do it; use fp16 or no")
+    return precision
+
+
+def check_run_folder(config: Config, place: Place) -> str:
+    Path(config.run.dir).mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=config.run.dir, prefix=".doctor-") as file:
+        if not (place.is_slurm and place.in_allocation):
+            return f"{run_folder(config)} can be written{' from here' if place.nodes > 1 else ''}"
+        probe = f"test -w {shlex.quote(os.path.abspath(file.name))} && echo seen"
+        seen = subprocess.run(
+            [*one_task_a_node(place.nodes), "sh", "-c", probe],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+        ).stdout.count("seen")
+    if seen != place.nodes:
+        raise refuse(
+            "run.dir", config.run.dir, f"{seen} of {place.nodes} nodes see it; name a folder that all share"
+        )
+    return f"{run_folder(config)} can be written from all {seen} nodes"
+
+
+def check_disk_space(config: Config) -> str:
+    from lockstep.models import build_model
+
+    parameters = sum(parameter.numel() for parameter in build_model(config.model, config.seed).parameters())
+    # float32 weights, and for each of them Adam's two moments.
+    needed = 3 * 4 * parameters * (config.train.keep_checkpoints + CHECKPOINTS_BESIDES)
+    free = shutil.disk_usage(config.run.dir).free
+    text = f"checkpoints need about {needed / 1e6:.0f} MB of {free / 1e6:.0f} MB free in {config.run.dir}"
+    if free < needed:
+        raise ConfigError(f"{text}; free some, lower train.keep_checkpoints, or name another run.dir")
+    return text
+
+
+def check_data(config: Config) -> str:
+    from lockstep.data import load_dataset
+    from lockstep.data.datasets import TORCHVISION_SETS, raw_folder
+
+    if config.data.name != "synthetic":
+        folder = raw_folder(config.data)
+        missing = [name for name in TORCHVISION_SETS[config.data.name].files if not (folder / name).is_file()]
+        if missing:
+            raise ConfigError(
+                f"{', '.join(missing)} not in {folder}; where there is internet: "
+                f"lockstep fetch --name {config.data.name} --root {shlex.quote(config.data.root)}"
+            )
+    dataset = load_dataset(config.data, config.seed)  # reads all of it, and MNIST's checksums
+    return f"{config.data.name}, {len(dataset.train_labels)} + {len(dataset.test_labels)} samples, intact"
+
+
+def check_wandb(config: Config) -> str:
+    mode = wandb_mode(config.tracking.mode)
+    if mode == "offline":
+        folder = run_folder(config) / "wandb"
+        return f"offline; later, where there is internet: wandb sync {folder}/offline-run-*"
+    if mode == "online":
+        # A proxy, or a server of one's own, would have to be asked in its own way.
+        if {"WANDB_BASE_URL", "https_proxy", "HTTPS_PROXY"} & set(os.environ):
+            return "online, a key was found; whether the server answers was not tried"
+        try:
+            socket.create_connection(("api.wandb.ai", 443), timeout=5).close()
+        except OSError as error:
+            raise ConfigError(
+                f"a key was found, but api.wandb.ai cannot be reached ({error}); use --tracking.mode offline"
+            ) from error
+        return "online, a key was found, the server answers"
+    return mode

@@ -1,0 +1,101 @@
+"""Submits the job scripts as a user does, and waits for what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from processes import QUICK, ROOT, read_run
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
+TWO_BY_TWO = ["--nodes=2", "--ntasks-per-node=2"]
+LONG = ["--train.epochs", "14", "--train.checkpoint-every", "4"]  # 42 steps, a checkpoint every 4
+
+
+class Job:
+    """One submitted job; its run folder is `folder`/run."""
+
+    def __init__(self, cluster: Cluster, folder: Path, *words: str) -> None:
+        self.cluster, self.folder, self.run = cluster, folder, folder / "run"
+        self.output = folder / "output"
+        self.id = cluster.run("sbatch", "--parsable", f"--output={self.output}", *words, cwd=ROOT)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return self.cluster.job(self.id)
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+    @property
+    def restarts(self) -> int:
+        return int(self.facts["Restarts"])
+
+    def wait_for(self, *states: str, seconds: float = 120) -> dict[str, str]:
+        """Until the job is in one of the states; fails at once where it has ended in another."""
+        facts: dict[str, str] = {}
+
+        def is_there() -> bool:
+            facts.update(self.facts)
+            if facts["JobState"] in FINAL and facts["JobState"] not in states:
+                raise AssertionError(f"job {self.id} is {facts['JobState']}: {self.text[-3000:]}")
+            return facts["JobState"] in states
+
+        try:
+            self.cluster.wait(is_there, seconds, f"job {self.id} that is {states}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; it is {facts['JobState']}: {self.text[-3000:]}") from error
+        return facts
+
+    def wait_for_step(self, step: int, seconds: float = 60) -> None:
+        """Until the run has logged so many steps."""
+        metrics = self.run / "metrics.jsonl"
+
+        def is_there() -> bool:
+            state = self.facts["JobState"]
+            assert state not in FINAL, f"{state}: {self.text[-3000:]}"
+            return metrics.exists() and metrics.read_text().count("\n") >= step
+
+        self.cluster.wait(is_there, seconds, f"step {step}: {self.text[-3000:]}")
+
+    def assert_finished_as(self, reference: dict[str, Any], world_size: int = 4) -> dict[str, Any]:
+        """COMPLETED, on so many processes, with the weights and losses of another run, each step once."""
+        facts = self.wait_for("COMPLETED")
+        assert facts["ExitCode"] == "0:0"
+        summary = read_run(self.run)
+        assert summary["world_size"] == world_size
+        assert self.world_sizes == {world_size}
+        assert summary["weights_sha256"] == reference["weights_sha256"]
+        assert summary["test_loss"] == reference["test_loss"]
+        for name in ("step", "loss", "grad_norm"):
+            assert [record.get(name) for record in summary["records"]] == [
+                record.get(name) for record in reference["records"]
+            ]
+        return summary
+
+    @property
+    def world_sizes(self) -> set[int]:
+        """Those that the starts of this job say they run with."""
+        return {int(size) for size in re.findall(r"^lockstep: (\d+) x ", self.text, re.MULTILINE)}
+
+    def newest_checkpoint(self) -> int:
+        return int(sorted((self.run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
+
+
+def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | None = None) -> Job:
+    """`sbatch slurm/train.sbatch` of the quick run."""
+    words = [*(TWO_BY_TWO if options is None else options), "slurm/train.sbatch", *QUICK]
+    return Job(cluster, folder, *words, "--run.dir", str(folder), "--run.name", "run", *flags)
+
+
+def wandb_ids(run: Path) -> set[str]:
+    """Of the offline logs in a run folder, the W&B runs that they belong to."""
+    return {path.stem.removeprefix("run-") for path in (run / "wandb").glob("offline-run-*/run-*.wandb")}
+
+
+def failures(run: Path) -> dict[str, int]:
+    return json.loads((run / "failures.json").read_text())

@@ -1,0 +1,27 @@
+"""slurm/train.sbatch from submission to COMPLETED: the same bits as any other launch."""
+
+import pytest
+
+from jobs import train_job
+from processes import QUICK, ROOT, SCRIPT, read_run, train_quick
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    return train_quick(tmp_path_factory.mktemp("one"), "run")
+
+
+def test_two_nodes_of_two_processes_give_the_bits_of_accelerate_and_of_one(cluster, tmp_path, one_process):
+    job = train_job(cluster, tmp_path)
+    with_accelerate = train_quick(tmp_path, "accelerate", 4)
+    job.assert_finished_as(one_process)
+    assert with_accelerate["world_size"] == 4
+    assert with_accelerate["weights_sha256"] == one_process["weights_sha256"]
+
+
+def test_plain_srun_with_a_task_for_each_process(cluster, tmp_path, one_process):
+    words = ["srun", "--nodes=2", "--ntasks-per-node=1", "python", SCRIPT, *QUICK]
+    output = cluster.run(*words, "--run.dir", str(tmp_path), "--run.name", "run", cwd=ROOT, timeout=60)
+    summary = read_run(tmp_path / "run")
+    assert summary["world_size"] == 2, output
+    assert summary["weights_sha256"] == one_process["weights_sha256"]
