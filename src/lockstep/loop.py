@@ -28,8 +28,7 @@ from lockstep.sentinel import FiniteWatch, agreed_digest
 from lockstep.stopwatch import Stopwatch
 from lockstep.tracking import Record, Sink
 
-# The scaler halves its scale at each overflow; below this, a healthy run's gradients are far from overflow.
-MIN_LOSS_SCALE = 2.0**-10
+MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it at each overflow; a healthy run never gets this low
 
 
 @dataclass(kw_only=True)
@@ -149,9 +148,8 @@ def stop_if_not_finite(run: Run, watch: FiniteWatch) -> None:
     epoch, place = run.plan.place(step - 1)
     ids = [sample for sample in run.plan.epoch_ids(epoch)[place][slots].ravel().tolist() if sample >= 0]
     what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
-    raise RunStopped(
-        f"step {step}: {what}; to see where it comes from: lockstep replay {run.folder} --step {step}"
-    )
+    command = f"lockstep replay {run.folder} --step {step}"
+    raise RunStopped(f"step {step}: {what}; to see where it comes from: {command}")
 
 
 def schedule(run: Run) -> float:
@@ -209,11 +207,8 @@ def test_record(run: Run) -> Record:
 
 def emit(run: Run, record: Record) -> None:
     """Sends a record of the step just done to the sinks. All ranks must call it."""
-    place = {
-        "step": run.step,
-        "epoch": run.step / run.plan.steps_per_epoch,
-        "samples_seen": run.plan.samples_seen(run.step),
-    }
+    place: Record = {"step": run.step, "epoch": run.step / run.plan.steps_per_epoch}
+    place["samples_seen"] = run.plan.samples_seen(run.step)
 
     def send() -> None:
         for sink in run.sinks:
