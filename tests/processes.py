@@ -42,7 +42,7 @@ def launch_words(num_processes: int) -> list[str]:
 
 def workers(num_processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A script of the tests under torchrun, for checks inside the processes."""
-    words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), f"--master_port={free_port()}"]
+    words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
     script = str(ROOT / "tests" / "multiprocess" / script)
     return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests")}, timeout=100)
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from processes import BIN, QUICK, free_port, launched, lockstep, run, train_quick
+from processes import BIN, QUICK, launched, lockstep, run, train_quick
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ def on_two_ranks(*arguments):
     words = [
         str(BIN / "torchrun"),
         "--nproc_per_node=2",
-        f"--master_port={free_port()}",
+        "--standalone",
         "-m",
         "lockstep.cli",
     ]

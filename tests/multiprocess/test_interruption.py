@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from processes import BIN, QUICK, ROOT, SCRIPT, free_port, read_run, run, train_quick
+from processes import BIN, QUICK, ROOT, SCRIPT, read_run, run, train_quick
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def start(folder, num_processes, *arguments, env=None):
         words = [
             str(BIN / "torchrun"),
             f"--nproc_per_node={num_processes}",
-            f"--master_port={free_port()}",
+            "--standalone",
             SCRIPT,
         ]
     words += [*LONG, "--run.dir", str(folder), "--run.name", "run", *arguments]
@@ -108,6 +108,8 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
         "100000",
         "--model.name",
         "user_models:Slow",
+        "--model.dropout",
+        "0",
         env={"PYTHONPATH": "tests/multiprocess"},
     )
     deadline = time.monotonic() + 60

@@ -57,7 +57,7 @@ def launchers():
         "accelerate": ([*launch_words(1), SCRIPT], 1),
         "accelerate-config": ([str(BIN / "accelerate"), "launch", *config, SCRIPT], 2),
         "torchrun": (
-            [str(BIN / "torchrun"), "--nproc_per_node=2", f"--master_port={free_port()}", SCRIPT],
+            [str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", SCRIPT],
             2,
         ),
     }
@@ -128,7 +128,7 @@ def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
     words = [
         str(BIN / "torchrun"),
         "--nproc_per_node=2",
-        f"--master_port={free_port()}",
+        "--standalone",
         "-m",
         "lockstep.cli",
     ]
