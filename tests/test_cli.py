@@ -169,3 +169,9 @@ def test_help_lists_every_option():
     assert result.returncode == 0
     for option in ("--batch.global-size", "--optimizer.max-grad-norm", "--tracking.mode", "--config"):
         assert option in result.stdout
+
+
+def test_doctor_needs_no_environment_on_the_path(tmp_path):
+    words = ["--processes-per-node", "2", "--run.dir", str(tmp_path)]
+    result = lockstep("doctor", *QUICK, *words, env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
+    assert "ok     world size: 2 processes were started, each in a world of 2" in result.stdout

@@ -66,7 +66,9 @@ def test_batch_and_data(tmp_path):
     assert check_batch(Config(), 8) == "256 = 8 ranks x 1 micro-batches x 32"
     with pytest.raises(ConfigError, match=r"times 3 ranks"):
         check_batch(Config(), 3)
-    with pytest.raises(ConfigError, match=r"train-images-idx3-ubyte, .*: lockstep fetch --name mnist --root"):
+    with pytest.raises(
+        ConfigError, match=r"train-images-idx3-ubyte, .*: lockstep fetch --data.name mnist --data.root"
+    ):
         check_data(Config(data=DataConfig(root=str(tmp_path))))
 
 

@@ -169,7 +169,7 @@ def check_data(config: Config) -> str:
         if missing:
             raise ConfigError(
                 f"{', '.join(missing)} not in {folder}; where there is internet: "
-                f"lockstep fetch --name {config.data.name} --root {shlex.quote(config.data.root)}"
+                f"lockstep fetch --data.name {config.data.name} --data.root {shlex.quote(config.data.root)}"
             )
     dataset = load_dataset(config.data, config.seed)  # reads all of it, and MNIST's checksums
     return f"{config.data.name}, {len(dataset.train_labels)} + {len(dataset.test_labels)} samples, intact"

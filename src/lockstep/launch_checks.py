@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 
 from lockstep.errors import ConfigError
 from lockstep.launch import rendezvous
@@ -59,7 +61,9 @@ def check_world_size(place: Place) -> str:
         return f"{place.world_size} asked for; not tried, as this machine is too small or would not train"
     words = launcher_words(nodes, place.per_node, rendezvous(nodes), "$SLURM_NODEID")
     # One write a line, as lines of several processes get merged.
-    probe = f"accelerate launch {words} --no_python sh -c 'echo \"world ${{WORLD_SIZE:-1}}.\"'"
+    # This interpreter's own accelerate: its virtual environment need not be on the PATH.
+    accelerate = f"{shlex.quote(sys.executable)} -m accelerate.commands.launch"
+    probe = f"{accelerate} {words} --no_python sh -c 'echo \"world ${{WORLD_SIZE:-1}}.\"'"
     command = ["bash", "-c", probe]
     if nodes > 1:
         command = [*one_task_a_node(nodes), *command]
