@@ -3,7 +3,7 @@
 import pytest
 
 from jobs import train_job
-from processes import QUICK, ROOT, SCRIPT, read_run, train_quick
+from processes import BIN, QUICK, ROOT, SCRIPT, read_run, train_quick
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_two_nodes_of_two_processes_give_the_bits_of_accelerate_and_of_one(clust
 
 
 def test_plain_srun_with_a_task_for_each_process(cluster, tmp_path, one_process):
-    words = ["srun", "--nodes=2", "--ntasks-per-node=1", "python", SCRIPT, *QUICK]
+    words = ["srun", "--nodes=2", "--ntasks-per-node=1", str(BIN / "python"), SCRIPT, *QUICK]
     output = cluster.run(*words, "--run.dir", str(tmp_path), "--run.name", "run", cwd=ROOT, timeout=60)
     summary = read_run(tmp_path / "run")
     assert summary["world_size"] == 2, output
