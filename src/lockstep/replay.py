@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.assemble import build_run, shared_dataset
-from lockstep.checkpoint import Checkpoint, load_newest, write_atomically
+from lockstep.checkpoint import write_atomically
 from lockstep.config import Config
 from lockstep.contact_sheet import draw_contact_sheet
 from lockstep.environment import environment
@@ -22,7 +21,7 @@ from lockstep.errors import ConfigError
 from lockstep.launch import Launch
 from lockstep.loop import Run, step_record, take_step
 from lockstep.ranks import joined, resolve_precision
-from lockstep.run_folder import environment_of
+from lockstep.run_folder import environment_of, newest_checkpoint
 from lockstep.sentinel import agreed_digest
 from lockstep.tracking import Record, read_metrics
 
@@ -65,7 +64,7 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
         if ranks.device.type == "cpu" and before.get("device") == "cpu":
             torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
         now = environment(ranks) | {"num_threads": torch.get_num_threads()}
-        start = ranks.on_main(lambda: load_before(folder / "checkpoints", step))
+        start = newest_checkpoint(folder, ranks, before=step)
         dataset = shared_dataset(config, ranks)
         run = ranks.together(lambda: build_run(config, ranks, dataset, start))
         if not 1 <= step <= run.num_steps:
@@ -96,14 +95,6 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
             folder=target,
             non_finite=opened["first_not_finite"],
         )
-
-
-def load_before(folder: Path, step: int) -> Checkpoint | None:
-    """The newest whole checkpoint from before a step; None: start from the initial weights."""
-    found, damages = load_newest(folder, before=step)
-    for damage in damages:
-        print(f"lockstep: damaged checkpoint left out: {damage}", file=sys.stderr, flush=True)
-    return found
 
 
 def recompute(run: Run) -> Record:

@@ -94,11 +94,14 @@ def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
         lock.release()
 
 
-def newest_checkpoint(folder: Path, ranks: Ranks) -> Checkpoint | None:
-    """The newest whole checkpoint, read by the main rank and handed to all; names those that are damaged."""
+def newest_checkpoint(folder: Path, ranks: Ranks, before: int | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint (before a step, if one is given), read by the main rank and handed to all.
+
+    Names those that are damaged.
+    """
 
     def read() -> Checkpoint | None:
-        found, damages = checkpoint.load_newest(folder / "checkpoints")
+        found, damages = checkpoint.load_newest(folder / "checkpoints", before)
         for damage in damages:
             print(f"lockstep: damaged checkpoint left out: {damage}", file=sys.stderr, flush=True)
         return found
