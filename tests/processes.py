@@ -47,6 +47,13 @@ def workers(num_processes: int, script: str, *arguments: str) -> subprocess.Comp
     return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests")}, timeout=100)
 
 
+def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`lockstep ARGUMENTS` under torchrun, on two processes."""
+    return run(
+        [str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", "-m", "lockstep.cli", *arguments]
+    )
+
+
 def run(
     command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 100
 ) -> Any:

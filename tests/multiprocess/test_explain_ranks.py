@@ -4,22 +4,11 @@ import os
 
 import pytest
 
-from processes import BIN, QUICK, launched, lockstep, run, train_quick
+from processes import QUICK, launched, lockstep, on_two_ranks, train_quick
 
 pytestmark = pytest.mark.slow
 
 STEP = ["--step", "5", "--batch.global-size", "64", "--batch.micro-size", "16", "--model.name", "rnn"]
-
-
-def on_two_ranks(*arguments):
-    words = [
-        str(BIN / "torchrun"),
-        "--nproc_per_node=2",
-        "--standalone",
-        "-m",
-        "lockstep.cli",
-    ]
-    return run([*words, *arguments])
 
 
 def explanation(result):

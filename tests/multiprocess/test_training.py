@@ -12,6 +12,7 @@ from processes import (
     launch_words,
     launched,
     lockstep,
+    on_two_ranks,
     run,
     train_quick,
     workers,
@@ -125,13 +126,6 @@ def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
     scored = json.loads(result.stdout)
     for name in ("test_accuracy", "test_loss", "weights_sha256", "confusion"):
         assert scored[name] == summary[name]
-    words = [
-        str(BIN / "torchrun"),
-        "--nproc_per_node=2",
-        "--standalone",
-        "-m",
-        "lockstep.cli",
-    ]
     checkpoint = tmp_path / "run" / "checkpoints" / "step-00000003"
-    result = run([*words, "evaluate", str(checkpoint)])
+    result = on_two_ranks("evaluate", str(checkpoint))
     assert json.loads(result.stdout)["checkpoint_step"] == 3
