@@ -14,8 +14,8 @@ from lockstep.assemble import build_run
 from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 from lockstep.data import Dataset, load_dataset
 from lockstep.launch import read_launch
-from lockstep.loop import Run
 from lockstep.ranks import Ranks, start_ranks
+from lockstep.run import Run
 
 
 def small_config(folder: Path | str = "unused", **changes: object) -> Config:

@@ -25,6 +25,12 @@ def test_every_sample_is_scored_once(num_samples):
     assert result.num_samples == num_samples
     assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert result.accuracy == (logits.argmax(1) == labels).double().mean().item()
+    probabilities = logits.softmax(1).max(1).values
+    torch.testing.assert_close(result.confidences, probabilities, check_device=False)
+    worst = result.worst_mistakes(5)
+    assert [int(labels[place]) == int(logits[place].argmax()) for place in worst] == [False] * len(worst)
+    assert len(worst) == min(5, num_samples - result.num_correct)
+    assert result.losses[worst].tolist() == sorted(result.losses[worst].tolist(), reverse=True)
     assert result.confusion.sum() == num_samples
     assert result.confusion.diagonal().sum() == result.num_correct
     for label in range(10):

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lockstep.errors import ConfigError
-from lockstep.tracking import MetricsFile, has_key, read_metrics, wandb_mode
+from lockstep.metrics import MetricsFile, read_metrics
+from lockstep.tracking import has_key, wandb_mode
 
 
 def test_records_after_the_step_of_a_resume_are_cut_off(tmp_path):

@@ -17,8 +17,9 @@ from lockstep.assemble import build_run
 from lockstep.config import Config, DataConfig
 from lockstep.data import load_dataset
 from lockstep.launch import read_launch
-from lockstep.loop import Run, take_step
+from lockstep.loop import take_step
 from lockstep.ranks import start_ranks
+from lockstep.run import Run
 
 ROUNDS, STEPS = 20, 10
 

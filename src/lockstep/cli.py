@@ -102,9 +102,9 @@ def train_command(argv: list[str]) -> int:
     """Trains, or goes on with, the run that the settings describe."""
     config = parse_config(argv)
     launch = read_launch()
-    from lockstep.assemble import run_training
     from lockstep.console import say
     from lockstep.preemption import EXIT_RESUMABLE
+    from lockstep.training import run_training
 
     try:
         outcome = run_training(config, launch)

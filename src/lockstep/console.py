@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from lockstep.tracking import Record, Status
+from lockstep.metrics import Record, Status
 
 
 def say(message: str) -> None:

@@ -26,6 +26,8 @@ class Evaluation:
     """The criterion's value for each sample, float32 (samples,)."""
     predictions: torch.Tensor
     """int64 (samples,)."""
+    confidences: torch.Tensor
+    """Softmax probability of the prediction, float32 (samples,)."""
     labels: torch.Tensor
     """int64 (samples,)."""
 
@@ -52,6 +54,11 @@ class Evaluation:
         """Counts, int64 (label, prediction)."""
         cells = self.labels * NUM_CLASSES + self.predictions
         return cells.bincount(minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
+
+    def worst_mistakes(self, count: int) -> list[int]:
+        """Places of the wrongly classified samples, the highest loss first, at most `count` of them."""
+        wrong = (self.predictions != self.labels).nonzero().flatten()
+        return wrong[self.losses[wrong].argsort(descending=True, stable=True)][:count].tolist()
 
     def summary(self) -> dict[str, Any]:
         """The scores of the whole set, as JSON values."""
@@ -81,10 +88,17 @@ def evaluate(model: nn.Module, criterion: Criterion, store: ImageStore, ranks: R
             images, labels = store.gather(ids.clamp(max=num_samples - 1))
             logits = model(images)
             losses = criterion(logits, labels)
-            # float32 holds a class number exactly, so that one gather carries both.
-            scores.append(torch.stack([losses.float(), logits.argmax(dim=1).float()], dim=1))
+            predictions = logits.argmax(dim=1)
+            confidences = logits.float().softmax(dim=1).gather(1, predictions[:, None])[:, 0]
+            # float32 holds a class number exactly, so that one gather carries all three.
+            scores.append(torch.stack([losses.float(), predictions.float(), confidences], dim=1))
     model.train(was_training)
-    gathered = ranks.gather(torch.stack(scores))  # (world * chunks_per_rank, CHUNK_SIZE, 2), by rank
-    by_rank = gathered.reshape(ranks.world_size, chunks_per_rank, CHUNK_SIZE, 2)
-    in_order = by_rank.transpose(0, 1).reshape(-1, 2)[:num_samples]
-    return Evaluation(losses=in_order[:, 0], predictions=in_order[:, 1].long(), labels=store.labels.to("cpu"))
+    gathered = ranks.gather(torch.stack(scores))  # (world * chunks_per_rank, CHUNK_SIZE, 3), by rank
+    by_rank = gathered.reshape(ranks.world_size, chunks_per_rank, CHUNK_SIZE, 3)
+    in_order = by_rank.transpose(0, 1).reshape(-1, 3)[:num_samples]
+    return Evaluation(
+        losses=in_order[:, 0],
+        predictions=in_order[:, 1].long(),
+        confidences=in_order[:, 2],
+        labels=store.labels.to("cpu"),
+    )

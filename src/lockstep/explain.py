@@ -18,12 +18,13 @@ from lockstep.errors import refuse
 from lockstep.explanation import Explanation, Row
 from lockstep.formulas import FORMULAS, off_formula
 from lockstep.launch import Launch
-from lockstep.loop import Run, take_step
+from lockstep.loop import take_step
 from lockstep.observe import ObservedStep
 from lockstep.order import Kind, as_text, first_violation
 from lockstep.plan import window_length
 from lockstep.ranks import joined, resolve_precision
 from lockstep.recurrence import SATURATED, Recurrence, measure_recurrences
+from lockstep.run import Run
 
 
 def run_explain(config: Config, launch: Launch, step: int) -> Explanation:

@@ -1,69 +1,23 @@
-"""`train(run)`: the loop itself, and the `Run` it changes."""
+"""`train(run)`: the loop itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
 
 from lockstep import checkpoint
-from lockstep.batches import ImageStore, MicroBatch
 from lockstep.checkpoint import Checkpoint
-from lockstep.config import Config
 from lockstep.errors import Interrupted, RunStopped
-from lockstep.evaluate import Evaluation, evaluate
-from lockstep.losses import Criterion, share_of_mean
-from lockstep.models import KeyedDropout
+from lockstep.losses import share_of_mean
+from lockstep.metrics import Record
 from lockstep.optim import lr_factor, set_learning_rate
-from lockstep.plan import Plan
-from lockstep.preemption import StopRequest
-from lockstep.ranks import Ranks
-from lockstep.reduction import Reduction
+from lockstep.records import emit, score, test_record, training_record
+from lockstep.run import Run
 from lockstep.sentinel import FiniteWatch, agreed_digest
-from lockstep.stopwatch import Stopwatch
-from lockstep.tracking import Record, Sink
 
 MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it at each overflow; a healthy run never gets this low
-
-
-@dataclass(kw_only=True)
-class Run:
-    """A run in progress. What changes is at the top; the rest is fixed when it is assembled."""
-
-    step: int = 0
-    """Optimizer steps done."""
-    skipped_steps: int = 0
-    """Of these, the fp16 steps whose gradient overflowed: they changed no weight and no learning rate."""
-    clock: Stopwatch
-    """Runs while the loop does, without evaluations and checkpoints."""
-    evaluation: tuple[int, Evaluation] | None = None
-    """The newest evaluation and its step."""
-
-    config: Config
-    folder: Path
-    num_steps: int
-    ranks: Ranks
-    plan: Plan
-    model: nn.Module
-    """The network itself, without DistributedDataParallel around it."""
-    trained: list[nn.Parameter]
-    """The parameters that some group names."""
-    optimizer: AcceleratedOptimizer
-    criterion: Criterion
-    reduction: Reduction
-    windows: Iterator[list[MicroBatch]]
-    dropouts: list[KeyedDropout]
-    """The model's dropout layers, in the order of its modules."""
-    train_store: ImageStore
-    test_store: ImageStore
-    stop: StopRequest = field(default_factory=StopRequest)
-    sinks: list[Sink] = field(default_factory=list)
-    """Where records go; empty on all ranks but the main one."""
 
 
 StepFunction = Callable[[Run], tuple[torch.Tensor, torch.Tensor]]
@@ -160,61 +114,6 @@ def schedule(run: Run) -> float:
 def is_due(run: Run, every: int) -> bool:
     """Whether an interval of steps (0: an epoch) ends here, or the run does."""
     return run.step % (every or run.plan.steps_per_epoch) == 0 or run.step == run.num_steps
-
-
-def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """(share of the mean loss, correct predictions) of a micro-batch, on the device; no sync."""
-    correct = (logits.argmax(dim=1) == batch.labels) * batch.weights
-    return torch.stack([loss.detach().float(), correct.sum()])
-
-
-def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
-    """What is logged of the step just done, and how fast it went since the last record."""
-    record = step_record(run, scores, grad_norm)
-    first_step, seconds = run.clock.lap(run.step)
-    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
-    return record | {"images_per_second": samples / seconds}
-
-
-def step_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
-    """The numbers of the step just done, over all ranks. Reading them off the device is a sync point.
-
-    Args:
-        run: after the step.
-        scores: (window, 2), this rank's `score` of each micro-batch.
-        grad_norm: of the whole gradient, before clipping.
-    """
-    loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
-    record: Record = {
-        "loss": loss,
-        "accuracy": correct / run.plan.num_real(run.step - 1),
-        # Not finite where fp16 overflowed and the step was skipped; JSON has no such number.
-        "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
-        **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
-    }
-    if run.ranks.accelerator.scaler is not None:
-        record["loss_scale"] = run.ranks.accelerator.scaler.get_scale()
-        record["skipped_steps"] = run.skipped_steps
-    return record
-
-
-def test_record(run: Run) -> Record:
-    """Scores the test set. All ranks must call it."""
-    result = evaluate(run.model, run.criterion, run.test_store, run.ranks)
-    run.evaluation = (run.step, result)
-    return {"test_loss": result.loss, "test_accuracy": result.accuracy}
-
-
-def emit(run: Run, record: Record) -> None:
-    """Sends a record of the step just done to the sinks. All ranks must call it."""
-    place: Record = {"step": run.step, "epoch": run.step / run.plan.steps_per_epoch}
-    place["samples_seen"] = run.plan.samples_seen(run.step)
-
-    def send() -> None:
-        for sink in run.sinks:
-            sink.log(place | record)
-
-    run.ranks.on_main(send)  # a full disk ends the run on all ranks
 
 
 def is_best(run: Run) -> bool:

@@ -21,8 +21,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from lockstep.batches import MicroBatch
-from lockstep.loop import Run, StepFunction, take_step
+from lockstep.loop import StepFunction, take_step
 from lockstep.order import Event, Kind, OrderError, first_violation
+from lockstep.run import Run
 
 
 class ObservedStep:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.batches import MicroBatch
-from lockstep.loop import Run
 from lockstep.losses import share_of_mean
+from lockstep.run import Run
 
 SATURATED = 0.99
 """From here on a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""

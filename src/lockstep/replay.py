@@ -19,11 +19,13 @@ from lockstep.contact_sheet import draw_contact_sheet
 from lockstep.environment import environment
 from lockstep.errors import ConfigError
 from lockstep.launch import Launch
-from lockstep.loop import Run, step_record, take_step
+from lockstep.loop import take_step
+from lockstep.metrics import Record, read_metrics
 from lockstep.ranks import joined, resolve_precision
+from lockstep.records import step_record
+from lockstep.run import Run
 from lockstep.run_folder import environment_of, newest_checkpoint
 from lockstep.sentinel import agreed_digest
-from lockstep.tracking import Record, read_metrics
 
 COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
 

@@ -1,61 +1,23 @@
-"""Where records go: the run folder's metrics.jsonl and Weights & Biases. No other imports wandb."""
+"""Weights & Biases: no other module imports wandb."""
 
 from __future__ import annotations
 
-import json
 import netrc
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 from urllib.parse import urlparse
 
 from lockstep.checkpoint import write_atomically
 from lockstep.config import TrackingConfig
 from lockstep.errors import ConfigError
+from lockstep.metrics import METRICS_FILE, Record, Status
 
-METRICS_FILE = "metrics.jsonl"
 WANDB_ID_FILE = "wandb-id"
 INIT_SECONDS = 30  # how long to wait for W&B's server at the start
 FINISH_SECONDS = 120  # and for the last uploads at the end; what is left can be synced later
-
-# A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
-Record = dict[str, Any]
-
-Status = Literal["finished", "interrupted", "failed"]
-
-
-class Sink(Protocol):
-    """Something on the main rank that takes records, in the order of their steps."""
-
-    def log(self, record: Record) -> None: ...
-
-    def close(self, status: Status) -> None: ...
-
-
-class MetricsFile:
-    """One JSON object a line; what was logged after a resume's step is cut off, as it will come again."""
-
-    def __init__(self, folder: Path, resume_step: int) -> None:
-        self.path = folder / METRICS_FILE
-        kept = [record for record in read_metrics(folder) if record["step"] <= resume_step]
-        write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = self.path.open("a")
-
-    def log(self, record: Record) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()  # a killed run keeps every record that it made
-
-    def close(self, status: Status) -> None:
-        self._file.close()
-
-
-def read_metrics(folder: Path) -> list[Record]:
-    """The records of a run folder; a last line that was cut short by a kill is left out."""
-    path = folder / METRICS_FILE
-    lines = path.read_text().split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
 
 
 class WandbRun:

@@ -1,0 +1,48 @@
+"""Records of a run, what takes them, and the run folder's own file of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lockstep.checkpoint import write_atomically
+
+METRICS_FILE = "metrics.jsonl"
+
+# A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
+Record = dict[str, Any]
+
+Status = Literal["finished", "interrupted", "failed"]
+
+
+class Sink(Protocol):
+    """Something on the main rank that takes records, in the order of their steps."""
+
+    def log(self, record: Record) -> None: ...
+
+    def close(self, status: Status) -> None: ...
+
+
+class MetricsFile:
+    """One JSON object a line; what was logged after a resume's step is cut off, as it will come again."""
+
+    def __init__(self, folder: Path, resume_step: int) -> None:
+        self.path = folder / METRICS_FILE
+        kept = [record for record in read_metrics(folder) if record["step"] <= resume_step]
+        write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = self.path.open("a")
+
+    def log(self, record: Record) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()  # a killed run keeps every record that it made
+
+    def close(self, status: Status) -> None:
+        self._file.close()
+
+
+def read_metrics(folder: Path) -> list[Record]:
+    """The records of a run folder; a last line that was cut short by a kill is left out."""
+    path = folder / METRICS_FILE
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines[:-1]]

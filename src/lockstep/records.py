@@ -1,0 +1,65 @@
+"""From a step just done to the record of it: numbers over all ranks, sent to the sinks."""
+
+from __future__ import annotations
+
+import torch
+
+from lockstep.batches import MicroBatch
+from lockstep.evaluate import evaluate
+from lockstep.metrics import Record
+from lockstep.run import Run
+
+
+def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """(share of the mean loss, correct predictions) of a micro-batch, on the device; no sync."""
+    correct = (logits.argmax(dim=1) == batch.labels) * batch.weights
+    return torch.stack([loss.detach().float(), correct.sum()])
+
+
+def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
+    """What is logged of the step just done, and how fast it went since the last record."""
+    record = step_record(run, scores, grad_norm)
+    first_step, seconds = run.clock.lap(run.step)
+    samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
+    return record | {"images_per_second": samples / seconds}
+
+
+def step_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
+    """The numbers of the step just done, over all ranks. Reading them off the device is a sync point.
+
+    Args:
+        run: after the step.
+        scores: (window, 2), this rank's `score` of each micro-batch.
+        grad_norm: of the whole gradient, before clipping.
+    """
+    loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
+    record: Record = {
+        "loss": loss,
+        "accuracy": correct / run.plan.num_real(run.step - 1),
+        # Not finite where fp16 overflowed and the step was skipped; JSON has no such number.
+        "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
+        **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
+    }
+    if run.ranks.accelerator.scaler is not None:
+        record["loss_scale"] = run.ranks.accelerator.scaler.get_scale()
+        record["skipped_steps"] = run.skipped_steps
+    return record
+
+
+def test_record(run: Run) -> Record:
+    """Scores the test set. All ranks must call it."""
+    result = evaluate(run.model, run.criterion, run.test_store, run.ranks)
+    run.evaluation = (run.step, result)
+    return {"test_loss": result.loss, "test_accuracy": result.accuracy}
+
+
+def emit(run: Run, record: Record) -> None:
+    """Sends a record of the step just done to the sinks. All ranks must call it."""
+    place: Record = {"step": run.step, "epoch": run.step / run.plan.steps_per_epoch}
+    place["samples_seen"] = run.plan.samples_seen(run.step)
+
+    def send() -> None:
+        for sink in run.sinks:
+            sink.log(place | record)
+
+    run.ranks.on_main(send)  # a full disk ends the run on all ranks

@@ -1,0 +1,57 @@
+"""The `Run`: what a run in progress is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from lockstep.batches import ImageStore, MicroBatch
+from lockstep.config import Config
+from lockstep.evaluate import Evaluation
+from lockstep.losses import Criterion
+from lockstep.metrics import Sink
+from lockstep.models import KeyedDropout
+from lockstep.plan import Plan
+from lockstep.preemption import StopRequest
+from lockstep.ranks import Ranks
+from lockstep.reduction import Reduction
+from lockstep.stopwatch import Stopwatch
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run in progress. What changes is at the top; the rest is fixed when it is assembled."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    skipped_steps: int = 0
+    """Of these, the fp16 steps whose gradient overflowed: they changed no weight and no learning rate."""
+    clock: Stopwatch
+    """Runs while the loop does, without evaluations and checkpoints."""
+    evaluation: tuple[int, Evaluation] | None = None
+    """The newest evaluation and its step."""
+
+    config: Config
+    folder: Path
+    num_steps: int
+    ranks: Ranks
+    plan: Plan
+    model: nn.Module
+    """The network itself, without DistributedDataParallel around it."""
+    trained: list[nn.Parameter]
+    """The parameters that some group names."""
+    optimizer: AcceleratedOptimizer
+    criterion: Criterion
+    reduction: Reduction
+    windows: Iterator[list[MicroBatch]]
+    dropouts: list[KeyedDropout]
+    """The model's dropout layers, in the order of its modules."""
+    train_store: ImageStore
+    test_store: ImageStore
+    stop: StopRequest = field(default_factory=StopRequest)
+    sinks: list[Sink] = field(default_factory=list)
+    """Where records go; empty on all ranks but the main one."""

@@ -1,0 +1,142 @@
+"""One start of a run: from its folder, as it stands, to its summary."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lockstep import checkpoint, tracking
+from lockstep.assemble import build_run, shared_dataset
+from lockstep.config import Config
+from lockstep.config_tree import as_dict, run_folder
+from lockstep.console import Console, say
+from lockstep.environment import device_name, environment
+from lockstep.errors import Interrupted
+from lockstep.launch import Launch
+from lockstep.loop import train
+from lockstep.metrics import MetricsFile, Status
+from lockstep.models import topology_warnings
+from lockstep.observe import order_checked
+from lockstep.plan import window_length
+from lockstep.ranks import Ranks, joined, resolve_precision
+from lockstep.records import test_record
+from lockstep.run import Run
+from lockstep.run_folder import SUMMARY_FILE, begin, check_folder, locked_folder, newest_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a start of a run ended."""
+
+    folder: Path
+    summary: dict[str, Any]
+    was_finished: bool
+    """Whether there was nothing left to do."""
+
+
+def run_training(config: Config, launch: Launch) -> Outcome:
+    """Trains a config to its end, from where its run folder stands. Every process of the launch calls it.
+
+    Raises:
+        ConfigError: on every rank, before any training.
+        AgreedStop: on every rank, after the same step.
+    """
+    config = resolve_precision(config, launch)
+    window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
+    folder = run_folder(config)
+    with joined(launch, config.precision) as ranks:
+        mode = ranks.on_main(lambda: tracking.wandb_mode(config.tracking.mode))
+        with locked_folder(folder, ranks):
+            summary = ranks.on_main(lambda: check_folder(config, folder))
+            was_finished = summary is not None
+            return Outcome(
+                folder=folder,
+                summary=summary if summary is not None else _train_to_end(config, mode, ranks),
+                was_finished=was_finished,
+            )
+
+
+def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
+    dataset = shared_dataset(config, ranks)
+    start = newest_checkpoint(run_folder(config), ranks)
+    run = ranks.together(lambda: build_run(config, ranks, dataset, start))
+    run.stop.install()
+    status: Status = "failed"
+    try:
+        ranks.on_main(lambda: _begin(run, mode))
+        train(run, do_step=order_checked(run) if config.train.check_order else None)
+        summary = finish(run)
+        status = "finished"
+        return summary
+    except Interrupted:
+        status = "interrupted"
+        ranks.on_main(run.stop.mark_resumable)  # before a rank leaves: its exit code makes launchers kill
+        raise
+    finally:
+        for sink in run.sinks:
+            sink.close(status)
+        if status != "failed":
+            ranks.barrier()  # nor may one leave while the main rank closes W&B
+
+
+def _begin(run: Run, mode: str) -> None:
+    """What the main rank does before the first step: says what runs, notes it, opens the sinks."""
+    say(describe(run, mode))
+    for warning in topology_warnings(run.model):
+        say(f"warning: {warning}")
+    checkpoint.set_aside(run.folder / "checkpoints", run.step)
+    changes = begin(run.config, run.folder, run.step, environment(run.ranks))
+    if run.step:
+        say(f"resuming {run.folder} after step {run.step}")
+        if changes:
+            say(f"warning: the steps to come may differ in their last bits: {', '.join(changes)}")
+    open_sinks(run, mode)
+
+
+def open_sinks(run: Run, mode: str) -> None:
+    """Opens where the main rank's records go, one by one: those that are open are closed on every way out."""
+    run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
+    run.sinks.append(Console(run.step, run.num_steps))
+    if mode != "disabled":
+        tree = {**as_dict(run.config), "environment": environment(run.ranks)}
+        run.sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree, notify=say))
+
+
+def describe(run: Run, mode: str) -> str:
+    """The start-up line: what really runs."""
+    config, plan, ranks = run.config, run.plan, run.ranks
+    threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
+    data = f"{config.data.name} {plan.num_samples}+{len(run.test_store.labels)}"
+    return (
+        f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
+        f"global batch {plan.batch.global_size} = {ranks.world_size} ranks x {plan.window} micro-batches "
+        f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | "
+        f"W&B {mode} | {run.folder}"
+    )
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Writes summary.json of a run at its last step; the summary, on every rank."""
+    if run.evaluation is None or run.evaluation[0] != run.step:
+        test_record(run)
+    assert run.evaluation is not None
+    result = run.evaluation[1]
+
+    def write() -> dict[str, Any]:
+        summary = {
+            **result.summary(),
+            "best_test_accuracy": max(result.accuracy, checkpoint.best_accuracy(run.folder / "checkpoints")),
+            "steps": run.step,
+            "skipped_steps": run.skipped_steps,
+            "samples_seen": run.plan.samples_seen(run.step),
+            "train_seconds": run.clock.total(),
+            "precision": run.config.precision,
+            "weights_sha256": checkpoint.weights_sha256(run.model.state_dict()),
+            **environment(run.ranks),
+        }
+        checkpoint.write_atomically(run.folder / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+        return summary
+
+    return run.ranks.on_main(write)
