@@ -27,7 +27,7 @@ from lockstep.ranks import Ranks, joined, resolve_precision
 from lockstep.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.run import Run
 from lockstep.run_folder import load_whole, newest_checkpoint
-from lockstep.stopwatch import Stopwatch
+from lockstep.stopwatch import PartTimer, Stopwatch
 
 REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
     "exact": ExactReduction,
@@ -92,6 +92,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         step=start.step if start else 0,
         skipped_steps=start.state["skipped_steps"] if start else 0,
         clock=Stopwatch(start.step if start else 0, start.info["train_seconds"] if start else 0.0),
+        parts=PartTimer(ranks.device),
         config=config,
         folder=run_folder(config),
         num_steps=config.train.steps or config.train.epochs * plan.steps_per_epoch,

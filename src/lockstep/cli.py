@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def report_mistake(error: ConfigError) -> int:
 
 def train_command(argv: list[str]) -> int:
     """Trains, or goes on with, the run that the settings describe."""
+    began = time.perf_counter()
     config = parse_config(argv)
     launch = read_launch()
     from lockstep.console import say
@@ -107,7 +109,7 @@ def train_command(argv: list[str]) -> int:
     from lockstep.training import run_training
 
     try:
-        outcome = run_training(config, launch)
+        outcome = run_training(config, launch, began)
     except Interrupted as stop:
         if launch.is_main:
             say(f"interrupted after step {stop.step}, checkpoint saved; the same command goes on from there")

@@ -36,6 +36,7 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
     watch = FiniteWatch(allows_overflow=run.ranks.accelerator.scaler is not None)
     run.model.train()
     run.clock.start()
+    run.parts.read()
     while run.step < run.num_steps:
         scores, grad_norm = do_step(run)
         watch.add(run.step, scores[:, 0], grad_norm)
@@ -67,7 +68,8 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
         This rank's `score` of each micro-batch, (window, 2), and the norm of the gradient before clipping.
     """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
-    window = next(run.windows)
+    with run.parts.part("data"):
+        window = next(run.windows)
     scores = []
     optimizer.zero_grad(set_to_none=True)
     for batch in window:
@@ -78,7 +80,8 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
             loss = share_of_mean(run.criterion(logits, batch.labels), batch)
             accelerator.backward(loss * reduction.loss_scale)
         scores.append(score(loss, logits, batch))
-    reduction.sum_over_ranks()
+    with run.parts.part("communication"):
+        reduction.sum_over_ranks()
     grad_norm = accelerator.clip_grad_norm_(run.trained, run.config.optimizer.max_grad_norm)
     set_learning_rate(optimizer, schedule(run))
     optimizer.step()

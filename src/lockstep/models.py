@@ -67,6 +67,26 @@ class Cnn(nn.Module):
         return self.linear2(self.dropout(x))
 
 
+class StridedCnn(nn.Module):
+    """A third of `Cnn`'s work: the first convolution steps by two pixels, and one linear layer ends it.
+
+    Per image and forward 0.46 million multiplications, against 1.24 million.
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 6, stride=2)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.dropout = KeyedDropout(dropout)
+        self.linear = nn.Linear(64 * 2 * 2, NUM_CLASSES)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(images), 2))  # (batch, 32, 6, 6)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (batch, 64, 2, 2)
+        return self.linear(self.dropout(x.flatten(1)))
+
+
 class Rnn(nn.Module):
     """Reads an image row by row, top to bottom, and answers after the last row: 28 → 128 → 10."""
 
@@ -159,6 +179,7 @@ class CnnGru(nn.Module):
 MODELS: dict[str, Callable[[float], nn.Module]] = {
     "cnn": Cnn,
     "cnn-gru": CnnGru,
+    "cnn-strided": StridedCnn,
     "mlp": Mlp,
     "rnn": Rnn,
     "rnn-orthogonal": OrthogonalRnn,

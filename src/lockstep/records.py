@@ -17,11 +17,23 @@ def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.
 
 
 def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
-    """What is logged of the step just done, and how fast it went since the last record."""
+    """What is logged of the step just done, and where the time since the last record went.
+
+    The `_seconds` are those of one step, the mean over steps and ranks. Communication is the gradient sum
+    with the wait for slower ranks; DistributedDataParallel sums during the backward, counted as compute.
+    """
     record = step_record(run, scores, grad_norm)
     first_step, seconds = run.clock.lap(run.step)
     samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
-    return record | {"images_per_second": samples / seconds}
+    parts = run.parts.read()
+    mine = torch.tensor([[parts["data"], parts["communication"], seconds]], dtype=torch.float64)
+    data, communication, total = (run.ranks.gather(mine).mean(dim=0) / (run.step - first_step)).tolist()
+    return record | {
+        "images_per_second": samples / seconds,
+        "data_seconds": data,
+        "compute_seconds": total - data - communication,
+        "communication_seconds": communication,
+    }
 
 
 def step_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:

@@ -19,7 +19,7 @@ from lockstep.plan import Plan
 from lockstep.preemption import StopRequest
 from lockstep.ranks import Ranks
 from lockstep.reduction import Reduction
-from lockstep.stopwatch import Stopwatch
+from lockstep.stopwatch import PartTimer, Stopwatch
 
 
 @dataclass(kw_only=True)
@@ -32,6 +32,8 @@ class Run:
     """Of these, the fp16 steps whose gradient overflowed: they changed no weight and no learning rate."""
     clock: Stopwatch
     """Runs while the loop does, without evaluations and checkpoints."""
+    parts: PartTimer
+    """Seconds of the parts of the steps since the last record: data and communication."""
     evaluation: tuple[int, Evaluation] | None = None
     """The newest evaluation and its step."""
 

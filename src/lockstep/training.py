@@ -24,6 +24,7 @@ from lockstep.ranks import Ranks, joined, resolve_precision
 from lockstep.records import test_record
 from lockstep.run import Run
 from lockstep.run_folder import SUMMARY_FILE, begin, check_folder, locked_folder, newest_checkpoint
+from lockstep.stopwatch import Phases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +37,20 @@ class Outcome:
     """Whether there was nothing left to do."""
 
 
-def run_training(config: Config, launch: Launch) -> Outcome:
+def run_training(config: Config, launch: Launch, began: float) -> Outcome:
     """Trains a config to its end, from where its run folder stands. Every process of the launch calls it.
+
+    Args:
+        config: of the run.
+        launch: what the launcher asked for.
+        began: when the command did, as `time.perf_counter` counts.
 
     Raises:
         ConfigError: on every rank, before any training.
         AgreedStop: on every rank, after the same step.
     """
+    phases = Phases(began)
+    phases.end("import")
     config = resolve_precision(config, launch)
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     folder = run_folder(config)
@@ -53,21 +61,26 @@ def run_training(config: Config, launch: Launch) -> Outcome:
             was_finished = summary is not None
             return Outcome(
                 folder=folder,
-                summary=summary if summary is not None else _train_to_end(config, mode, ranks),
+                summary=summary if summary is not None else _train_to_end(config, mode, ranks, phases),
                 was_finished=was_finished,
             )
 
 
-def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
+def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> dict[str, Any]:
+    phases.end("join")
     dataset = shared_dataset(config, ranks)
+    phases.end("data")
     start = newest_checkpoint(run_folder(config), ranks)
     run = ranks.together(lambda: build_run(config, ranks, dataset, start))
     run.stop.install()
     status: Status = "failed"
     try:
         ranks.on_main(lambda: _begin(run, mode))
+        phases.end("set_up")
         train(run, do_step=order_checked(run) if config.train.check_order else None)
-        summary = finish(run)
+        phases.end("train")
+        phases.split("train", "evaluate_and_save", run.clock.this_start())
+        summary = finish(run, phases)
         status = "finished"
         return summary
     except Interrupted:
@@ -117,7 +130,7 @@ def describe(run: Run, mode: str) -> str:
     )
 
 
-def finish(run: Run) -> dict[str, Any]:
+def finish(run: Run, phases: Phases) -> dict[str, Any]:
     """Writes summary.json of a run at its last step; the summary, on every rank."""
     if run.evaluation is None or run.evaluation[0] != run.step:
         test_record(run)
@@ -132,6 +145,7 @@ def finish(run: Run) -> dict[str, Any]:
             "skipped_steps": run.skipped_steps,
             "samples_seen": run.plan.samples_seen(run.step),
             "train_seconds": run.clock.total(),
+            "phase_seconds": phases.seconds,
             "precision": run.config.precision,
             "weights_sha256": checkpoint.weights_sha256(run.model.state_dict()),
             **environment(run.ranks),
