@@ -37,7 +37,8 @@ class ModelConfig:
 
     name: str = "cnn"
     """cnn, cnn-strided, cnn-gru, mlp, rnn or rnn-orthogonal; or your own as 'package.module:Class', a
-    torch.nn.Module whose constructor takes no arguments, from images (batch, 1, 28, 28) to logits (batch, 10)."""
+    torch.nn.Module whose constructor takes no arguments, from images (batch, 1, 28, 28) to logits
+    (batch, 10)."""
     dropout: float = 0.0
     """Part of the units before the last layer that is dropped, keyed by (seed, step, sample id)."""
 
