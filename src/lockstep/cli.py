@@ -25,6 +25,8 @@ commands:
   evaluate   score a checkpoint on its test set
   replay     recompute a run up to one of its steps, compare it with the record, and open that step up
   explain    show what one optimizer step really does
+  report     draw a run's curves, confusions and worst mistakes into its folder
+  compare    put several runs into one table and one picture
   fetch      fetch and verify the data, for machines without internet later
   doctor     check what would stop a run, before it waits in a queue
 
@@ -66,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate_command,
         "replay": replay_command,
         "explain": explain_command,
+        "report": report_command,
+        "compare": compare_command,
         "fetch": fetch_command,
         "doctor": doctor_command,
     }
@@ -210,6 +214,20 @@ def explain_command(argv: list[str]) -> int:
     if launch.is_main:
         print(explanation.text())
     return 0
+
+
+def report_command(argv: list[str]) -> int:
+    """Draws runs from their files."""
+    from lockstep.report import report
+
+    return report(argv)
+
+
+def compare_command(argv: list[str]) -> int:
+    """Compares runs by their files."""
+    from lockstep.compare import compare
+
+    return compare(argv)
 
 
 def fetch_command(argv: list[str]) -> int:

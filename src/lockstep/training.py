@@ -14,6 +14,7 @@ from lockstep.config_tree import as_dict, run_folder
 from lockstep.console import Console, say
 from lockstep.environment import device_name, environment
 from lockstep.errors import Interrupted
+from lockstep.kept_evaluation import EvaluationFile
 from lockstep.launch import Launch
 from lockstep.loop import train
 from lockstep.metrics import MetricsFile, Status
@@ -98,6 +99,7 @@ def _begin(run: Run, mode: str) -> None:
 def open_sinks(run: Run, mode: str) -> None:
     """Opens where the main rank's records go, one by one: those that are open are closed on every way out."""
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
+    run.sinks.append(EvaluationFile(run))
     run.sinks.append(Console(run.step, run.num_steps))
     if mode != "disabled":
         tree = {**as_dict(run.config), "environment": environment(run.ranks)}

@@ -1,0 +1,45 @@
+"""`lockstep compare`: several runs in one picture and one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lockstep.arguments import take_option
+from lockstep.errors import ConfigError
+from lockstep.run_files import read_metrics, recorded_run
+from lockstep.run_table import table
+
+HELP = """usage: lockstep compare RUN... [--output compare.png]
+
+Print a table of run folders, the most accurate first: the settings in which they differ, and what came of them.
+Draw their training loss and test error over the samples seen, which is a common axis for runs of different batch
+sizes, into one picture.
+"""
+
+
+def compare(argv: list[str]) -> int:
+    """Prints the table and writes the picture; the exit code."""
+    output, words = take_option(argv, "--output")
+    if not words or words[0].startswith("-"):
+        print(HELP, end="")
+        return 0 if {"-h", "--help"} & set(argv) else 2
+    folders = by_name([recorded_run(word) for word in words])
+    from lockstep.curves import draw_comparison
+    from lockstep.figures import save
+
+    print(table(folders), end="")
+    path = Path(output or "compare.png")
+    try:
+        save(draw_comparison({name: read_metrics(folder) for name, folder in folders.items()}), path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--output = {str(path)!r}: cannot be written ({error}); name a PNG file"
+        ) from error
+    print(f"lockstep: wrote {path}")
+    return 0
+
+
+def by_name(folders: list[Path]) -> dict[str, Path]:
+    """Run folders by their names, or by their paths where two have the same name."""
+    names = {folder.resolve().name: folder for folder in folders}
+    return names if len(names) == len(folders) else {str(folder): folder for folder in folders}

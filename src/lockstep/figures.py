@@ -1,0 +1,34 @@
+"""What all pictures share: size, colours, title, and the file. The modules that draw need matplotlib, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Colours that colour-blind people tell apart: Okabe and Ito, "Color Universal Design", 2008.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+INK, GREY, FAINT = "#222222", "#777777", "#dddddd"
+DOTS_PER_INCH = 150
+TITLE_INCHES = 0.5
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of so many inches under its title. matplotlib's global state is left alone."""
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    middle = 1 - TITLE_INCHES / 2 / height
+    figure.text(0.3 / width, middle, title, ha="left", va="center", fontsize=11, color=INK)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG."""
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def shortened(name: str, length: int) -> str:
+    """A long name without its middle: what tells runs apart is mostly at an end."""
+    keep = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:keep]}…{name[-keep:]}"

@@ -1,0 +1,55 @@
+"""The pictures in a run folder's report/, drawn from its files alone; `lockstep report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lockstep.curves import draw_curves
+from lockstep.figures import save, shortened
+from lockstep.grids import draw_confusion, draw_digits
+from lockstep.kept_evaluation import read_evaluation
+from lockstep.run_files import read_metrics, read_starts, recorded_run, resume_steps
+
+REPORT_FOLDER = "report"
+
+HELP = """usage: lockstep report RUN...
+
+Draw curves.png, confusion.png and mistakes.png anew, into the folder report/ of each run folder RUN. What is
+drawn is what metrics.jsonl and evaluation.npz hold: neither data nor weights are needed, and a run that was
+killed, or still goes on, can be looked at too.
+"""
+
+
+def report(argv: list[str]) -> int:
+    """Draws the reports of run folders; the exit code."""
+    if not argv or argv[0].startswith("-"):
+        print(HELP, end="")
+        return 0 if {"-h", "--help"} & set(argv) else 2
+    for word in argv:
+        print(f"lockstep: wrote {', '.join(map(str, draw_report(recorded_run(word))))}")
+    return 0
+
+
+def draw_report(folder: Path) -> list[Path]:
+    """Draws what a run with records has: its curves, and its last evaluation if there was one."""
+    target = folder / REPORT_FOLDER
+    target.mkdir(exist_ok=True)
+    name = shortened(folder.resolve().name, 70)
+    figures = {"curves.png": draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), name)}
+    kept = read_evaluation(folder)
+    if kept is not None:
+        scores, mistakes = kept.scores, kept.mistakes
+        num_wrong = scores.num_samples - scores.num_correct
+        wrong = f"{num_wrong:,} of {scores.num_samples:,} wrong ({1 - scores.accuracy:.2%})"
+        when = f"{name}, after step {kept.step:,}"
+        figures["confusion.png"] = draw_confusion(scores.confusion.numpy(), f"{when}\n{wrong}")
+        figures["mistakes.png"] = draw_digits(
+            kept.images.numpy(),
+            scores.labels[mistakes].tolist(),
+            scores.predictions[mistakes].tolist(),
+            [f"{scores.confidences[sample]:.1%}  #{sample}" for sample in mistakes],
+            f"{when}\n{wrong}" + (f"; the worst {len(mistakes)}: label → prediction" if mistakes else ""),
+        )
+    for file, figure in figures.items():
+        save(figure, target / file)
+    return [target / file for file in figures]
