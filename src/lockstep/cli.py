@@ -172,18 +172,8 @@ def replay_command(argv: list[str]) -> int:
 
     result = replay(folder, config, int(step), stop_there=stop_there, launch=launch)
     if launch.is_main:
-        origin = f"the checkpoint of step {result.first_step}" if result.first_step else "the initial weights"
-        compared = f"{result.num_compared} recorded numbers compared"
-        print(f"lockstep: recomputed to step {step} from {origin}; {compared}")
-        if result.differences:
-            print(f"lockstep: this is not what the run was made on: {result.differences}")
-        if result.departure:
-            print(f"lockstep: departs first at {result.departure} (recorded → recomputed)")
-        elif result.num_compared:
-            print("lockstep: identical")
-        if result.non_finite:
-            print(f"lockstep: not finite, first in {result.non_finite}")
-        print(f"lockstep: wrote {result.folder}/step.json and contact-sheet.png")
+        for line in result.lines():
+            print(f"lockstep: {line}")
     return FAILED if result.departure else 0
 
 

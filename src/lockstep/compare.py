@@ -7,13 +7,13 @@ from pathlib import Path
 from lockstep.arguments import take_option
 from lockstep.errors import ConfigError
 from lockstep.run_files import read_metrics, recorded_run
-from lockstep.run_table import table
+from lockstep.run_table import by_accuracy, table
 
 HELP = """usage: lockstep compare RUN... [--output compare.png]
 
-Print a table of run folders, the most accurate first: the settings in which they differ, and what came of them.
-Draw their training loss and test error over the samples seen, which is a common axis for runs of different batch
-sizes, into one picture.
+Print a table of the run folders RUN, the most accurate first: the settings in which they differ, and what
+came of them. Draw their training loss and wrong test answers into one picture, over the samples seen: an axis
+that runs of different batch sizes share.
 """
 
 
@@ -23,7 +23,7 @@ def compare(argv: list[str]) -> int:
     if not words or words[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else 2
-    folders = by_name([recorded_run(word) for word in words])
+    folders = by_accuracy(by_name([recorded_run(word) for word in words]))
     from lockstep.curves import draw_comparison
     from lockstep.figures import save
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle, product
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lockstep.figures import (
     BLUE,
@@ -27,26 +28,33 @@ from lockstep.figures import (
 from lockstep.run_files import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
-MAX_POINTS = 200
-"""Of a line: more records than these are drawn as means of neighbours, with a band from lowest to highest."""
+STYLES = ("-", "--", ":")
+"""The seventh run has the first colour again, in another style."""
+RATE_COLOURS = (GREEN, PURPLE, SKY, RED)
+MAX_POINTS = 100
+"""Of a line: more records than these are drawn as means of neighbours."""
 FEW_POINTS = 30
 """Up to so many, each is marked: one record alone makes no line."""
 
 
 def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure:
-    """Loss, error and learning rate over steps; a thin line stands where the run was resumed."""
-    figure, (loss, error, rate) = _panels(3, title)
+    """Loss, wrong answers and learning rate over steps; a thin line stands where the run was resumed."""
+    figure, (loss, error, rate) = _panels(3, title, head=TITLE_INCHES, foot=0.55)
     for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
-        _curve(loss, *_series(records, "step", f"{prefix}loss"), colour, name)
-        _curve(error, *_series(records, "step", f"{prefix}accuracy", _percent_wrong), colour, name)
+        for axes, column in (
+            (loss, _series(records, "step", f"{prefix}loss")),
+            (error, _series(records, "step", f"{prefix}accuracy", _percent_wrong)),
+        ):
+            _curve(axes, *column, colour, name)
+            _band(axes, *column, colour)
     groups = sorted({key for record in records for key in record if key.startswith("lr/")})
-    for index, group in enumerate(groups):
-        _curve(
-            rate, *_series(records, "step", group), COLOURS[index % len(COLOURS)], group.removeprefix("lr/")
-        )
+    for group, colour in zip(groups, cycle(RATE_COLOURS)):  # as many as there are groups
+        _curve(rate, *_series(records, "step", group), colour, group.removeprefix("lr/"))
+    if len(groups) > 1:
+        rate.legend(frameon=False, loc="upper right")
     _fit_y(loss, "loss")
     _fit_y(error, "wrong answers (%)")
-    rate.set_ylabel("learning rate")
+    _name_y(rate, "learning rate")
     rate.set_ylim(bottom=0)
     _fit_x(rate, "optimizer steps", records[-1]["step"])
     for axes in (loss, error, rate):
@@ -54,31 +62,30 @@ def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure
             label = "resumed" if index == 0 else None
             axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0, label=label)
     loss.legend(frameon=False, loc="upper right")
-    if len(groups) > 1:
-        rate.legend(frameon=False, loc="upper right")
     return figure
 
 
 def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
     """Training loss and wrong test answers of runs, name → records, over the samples that each has seen."""
-    figure, (loss, error) = _panels(2, f"{len(runs)} runs", below=0.2 * len(runs))
+    figure, (loss, error) = _panels(2, "", head=0.2, foot=0.65 + 0.17 * len(runs))
     lines = []
-    for index, (name, records) in enumerate(runs.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name))
-        _curve(error, *_series(records, "samples_seen", "test_accuracy", _percent_wrong), colour, name)
+    for (name, records), (style, colour) in zip(runs.items(), cycle(product(STYLES, COLOURS))):
+        lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name, style))
+        tests = _series(records, "samples_seen", "test_accuracy", _percent_wrong)
+        _curve(error, *tests, colour, name, style)
     _fit_y(loss, "training loss")
     _fit_y(error, "wrong test answers (%)")
     _fit_x(error, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
-    names = [shortened(name, 100) for name in runs]
-    figure.legend(lines, names, loc="lower left", bbox_to_anchor=(0.03, 0), frameon=False, fontsize=8)
+    names = [shortened(name, 80) for name in runs]
+    figure.legend(lines, names, loc="lower left", bbox_to_anchor=(0.09, 0), frameon=False, fontsize=8)
     return figure
 
 
 def thinned(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
     """At most MAX_POINTS groups of neighbours: mean place, and mean, lowest and highest value of each."""
-    num_groups = min(len(values), MAX_POINTS)
-    starts = np.arange(num_groups) * len(values) // num_groups
+    if len(values) <= MAX_POINTS:
+        return places, values, values, values
+    starts = np.arange(MAX_POINTS) * len(values) // MAX_POINTS
     sizes = np.diff([*starts, len(values)])
     return (
         np.add.reduceat(places, starts) / sizes,
@@ -101,54 +108,83 @@ def _percent_wrong(accuracy: np.ndarray) -> np.ndarray:
     return 100 * (1 - accuracy)
 
 
-def _panels(number: int, title: str, below: float = 0) -> tuple[Figure, list[Axes]]:
-    """Panels of 2.4 inches one above the other, over one x axis, with so many inches free below it."""
-    width, foot, gap = 7.5, 0.55 + below, 0.15
-    height = TITLE_INCHES + number * (2.4 + gap) + foot
-    figure = new_figure(width, height, title)
+def _panels(number: int, title: str, *, head: float, foot: float) -> tuple[Figure, list[Axes]]:
+    """Panels one above the other over one x axis, with so many inches free above and below them."""
+    width, height, gap = 7.5, 2.4, 0.15
+    total = head + number * height + (number - 1) * gap + foot
+    figure = new_figure(width, total, title)
     panels: list[Axes] = []
-    for index in range(number):
-        bottom = foot + (number - 1 - index) * (2.4 + gap)
-        place = (0.8 / width, bottom / height, 6.4 / width, 2.4 / height)
+    for index in reversed(range(number)):
+        place = (0.85 / width, (foot + index * (height + gap)) / total, 6.4 / width, height / total)
         axes = figure.add_axes(place, sharex=panels[0] if panels else None)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=FAINT, linewidth=0.5)
-        axes.tick_params(labelsize=9, labelbottom=index == number - 1)
+        axes.tick_params(labelsize=9, labelbottom=index == 0)
         panels.append(axes)
     return figure, panels
 
 
-def _curve(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label: str) -> Line2D:
-    """A line through the values, thinned."""
-    if len(values) > MAX_POINTS:
-        places, values, low, high = thinned(places, values)
-        axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+def _curve(
+    axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label: str, style: str = "-"
+) -> Line2D:
+    """A line through the values, thinned; drawn over the axes, where a 0 lies."""
     marker = "o" if len(values) <= FEW_POINTS else ""
-    (line,) = axes.plot(places, values, color=colour, linewidth=1.3, marker=marker, markersize=3, label=label)
+    x, y, _, _ = thinned(places, values)
+    (line,) = axes.plot(
+        x,
+        y,
+        style,
+        color=colour,
+        linewidth=1.3,
+        marker=marker,
+        markersize=3,
+        label=label,
+        clip_on=False,
+        zorder=3,
+    )
     return line
 
 
+def _band(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str) -> None:
+    """From the lowest to the highest of the values that were thinned to one."""
+    if len(values) > MAX_POINTS:
+        x, _, low, high = thinned(places, values)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _name_y(axes: Axes, name: str) -> None:
+    axes.set_ylabel(name, color=INK)
+    axes.yaxis.set_label_coords(-0.1, 0.5)  # the names of all panels in one line
+
+
 def _fit_x(axes: Axes, name: str, last: int) -> None:
-    axes.set_xlim(0, last * 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel(name, color=INK)
+    axes.set_xlim(0, last * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _fit_y(axes: Axes, name: str) -> None:
     """A logarithmic axis where the lines span more than a factor of 4, so that late progress shows too.
 
-    A value of 0 then leaves the picture at its lower edge.
+    Where a value is 0, the axis goes on linearly from the least of the others down to it.
     """
-    axes.set_ylabel(name, color=INK)
+    _name_y(axes, name)
     values = np.concatenate([line.get_ydata() for line in axes.lines])
     positive = values[values > 0]
     if len(positive) == 0 or positive.max() < 4 * positive.min():
         axes.set_ylim(bottom=0)
         return
-    axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylim(positive.min() / 1.3, positive.max() * 1.3)
-    is_wide = positive.max() > 1000 * positive.min()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
+    least, most = positive.min(), positive.max()
+    decades = 10.0 ** np.arange(np.floor(np.log10(least)), np.ceil(np.log10(most)) + 1)
+    ticks = np.outer(decades, [1] if most > 1000 * least else [1, 2, 5]).ravel()
+    if len(positive) < len(values):
+        axes.set_yscale("symlog", linthresh=least, linscale=0.3)
+        axes.set_ylim(0, most * 1.3)
+        ticks = np.array([0, *ticks[ticks >= least]])
+    else:
+        axes.set_yscale("log")
+        axes.set_ylim(least / 1.3, most * 1.3)
+    axes.yaxis.set_major_locator(FixedLocator(ticks.tolist()))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

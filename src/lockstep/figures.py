@@ -1,4 +1,4 @@
-"""What all pictures share: size, colours, title, and the file. The modules that draw need matplotlib, no torch."""
+"""What all pictures share: colours, title and file. What draws needs matplotlib, and no torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 INK, GREY, FAINT = "#222222", "#777777", "#dddddd"
 DOTS_PER_INCH = 150
-TITLE_INCHES = 0.5
+TITLE_INCHES = 0.65
+"""Height of a title, which is two lines at most."""
 
 
-def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of so many inches under its title. matplotlib's global state is left alone."""
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """An empty figure of so many inches, its title included. matplotlib's global state is left alone."""
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     middle = 1 - TITLE_INCHES / 2 / height
-    figure.text(0.3 / width, middle, title, ha="left", va="center", fontsize=11, color=INK)
+    figure.text(0.25 / width, middle, title, ha="left", va="center", fontsize=11, linespacing=1.4, color=INK)
     return figure
 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG."""
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    figure.savefig(path, dpi="figure")
 
 
 def shortened(name: str, length: int) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from lockstep.figures import FAINT, GREY, INK, RED, TITLE_INCHES, new_figure
+
+SIDE, MARGIN = 28, 4
+CELL_WIDTH, CELL_HEIGHT, CELL_INCHES = SIDE + 2 * MARGIN, SIDE + 18, 1.15
+"""Of an image with the two lines below it: pixels of the image, and the width in inches."""
 
 
 def draw_confusion(counts: np.ndarray, title: str) -> Figure:
@@ -19,10 +24,11 @@ def draw_confusion(counts: np.ndarray, title: str) -> Figure:
     """
     mistakes = counts.copy()
     np.fill_diagonal(mistakes, 0)
-    figure = new_figure(6.4, 6.6, title)
-    axes = figure.add_axes((0.09, 0.09, 0.87, 0.83))
-    highest = max(1, mistakes.max())
-    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=1.4 * highest)  # the darkest part would hide the ink
+    figure = new_figure(6.4, 6.4 + TITLE_INCHES, title)
+    axes = figure.add_axes((0.09, 0.09, 0.88, 0.81))
+    darkest = 1.4 * max(1, mistakes.max())  # not to be reached: it would hide the ink
+    axes.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmin=0, vmax=darkest)
+    axes.imshow(np.ma.masked_equal(np.eye(len(counts)), 0), cmap="Greys", vmin=0, vmax=12)
     for label, prediction in np.argwhere(counts > 0):
         is_right = label == prediction
         axes.text(
@@ -59,21 +65,20 @@ def draw_digits(
         notes: a short line for each.
         title: says of what and when.
     """
-    columns = max(5, int(np.ceil(np.sqrt(len(images)))))
-    rows = -(-len(images) // columns)
-    cell_width, cell_height, side = 36, 46, images.shape[-1]
-    sheet = np.zeros((max(1, rows * cell_height), columns * cell_width), dtype=np.uint8)
-    width, height = columns * 1.15, rows * 1.15 * cell_height / cell_width
+    columns = max(5, math.ceil(math.sqrt(len(images))))
+    rows = math.ceil(len(images) / columns)
+    sheet = np.zeros((max(1, rows) * CELL_HEIGHT, columns * CELL_WIDTH), dtype=np.uint8)
+    width, height = columns * CELL_INCHES, rows * CELL_INCHES * CELL_HEIGHT / CELL_WIDTH
     figure = new_figure(width, height + TITLE_INCHES, title)
     axes = figure.add_axes((0, 0, 1, height / (height + TITLE_INCHES)))
     axes.set_axis_off()
     for index, (label, prediction, note) in enumerate(zip(labels, predictions, notes, strict=True)):
-        top, left = index // columns * cell_height, index % columns * cell_width + (cell_width - side) // 2
-        sheet[top : top + side, left : left + side] = images[index]
-        is_right = label == prediction
-        text, colour = (f"{label}", INK) if is_right else (f"{label} → {prediction}", RED)
-        middle = left + side / 2
-        axes.text(middle, top + side + 1, text, ha="center", va="top", color=colour, fontsize=10)
-        axes.text(middle, top + side + 8, note, ha="center", va="top", color=GREY, fontsize=7)
+        top, left = index // columns * CELL_HEIGHT, index % columns * CELL_WIDTH + MARGIN
+        sheet[top : top + SIDE, left : left + SIDE] = images[index]
+        x, y = left + SIDE / 2, top + SIDE
+        text, ink = (f"{label}", INK) if label == prediction else (f"{label} → {prediction}", RED)
+        axes.text(x, y + 1, text, ha="center", va="top", color=ink, fontsize=10)
+        axes.text(x, y + 9, note, ha="center", va="top", color=GREY, fontsize=7)
+    # One image: an axes for each would take seconds.
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
     return figure

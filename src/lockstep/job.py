@@ -12,7 +12,7 @@ from lockstep.config_tree import run_folder
 from lockstep.errors import ConfigError
 from lockstep.plan import window_length
 from lockstep.run_files import read_settings
-from lockstep.run_table import table
+from lockstep.run_table import by_accuracy, table
 
 FAILURES_FILE = "failures.json"
 MAX_FAILURES = 3
@@ -56,9 +56,8 @@ def newest_step(folder: Path) -> int:
 def sweep_table(run_dir: Path, group: str) -> str:
     """The table of the runs of a tracking.group."""
     folders = [settings.parent for settings in sorted(run_dir.glob("*/config.yaml"))]
-    return table(
-        {folder.name: folder for folder in folders if read_settings(folder)["tracking"]["group"] == group}
-    )
+    members = [folder for folder in folders if read_settings(folder)["tracking"]["group"] == group]
+    return table(by_accuracy({folder.name: folder for folder in members}))
 
 
 def _write(path: Path, content: str) -> None:

@@ -34,8 +34,9 @@ def draw_report(folder: Path) -> list[Path]:
     """Draws what a run with records has: its curves, and its last evaluation if there was one."""
     target = folder / REPORT_FOLDER
     target.mkdir(exist_ok=True)
-    name = shortened(folder.resolve().name, 70)
-    figures = {"curves.png": draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), name)}
+    name, records = shortened(folder.resolve().name, 70), read_metrics(folder)
+    title = f"{name}\n{records[-1]['step']:,} steps, {records[-1]['samples_seen']:,} training samples"
+    figures = {"curves.png": draw_curves(records, resume_steps(read_starts(folder)), title)}
     kept = read_evaluation(folder)
     if kept is not None:
         scores, mistakes = kept.scores, kept.mistakes
@@ -47,8 +48,8 @@ def draw_report(folder: Path) -> list[Path]:
             kept.images.numpy(),
             scores.labels[mistakes].tolist(),
             scores.predictions[mistakes].tolist(),
-            [f"{scores.confidences[sample]:.1%}  #{sample}" for sample in mistakes],
-            f"{when}\n{wrong}" + (f"; the worst {len(mistakes)}: label → prediction" if mistakes else ""),
+            [f"{scores.confidences[sample]:.1%}, #{sample}" for sample in mistakes],
+            f"{when}\n{wrong}" + (f"; the {len(mistakes)} of highest loss" if mistakes else ""),
         )
     for file, figure in figures.items():
         save(figure, target / file)

@@ -12,7 +12,7 @@ UNKNOWN = "-"
 
 
 def table(folders: dict[str, Path]) -> str:
-    """A line for each run, name → folder, in columns; the highest test accuracy first, unscored runs last."""
+    """A line for each run, name → folder, in columns."""
     settings = {name: saved_identity(read_settings(folder)) for name, folder in folders.items()}
     varied = [
         leaf
@@ -20,27 +20,32 @@ def table(folders: dict[str, Path]) -> str:
         if len({str(values[leaf]) for values in settings.values()}) > 1
     ]
     results = {name: outcome(folder) for name, folder in folders.items()}
-    order = sorted(folders, key=lambda name: -results[name].get("test_accuracy", -1.0))
     rows = [["run", *varied, *COLUMNS]]
-    for name in order:
+    for name in folders:
         cells = [
             form.format(results[name][key]) if key in results[name] else UNKNOWN
             for key, form in COLUMNS.values()
         ]
         rows.append([name, *(str(settings[name][leaf]) for leaf in varied), *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def by_accuracy(folders: dict[str, Path]) -> dict[str, Path]:
+    """The runs with the highest test accuracy first, and those without one last."""
+    names = sorted(folders, key=lambda name: -outcome(folders[name]).get("test_accuracy", -1.0))
+    return {name: folders[name] for name in names}
 
 
 COLUMNS = {
     "state": ("state", "{}"),
     "processes": ("world_size", "{}"),
     "test accuracy": ("test_accuracy", "{:.2%}"),
-    "best": ("best_test_accuracy", "{:.2%}"),
+    "best accuracy": ("best_test_accuracy", "{:.2%}"),
     "test loss": ("test_loss", "{:.4f}"),
     "steps": ("steps", "{}"),
-    "samples": ("samples_seen", "{}"),
+    "samples": ("samples_seen", "{:,}"),
     "seconds": ("train_seconds", "{:.1f}"),
     "device": ("device", "{}"),
 }
