@@ -36,32 +36,31 @@ MAX_POINTS = 100
 FEW_POINTS = 30
 """Up to so many, each is marked: one record alone makes no line."""
 
+TICK_STEPS = (1, 2, 2.5, 5, 10)
+
 
 def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure:
     """Loss, wrong answers and learning rate over steps; a thin line stands where the run was resumed."""
-    figure, (loss, error, rate) = _panels(3, title, head=TITLE_INCHES, foot=0.55)
+    figure, (loss, error, rate) = _panels(3, title, head=TITLE_INCHES + 0.15, foot=0.55)
     for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
-        for axes, column in (
-            (loss, _series(records, "step", f"{prefix}loss")),
-            (error, _series(records, "step", f"{prefix}accuracy", _percent_wrong)),
-        ):
-            _curve(axes, *column, colour, name)
-            _band(axes, *column, colour)
+        _curve(loss, *_series(records, "step", f"{prefix}loss"), colour, name)
+        _curve(error, *_series(records, "step", f"{prefix}accuracy", _percent_wrong), colour, name)
+    _band(loss, *_series(records, "step", "loss"), BLUE)
+    _band(error, *_series(records, "step", "accuracy", _percent_wrong), BLUE)
     groups = sorted({key for record in records for key in record if key.startswith("lr/")})
     for group, colour in zip(groups, cycle(RATE_COLOURS)):  # as many as there are groups
         _curve(rate, *_series(records, "step", group), colour, group.removeprefix("lr/"))
     if len(groups) > 1:
-        rate.legend(frameon=False, loc="upper right")
+        rate.legend(frameon=False)
     _fit_y(loss, "loss")
     _fit_y(error, "wrong answers (%)")
-    _name_y(rate, "learning rate")
-    rate.set_ylim(bottom=0)
+    _linear_y(rate, "learning rate")
     _fit_x(rate, "optimizer steps", records[-1]["step"])
     for axes in (loss, error, rate):
         for index, step in enumerate(resumes):
             label = "resumed" if index == 0 else None
             axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0, label=label)
-    loss.legend(frameon=False, loc="upper right")
+    loss.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.01, 0.97), fontsize=9)
     return figure
 
 
@@ -149,18 +148,22 @@ def _band(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str) -> No
     """From the lowest to the highest of the values that were thinned to one."""
     if len(values) > MAX_POINTS:
         x, _, low, high = thinned(places, values)
-        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, label="lowest to highest")
 
 
-def _name_y(axes: Axes, name: str) -> None:
+def _linear_y(axes: Axes, name: str) -> None:
+    """An axis that begins at 0."""
     axes.set_ylabel(name, color=INK)
     axes.yaxis.set_label_coords(-0.1, 0.5)  # the names of all panels in one line
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _fit_x(axes: Axes, name: str, last: int) -> None:
     axes.set_xlabel(name, color=INK)
     axes.set_xlim(0, last * 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=TICK_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
@@ -169,11 +172,13 @@ def _fit_y(axes: Axes, name: str) -> None:
 
     Where a value is 0, the axis goes on linearly from the least of the others down to it.
     """
-    _name_y(axes, name)
+    _linear_y(axes, name)
     values = np.concatenate([line.get_ydata() for line in axes.lines])
     positive = values[values > 0]
-    if len(positive) == 0 or positive.max() < 4 * positive.min():
-        axes.set_ylim(bottom=0)
+    if len(positive) == 0:
+        axes.set_ylim(0, 1)
+        return
+    if positive.max() < 4 * positive.min():
         return
     least, most = positive.min(), positive.max()
     decades = 10.0 ** np.arange(np.floor(np.log10(least)), np.ceil(np.log10(most)) + 1)
@@ -187,4 +192,4 @@ def _fit_y(axes: Axes, name: str) -> None:
         axes.set_ylim(least / 1.3, most * 1.3)
     axes.yaxis.set_major_locator(FixedLocator(ticks.tolist()))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # a scale brings its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from lockstep.checkpoint import write_atomically
+from lockstep.errors import ConfigError
 from lockstep.evaluate import Evaluation
 from lockstep.metrics import Record, Status
 from lockstep.run import Run
@@ -66,20 +68,27 @@ def write_evaluation(folder: Path, kept: KeptEvaluation) -> None:
 
 
 def read_evaluation(folder: Path) -> KeptEvaluation | None:
-    """The evaluation that a run folder keeps; None before the first one."""
+    """The evaluation that a run folder keeps; None before the first one.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     path = folder / EVALUATION_FILE
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "step"}
+            step = int(file["step"])
         scores = Evaluation(
-            losses=torch.from_numpy(arrays["losses"]),
-            predictions=torch.from_numpy(arrays["predictions"]).long(),
-            confidences=torch.from_numpy(arrays["confidences"]),
-            labels=torch.from_numpy(arrays["labels"]).long(),
+            losses=arrays["losses"],
+            predictions=arrays["predictions"].long(),
+            confidences=arrays["confidences"],
+            labels=arrays["labels"].long(),
         )
-        return KeptEvaluation(
-            step=int(arrays["step"]),
-            scores=scores,
-            mistakes=arrays["mistake_ids"].tolist(),
-            images=torch.from_numpy(arrays["mistake_images"]),
-        )
+        mistakes, images = arrays["mistake_ids"].tolist(), arrays["mistake_images"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path}: is damaged ({error}); remove it, the next evaluation writes it"
+        ) from error
+    return KeptEvaluation(step=step, scores=scores, mistakes=mistakes, images=images)

@@ -34,22 +34,27 @@ def draw_report(folder: Path) -> list[Path]:
     """Draws what a run with records has: its curves, and its last evaluation if there was one."""
     target = folder / REPORT_FOLDER
     target.mkdir(exist_ok=True)
-    name, records = shortened(folder.resolve().name, 70), read_metrics(folder)
-    title = f"{name}\n{records[-1]['step']:,} steps, {records[-1]['samples_seen']:,} training samples"
-    figures = {"curves.png": draw_curves(records, resume_steps(read_starts(folder)), title)}
+    name, records = shortened(folder.resolve().name, 60), read_metrics(folder)
+    reached = f"{records[-1]['step']:,} steps, {records[-1]['samples_seen']:,} training samples"
+    figures = {
+        "curves.png": draw_curves(records, resume_steps(read_starts(folder)), f"{name}\n{reached}"),
+    }
     kept = read_evaluation(folder)
     if kept is not None:
         scores, mistakes = kept.scores, kept.mistakes
         num_wrong = scores.num_samples - scores.num_correct
-        wrong = f"{num_wrong:,} of {scores.num_samples:,} wrong ({1 - scores.accuracy:.2%})"
-        when = f"{name}, after step {kept.step:,}"
-        figures["confusion.png"] = draw_confusion(scores.confusion.numpy(), f"{when}\n{wrong}")
+        found = (
+            f"{name}\nafter step {kept.step:,}: "
+            f"{num_wrong:,} of {scores.num_samples:,} wrong ({1 - scores.accuracy:.2%})"
+        )
+        shown = f"; the {len(mistakes)} of highest loss" if mistakes else "; no mistakes to show"
+        figures["confusion.png"] = draw_confusion(scores.confusion.numpy(), found)
         figures["mistakes.png"] = draw_digits(
             kept.images.numpy(),
             scores.labels[mistakes].tolist(),
             scores.predictions[mistakes].tolist(),
-            [f"{scores.confidences[sample]:.1%}, #{sample}" for sample in mistakes],
-            f"{when}\n{wrong}" + (f"; the {len(mistakes)} of highest loss" if mistakes else ""),
+            [f"p {scores.confidences[sample]:.3f}, #{sample}" for sample in mistakes],
+            found + shown,
         )
     for file, figure in figures.items():
         save(figure, target / file)

@@ -63,6 +63,13 @@ def recorded_run(word: str) -> Path:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """One JSON object a line; a last line that was cut short by a kill is left out."""
+    """One JSON object a line; a last line that was cut short by a kill is left out.
+
+    Raises:
+        ConfigError: another line is not JSON.
+    """
     lines = path.read_text().split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise ConfigError(f"{path}: is damaged ({error}); mend it, or move it away") from error
