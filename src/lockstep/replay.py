@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from lockstep.assemble import build_run, shared_dataset
 from lockstep.checkpoint import write_atomically
 from lockstep.config import Config
+from lockstep.contact_sheet import draw_contact_sheet
 from lockstep.environment import environment
 from lockstep.errors import ConfigError
-from lockstep.figures import save
-from lockstep.grids import draw_digits
 from lockstep.launch import Launch
 from lockstep.loop import take_step
 from lockstep.ranks import joined, resolve_precision
@@ -223,5 +222,6 @@ def write(folder: Path, run: Run, opened: dict[str, Any]) -> None:
     write_atomically(folder / "step.json", json.dumps({**opened, "labels": labels}, indent=1) + "\n")
     images = run.train_store.images[ids].to("cpu").numpy()
     notes = [f"#{sample}" for sample in opened["ids"]]
-    title = f"{run.folder.name}, step {run.step:,}: label → prediction, training sample"
-    save(draw_digits(images, labels, opened["predictions"], notes, title), folder / "contact-sheet.png")
+    title = f"{run.folder.name}, step {run.step:,}: label → prediction"
+    sheet = draw_contact_sheet(images, labels, opened["predictions"], notes, title)
+    sheet.save(folder / "contact-sheet.png")

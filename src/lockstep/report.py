@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lockstep.confusion import draw_confusion
+from lockstep.contact_sheet import draw_contact_sheet
 from lockstep.curves import draw_curves
 from lockstep.figures import save, shortened
-from lockstep.grids import draw_confusion, draw_digits
 from lockstep.kept_evaluation import read_evaluation
 from lockstep.run_files import read_metrics, read_starts, recorded_run, resume_steps
 
@@ -36,26 +37,23 @@ def draw_report(folder: Path) -> list[Path]:
     target.mkdir(exist_ok=True)
     name, records = shortened(folder.resolve().name, 60), read_metrics(folder)
     reached = f"{records[-1]['step']:,} steps, {records[-1]['samples_seen']:,} training samples"
-    figures = {
-        "curves.png": draw_curves(records, resume_steps(read_starts(folder)), f"{name}\n{reached}"),
-    }
+    curves = target / "curves.png"
+    save(draw_curves(records, resume_steps(read_starts(folder)), f"{name}\n{reached}"), curves)
     kept = read_evaluation(folder)
-    if kept is not None:
-        scores, mistakes = kept.scores, kept.mistakes
-        num_wrong = scores.num_samples - scores.num_correct
-        found = (
-            f"{name}\nafter step {kept.step:,}: "
-            f"{num_wrong:,} of {scores.num_samples:,} wrong ({1 - scores.accuracy:.2%})"
-        )
-        shown = f"; the {len(mistakes)} of highest loss" if mistakes else "; no mistakes to show"
-        figures["confusion.png"] = draw_confusion(scores.confusion.numpy(), found)
-        figures["mistakes.png"] = draw_digits(
-            kept.images.numpy(),
-            scores.labels[mistakes].tolist(),
-            scores.predictions[mistakes].tolist(),
-            [f"p {scores.confidences[sample]:.3f}, #{sample}" for sample in mistakes],
-            found + shown,
-        )
-    for file, figure in figures.items():
-        save(figure, target / file)
-    return [target / file for file in figures]
+    if kept is None:
+        return [curves]
+    scores, worst = kept.scores, kept.mistakes
+    num_wrong = scores.num_samples - scores.num_correct
+    found = f"{num_wrong:,} of {scores.num_samples:,} wrong ({1 - scores.accuracy:.2%})"
+    title = f"{name}\nafter step {kept.step:,}: {found}"
+    confusion, mistakes = target / "confusion.png", target / "mistakes.png"
+    save(draw_confusion(scores.confusion.numpy(), title), confusion)
+    sheet = draw_contact_sheet(
+        kept.images.numpy(),
+        scores.labels[worst].tolist(),
+        scores.predictions[worst].tolist(),
+        [f"p {scores.confidences[sample]:.3f}, #{sample}" for sample in worst],
+        title + (f"; the {len(worst)} of highest loss" if worst else "; no mistakes to show"),
+    )
+    sheet.save(mistakes)
+    return [curves, confusion, mistakes]
