@@ -72,7 +72,7 @@ SUMMARY = {
 def test_compare_shows_the_summaries_and_what_differs(tmp_path, capsys):
     slow = make_run(tmp_path / "slow", [record(20, 0.75), record(40, 0.7)], seed=1)
     good = make_run(tmp_path / "good", [record(40, 0.98)], SUMMARY, run=RunConfig(name="good"))
-    blank = make_run(tmp_path / "blank", [record(1)])
+    blank = make_run(tmp_path / "_$%$", [record(1)])
     picture = tmp_path / "all.png"
     assert main(["compare", slow, good, blank, "--output", str(picture)]) == 0
     header, *rows, wrote = capsys.readouterr().out.splitlines()
@@ -82,7 +82,7 @@ def test_compare_shows_the_summaries_and_what_differs(tmp_path, capsys):
     assert [" ".join(row.split()) for row in rows] == [
         "good 0 finished 4 98.00% 98.50% 0.0625 40 2,560 12.2 H100",
         "slow 1 unfinished 2 70.00% 75.00% 0.3000 40 2,560 - cpu",
-        "blank 0 unfinished 2 - - - 1 64 - cpu",
+        "_$%$ 0 unfinished 2 - - - 1 64 - cpu",
     ]
     assert len({len(line) for line in (header, *rows)}) == 1
     assert wrote == f"lockstep: wrote {picture}"
@@ -108,9 +108,12 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, command):
 
 def test_compare_names_a_picture_that_it_cannot_write(tmp_path, capsys):
     run = make_run(tmp_path / "run", [record(1)])
-    for path in (tmp_path / "nowhere" / "all.png", tmp_path / "all.doc"):
+    for path, reason in (
+        (tmp_path / "nowhere" / "all.png", "cannot be written (No such file or directory)"),
+        (tmp_path / "all", "must end in one of .png, .pdf, .svg"),
+    ):
         assert main(["compare", run, "--output", str(path)]) == 2
-        assert f"--output = '{path}': cannot be written" in capsys.readouterr().err
+        assert f"--output = '{path}': {reason}" in capsys.readouterr().err
 
 
 def test_trouble_with_a_picture_does_not_fail_a_run(tmp_path, capsys):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lockstep.arguments import take_option
-from lockstep.errors import ConfigError
+from lockstep.curves import draw_comparison
+from lockstep.errors import refuse, require
+from lockstep.figures import save
 from lockstep.run_files import read_metrics, recorded_run
 from lockstep.run_table import by_accuracy, table
 
@@ -13,8 +15,10 @@ HELP = """usage: lockstep compare RUN... [--output compare.png]
 
 Print a table of the run folders RUN, the most accurate first: the settings in which they differ, and what
 came of them. Draw their training loss and wrong test answers into one picture, over the samples seen: an axis
-that runs of different batch sizes share.
+that runs of different batch sizes share. The picture is a PNG, PDF or SVG, as its name says.
 """
+
+FORMATS = (".png", ".pdf", ".svg")
 
 
 def compare(argv: list[str]) -> int:
@@ -23,18 +27,15 @@ def compare(argv: list[str]) -> int:
     if not words or words[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else 2
-    folders = by_accuracy(by_name([recorded_run(word) for word in words]))
-    from lockstep.curves import draw_comparison
-    from lockstep.figures import save
-
-    print(table(folders), end="")
     path = Path(output or "compare.png")
+    require(path.suffix in FORMATS, "--output", str(path), f"must end in one of {', '.join(FORMATS)}")
+    folders = by_accuracy(by_name([recorded_run(word) for word in words]))
+    print(table(folders), end="")
+    figure = draw_comparison({name: read_metrics(folder) for name, folder in folders.items()})
     try:
-        save(draw_comparison({name: read_metrics(folder) for name, folder in folders.items()}), path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"--output = {str(path)!r}: cannot be written ({error}); name a PNG file"
-        ) from error
+        save(figure, path)
+    except OSError as error:
+        raise refuse("--output", str(path), f"cannot be written ({error.strerror}); name another") from error
     print(f"lockstep: wrote {path}")
     return 0
 

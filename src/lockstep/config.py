@@ -77,7 +77,7 @@ class TrainConfig:
     """Watch every step and stop at one that breaks the order from zero_grad to the optimizer's step."""
     report: bool = True
     """Draw curves, confusions and worst mistakes into the run folder's report/ when training ends or is
-    interrupted (about 2 seconds). `lockstep report` draws them at any time."""
+    interrupted (about a second). `lockstep report` draws them at any time."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "must be >= 1 epoch")

@@ -76,7 +76,11 @@ def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
     _fit_y(error, "wrong test answers (%)")
     _fit_x(error, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
     names = [shortened(name, 80) for name in runs]
-    figure.legend(lines, names, loc="lower left", bbox_to_anchor=(0.09, 0), frameon=False, fontsize=8)
+    legend = figure.legend(
+        lines, names, loc="lower left", bbox_to_anchor=(0.09, 0), frameon=False, fontsize=8
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a run may be named '$x$'
     return figure
 
 

@@ -20,12 +20,13 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     middle = 1 - TITLE_INCHES / 2 / height
-    figure.text(0.25 / width, middle, title, ha="left", va="center", fontsize=11, linespacing=1.4, color=INK)
+    text = figure.text(0.25 / width, middle, title, va="center", fontsize=11, linespacing=1.4, color=INK)
+    text.set_parse_math(False)  # a run may be named '$x$'
     return figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG."""
+    """Writes a figure in the format that the path ends in."""
     figure.savefig(path, dpi="figure")
 
 

@@ -8,7 +8,18 @@ from typing import Any
 from lockstep.config_tree import saved_identity
 from lockstep.run_files import read_metrics, read_settings, read_starts, read_summary
 
-UNKNOWN = "-"
+COLUMNS = {
+    "state": ("state", "{}"),
+    "processes": ("world_size", "{}"),
+    "test accuracy": ("test_accuracy", "{:.2%}"),
+    "best accuracy": ("best_test_accuracy", "{:.2%}"),
+    "test loss": ("test_loss", "{:.4f}"),
+    "steps": ("steps", "{:,}"),
+    "samples": ("samples_seen", "{:,}"),
+    "seconds": ("train_seconds", "{:.1f}"),
+    "device": ("device", "{}"),
+}
+"""Heading → (key of the outcome, format). `seconds` are those of training, over all starts."""
 
 
 def table(folders: dict[str, Path]) -> str:
@@ -23,8 +34,7 @@ def table(folders: dict[str, Path]) -> str:
     rows = [["run", *varied, *COLUMNS]]
     for name in folders:
         cells = [
-            form.format(results[name][key]) if key in results[name] else UNKNOWN
-            for key, form in COLUMNS.values()
+            form.format(results[name][key]) if key in results[name] else "-" for key, form in COLUMNS.values()
         ]
         rows.append([name, *(str(settings[name][leaf]) for leaf in varied), *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -36,20 +46,6 @@ def by_accuracy(folders: dict[str, Path]) -> dict[str, Path]:
     """The runs with the highest test accuracy first, and those without one last."""
     names = sorted(folders, key=lambda name: -outcome(folders[name]).get("test_accuracy", -1.0))
     return {name: folders[name] for name in names}
-
-
-COLUMNS = {
-    "state": ("state", "{}"),
-    "processes": ("world_size", "{}"),
-    "test accuracy": ("test_accuracy", "{:.2%}"),
-    "best accuracy": ("best_test_accuracy", "{:.2%}"),
-    "test loss": ("test_loss", "{:.4f}"),
-    "steps": ("steps", "{}"),
-    "samples": ("samples_seen", "{:,}"),
-    "seconds": ("train_seconds", "{:.1f}"),
-    "device": ("device", "{}"),
-}
-"""Heading → (key of the outcome, format). `seconds` are those of training, over all starts."""
 
 
 def outcome(folder: Path) -> dict[str, Any]:
