@@ -33,7 +33,7 @@ STYLES = ("-", "--", ":")
 RATE_COLOURS = (GREEN, PURPLE, SKY, RED)
 MAX_POINTS = 100
 """Of a line: more records than these are drawn as means of neighbours."""
-FEW_POINTS = 30
+FEW_POINTS = 12
 """Up to so many, each is marked: one record alone makes no line."""
 
 TICK_STEPS = (1, 2, 2.5, 5, 10)
@@ -66,7 +66,7 @@ def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure
 
 def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
     """Training loss and wrong test answers of runs, name → records, over the samples that each has seen."""
-    figure, (loss, error) = _panels(2, "", head=0.2, foot=0.65 + 0.17 * len(runs))
+    figure, (loss, error) = _panels(2, "", head=0.2, foot=0.75 + 0.17 * len(runs))
     lines = []
     for (name, records), (style, colour) in zip(runs.items(), cycle(product(STYLES, COLOURS))):
         lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name, style))
@@ -77,7 +77,7 @@ def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
     _fit_x(error, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
     names = [shortened(name, 80) for name in runs]
     legend = figure.legend(
-        lines, names, loc="lower left", bbox_to_anchor=(0.09, 0), frameon=False, fontsize=8
+        lines, names, loc="lower left", bbox_to_anchor=(0.09, 0.01), frameon=False, fontsize=8
     )
     for text in legend.get_texts():
         text.set_parse_math(False)  # a run may be named '$x$'
