@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 # A quick run on generated data: 600 samples make two full steps and a short one of 88 an epoch.
 QUICK = [
     *("--data.name", "synthetic", "--data.num-train", "600", "--train.epochs", "2", "--train.log-every", "1"),
-    *("--tracking.mode", "disabled"),
+    *("--tracking.mode", "disabled", "--train.no-report"),
 ]
 
 

@@ -8,6 +8,9 @@ import time
 import pytest
 
 from lockstep.cli import main
+from lockstep.curves import draw_curves
+from lockstep.kept_evaluation import read_evaluation
+from lockstep.run_files import read_metrics, read_starts, resume_steps
 from processes import QUICK, lockstep
 
 pytestmark = pytest.mark.slow
@@ -72,11 +75,13 @@ def test_missing_data_says_which_files_go_where(tmp_path):
 
 
 def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
-    words = ["train", *QUICK, "--run.dir", str(tmp_path)]
+    words = ["train", *QUICK, "--train.report", "--run.dir", str(tmp_path)]
     first = lockstep(*words)
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
+    pictures = sorted((folder / "report").iterdir())
+    assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]
     again = lockstep(*words)
     assert again.returncode == 0
     assert "was finished before" in again.stdout
@@ -94,6 +99,13 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     assert resumed["weights_sha256"] == summary["weights_sha256"]
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+    assert main(["report", str(folder)]) == 0
+    figure = draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), "")
+    assert [line.get_xdata() for line in figure.axes[0].lines if line.get_label() == "resumed"] == [[3, 3]]
+    kept = read_evaluation(folder)
+    assert kept.scores.loss == resumed["test_loss"]
+    assert kept.scores.confusion.tolist() == resumed["confusion"]
 
     refused(
         lockstep(*words, "--run.name", folder.name, "--optimizer.lr", "0.1"), "optimizer.lr = 0.1: ", "0.005"
@@ -155,11 +167,14 @@ def test_wandb_offline_is_written_once_per_run_folder(tmp_path):
 def test_help_is_quick_and_complete(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("train", "evaluate", "replay", "explain", "fetch"):
+    for command in ("train", "evaluate", "replay", "explain", "report", "compare", "fetch"):
         assert f"  {command} " in text
     assert main([]) == 2
     assert main(["trane"]) == 2
-    assert "there are train, evaluate, replay, explain, fetch, doctor" in capsys.readouterr().err
+    assert (
+        "there are train, evaluate, replay, explain, report, compare, fetch, doctor"
+        in capsys.readouterr().err
+    )
     probe = "import sys, lockstep.cli; lockstep.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 

@@ -163,10 +163,10 @@ def read_info(path: Path) -> dict[str, Any]:
         return {}
 
 
-def write_atomically(path: Path, content: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """A file that is there as a whole or not at all."""
     scratch = path.with_name(f".{path.name}.partial")
-    _write_synced(scratch, content.encode())
+    _write_synced(scratch, content.encode() if isinstance(content, str) else content)
     os.replace(scratch, path)
 
 

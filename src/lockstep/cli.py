@@ -26,6 +26,8 @@ commands:
   evaluate   score a checkpoint on its test set
   replay     recompute a run up to one of its steps, compare it with the record, and open that step up
   explain    show what one optimizer step really does
+  report     draw a run's curves, confusions and worst mistakes into its folder
+  compare    put several runs into one table and one picture
   fetch      fetch and verify the data, for machines without internet later
   doctor     check what would stop a run, before it waits in a queue
 
@@ -67,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate_command,
         "replay": replay_command,
         "explain": explain_command,
+        "report": report_command,
+        "compare": compare_command,
         "fetch": fetch_command,
         "doctor": doctor_command,
     }
@@ -170,18 +174,8 @@ def replay_command(argv: list[str]) -> int:
 
     result = replay(folder, config, int(step), stop_there=stop_there, launch=launch)
     if launch.is_main:
-        origin = f"the checkpoint of step {result.first_step}" if result.first_step else "the initial weights"
-        compared = f"{result.num_compared} recorded numbers compared"
-        print(f"lockstep: recomputed to step {step} from {origin}; {compared}")
-        if result.differences:
-            print(f"lockstep: this is not what the run was made on: {result.differences}")
-        if result.departure:
-            print(f"lockstep: departs first at {result.departure} (recorded → recomputed)")
-        elif result.num_compared:
-            print("lockstep: identical")
-        if result.non_finite:
-            print(f"lockstep: not finite, first in {result.non_finite}")
-        print(f"lockstep: wrote {result.folder}/step.json and contact-sheet.png")
+        for line in result.lines():
+            print(f"lockstep: {line}")
     return FAILED if result.departure else 0
 
 
@@ -212,6 +206,20 @@ def explain_command(argv: list[str]) -> int:
     if launch.is_main:
         print(explanation.text())
     return 0
+
+
+def report_command(argv: list[str]) -> int:
+    """Draws runs from their files."""
+    from lockstep.report import report
+
+    return report(argv)
+
+
+def compare_command(argv: list[str]) -> int:
+    """Compares runs by their files."""
+    from lockstep.compare import compare
+
+    return compare(argv)
 
 
 def fetch_command(argv: list[str]) -> int:

@@ -75,6 +75,9 @@ class TrainConfig:
     """How many of the newest checkpoints stay; the best one by test accuracy stays besides."""
     check_order: bool = False
     """Watch every step and stop at one that breaks the order from zero_grad to the optimizer's step."""
+    report: bool = True
+    """Draw curves, confusions and worst mistakes into the run folder's report/ when training ends or is
+    interrupted (about a second). `lockstep report` draws them at any time."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "must be >= 1 epoch")

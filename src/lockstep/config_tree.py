@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "train.digest_every",
     "train.keep_checkpoints",
     "train.check_order",
+    "train.report",
     "tracking.mode",
     "tracking.project",
     "tracking.entity",
@@ -49,22 +50,24 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def differences(config: Config, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Of what defines the run, the leaves in which a saved tree differs: name → (value now, value saved).
+    """Of what defines the run, the leaves in which a saved tree differs: name → (value now, value saved)."""
+    now, before = _plain(identity(config)), saved_identity(saved)
+    return {name: (now[name], before[name]) for name in now if now[name] != before[name]}
 
-    A leaf that the saved tree does not have yet is taken to have been at its default.
-    """
+
+def saved_identity(saved: dict[str, Any]) -> dict[str, Any]:
+    """`identity` of a tree read from YAML. A leaf that it does not have yet was at its default."""
     defaults = _plain(identity(Config()))
 
-    def saved_value(name: str) -> Any:
-        value: Any = saved
+    def value(name: str) -> Any:
+        found: Any = saved
         for key in name.split("."):
-            if key not in value:
+            if key not in found:
                 return defaults[name]
-            value = value[key]
-        return value
+            found = found[key]
+        return found
 
-    now = _plain(identity(config))
-    return {name: (now[name], saved_value(name)) for name in now if now[name] != saved_value(name)}
+    return {name: value(name) for name in defaults}
 
 
 def run_folder(config: Config) -> Path:

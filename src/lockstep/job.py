@@ -6,15 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from lockstep.arguments import parse_config
-from lockstep.config import Config
-from lockstep.config_tree import MAY_CHANGE, leaves, run_folder
+from lockstep.config_tree import run_folder
 from lockstep.errors import ConfigError
 from lockstep.plan import window_length
+from lockstep.run_files import read_settings
+from lockstep.run_table import by_accuracy, table
 
 FAILURES_FILE = "failures.json"
 MAX_FAILURES = 3
@@ -56,38 +54,10 @@ def newest_step(folder: Path) -> int:
 
 
 def sweep_table(run_dir: Path, group: str) -> str:
-    """A table of the runs of a tracking.group: what differs between them, and how far they came."""
-    runs = []
-    for settings in sorted(run_dir.glob("*/config.yaml")):
-        tree = yaml.safe_load(settings.read_text())
-        if tree["tracking"]["group"] == group:
-            runs.append((settings.parent, {name: _leaf(tree, name) for name in leaves(Config())}))
-    varied = [
-        name
-        for name in leaves(Config())
-        if name not in MAY_CHANGE and len({str(values[name]) for _, values in runs}) > 1
-    ]
-    rows = [["run", *varied, "state", "processes", "test accuracy", "test loss"]]
-    for folder, values in runs:
-        path = folder / "summary.json"
-        if path.exists():
-            summary = json.loads(path.read_text())
-            accuracy, loss = f"{summary['test_accuracy']:.2%}", f"{summary['test_loss']:.4f}"
-            result = ["finished", str(summary["world_size"]), accuracy, loss]
-        else:
-            result = [f"at step {newest_step(folder)}", "-", "-", "-"]
-        rows.append([folder.name, *(str(values[name]) for name in varied), *result])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _leaf(tree: dict[str, Any], name: str) -> Any:
-    for key in name.split("."):
-        tree = tree.get(key, {})
-    return tree
+    """The table of the runs of a tracking.group."""
+    folders = [settings.parent for settings in sorted(run_dir.glob("*/config.yaml"))]
+    members = [folder for folder in folders if read_settings(folder)["tracking"]["group"] == group]
+    return table(by_accuracy({folder.name: folder for folder in members}))
 
 
 def _write(path: Path, content: str) -> None:
@@ -110,9 +80,9 @@ def main(argv: list[str]) -> int:
             return 0
         if command == "table":
             config = parse_config(words)
-            table = sweep_table(Path(config.run.dir), config.tracking.group)
-            _write(Path(config.run.dir) / f"{config.tracking.group}.txt", table)
-            print(table, end="")
+            text = sweep_table(Path(config.run.dir), config.tracking.group)
+            _write(Path(config.run.dir) / f"{config.tracking.group}.txt", text)
+            print(text, end="")
             return 0
     except ConfigError as error:
         print(f"lockstep: error: {error}", file=sys.stderr)

@@ -1,17 +1,13 @@
-"""Records of a run, what takes them, and the run folder's own file of them."""
+"""What takes the records of a run, and the run folder's own file of them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from lockstep.checkpoint import write_atomically
-
-METRICS_FILE = "metrics.jsonl"
-
-# A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
-Record = dict[str, Any]
+from lockstep.run_files import METRICS_FILE, Record, read_metrics
 
 Status = Literal["finished", "interrupted", "failed"]
 
@@ -39,10 +35,3 @@ class MetricsFile:
 
     def close(self, status: Status) -> None:
         self._file.close()
-
-
-def read_metrics(folder: Path) -> list[Record]:
-    """The records of a run folder; a last line that was cut short by a kill is left out."""
-    path = folder / METRICS_FILE
-    lines = path.read_text().split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]

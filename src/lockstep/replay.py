@@ -20,10 +20,10 @@ from lockstep.environment import environment
 from lockstep.errors import ConfigError
 from lockstep.launch import Launch
 from lockstep.loop import take_step
-from lockstep.metrics import Record, read_metrics
 from lockstep.ranks import joined, resolve_precision
 from lockstep.records import step_record
 from lockstep.run import Run
+from lockstep.run_files import Record, read_metrics
 from lockstep.run_folder import environment_of, newest_checkpoint
 from lockstep.sentinel import agreed_digest
 
@@ -34,6 +34,8 @@ COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
 class Replay:
     """What came of a replay; the same on every rank."""
 
+    step: int
+    """The step that was opened up."""
     first_step: int
     """The step of the checkpoint that it started from; 0: the initial weights."""
     num_compared: int
@@ -46,6 +48,21 @@ class Replay:
     """What was written about the step."""
     non_finite: str
     """Where the first number came from that is not finite; empty: all are finite."""
+
+    def lines(self) -> list[str]:
+        """What came of it, for a person."""
+        origin = f"the checkpoint of step {self.first_step}" if self.first_step else "the initial weights"
+        compared = f"{self.num_compared} recorded numbers compared"
+        lines = [f"recomputed to step {self.step} from {origin}; {compared}"]
+        if self.differences:
+            lines.append(f"this is not what the run was made on: {self.differences}")
+        if self.departure:
+            lines.append(f"departs first at {self.departure} (recorded → recomputed)")
+        elif self.num_compared:
+            lines.append("identical")
+        if self.non_finite:
+            lines.append(f"not finite, first in {self.non_finite}")
+        return [*lines, f"wrote {self.folder}/step.json and contact-sheet.png"]
 
 
 def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch: Launch) -> Replay:
@@ -86,6 +103,7 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
         target = folder / "replay" / f"step-{step:08d}"
         ranks.on_main(lambda: write(target, run, opened))
         return Replay(
+            step=step,
             first_step=start.step if start else 0,
             num_compared=num_compared + compared,
             departure=departures[0] if departures else "",
@@ -202,5 +220,8 @@ def write(folder: Path, run: Run, opened: dict[str, Any]) -> None:
     ids = torch.tensor(opened["ids"], device=run.train_store.labels.device)
     labels = run.train_store.labels[ids].tolist()
     write_atomically(folder / "step.json", json.dumps({**opened, "labels": labels}, indent=1) + "\n")
-    images = run.train_store.images[ids].to("cpu")
-    draw_contact_sheet(images, labels, opened["predictions"], opened["ids"], folder / "contact-sheet.png")
+    images = run.train_store.images[ids].to("cpu").numpy()
+    notes = [f"#{sample}" for sample in opened["ids"]]
+    title = f"{run.folder.name}, step {run.step:,}: label → prediction"
+    sheet = draw_contact_sheet(images, labels, opened["predictions"], notes, title)
+    sheet.save(folder / "contact-sheet.png")

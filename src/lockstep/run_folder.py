@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from lockstep import checkpoint
@@ -18,9 +17,8 @@ from lockstep.config import Config
 from lockstep.config_tree import differences, to_yaml
 from lockstep.errors import ConfigError
 from lockstep.ranks import Ranks
+from lockstep.run_files import SETTINGS_FILE, STARTS_FILE, read_settings, read_starts, read_summary
 
-SUMMARY_FILE = "summary.json"
-STARTS_FILE = "starts.jsonl"
 LOCK_WAIT_SECONDS = 20  # on a network file system the lock of a killed process may outlive it a little
 
 
@@ -30,16 +28,15 @@ def check_folder(config: Config, folder: Path) -> dict[str, Any] | None:
     Raises:
         ConfigError: the folder holds a run with other settings.
     """
-    settings, summary = folder / "config.yaml", folder / SUMMARY_FILE
-    if settings.exists():
-        changes = differences(config, yaml.safe_load(settings.read_text()))
+    if (folder / SETTINGS_FILE).exists():
+        changes = differences(config, read_settings(folder))
         if changes:
             name, (now, before) = next(iter(changes.items()))
             raise ConfigError(
                 f"{name} = {now!r}: run {str(folder)!r} was started with {before!r}; "
                 "choose another run.name, or leave run.name out to have one derived"
             )
-    return json.loads(summary.read_text()) if summary.exists() else None
+    return read_summary(folder)
 
 
 def begin(config: Config, folder: Path, step: int, environment: dict[str, Any]) -> list[str]:
@@ -49,7 +46,7 @@ def begin(config: Config, folder: Path, step: int, environment: dict[str, Any]) 
         What differs from the environment of the steps before, where that may change bits.
     """
     before = environment_of(folder, step)
-    checkpoint.write_atomically(folder / "config.yaml", to_yaml(config))
+    checkpoint.write_atomically(folder / SETTINGS_FILE, to_yaml(config))
     with (folder / STARTS_FILE).open("a") as file:
         file.write(json.dumps({"step": step, **environment}) + "\n")
     relevant = sorted(before.keys() & environment.keys() - {"world_size"})
@@ -60,9 +57,7 @@ def begin(config: Config, folder: Path, step: int, environment: dict[str, Any]) 
 
 def environment_of(folder: Path, step: int) -> dict[str, Any]:
     """What the newest start that computed a step ran on; empty where no start is noted."""
-    path = folder / STARTS_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    starts = [start for start in map(json.loads, lines) if start["step"] < step]
+    starts = [start for start in read_starts(folder) if start["step"] < step]
     return starts[-1] if starts else {}
 
 

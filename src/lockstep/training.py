@@ -14,6 +14,7 @@ from lockstep.config_tree import as_dict, run_folder
 from lockstep.console import Console, say
 from lockstep.environment import device_name, environment
 from lockstep.errors import Interrupted
+from lockstep.kept_evaluation import EvaluationFile
 from lockstep.launch import Launch
 from lockstep.loop import train
 from lockstep.metrics import MetricsFile, Status
@@ -23,7 +24,8 @@ from lockstep.plan import window_length
 from lockstep.ranks import Ranks, joined, resolve_precision
 from lockstep.records import test_record
 from lockstep.run import Run
-from lockstep.run_folder import SUMMARY_FILE, begin, check_folder, locked_folder, newest_checkpoint
+from lockstep.run_files import SUMMARY_FILE, read_metrics
+from lockstep.run_folder import begin, check_folder, locked_folder, newest_checkpoint
 from lockstep.stopwatch import Phases
 
 
@@ -91,7 +93,9 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
         for sink in run.sinks:
             sink.close(status)
         if status != "failed":
-            ranks.barrier()  # nor may one leave while the main rank closes W&B
+            if ranks.is_main and config.train.report:
+                leave_report(run.folder)
+            ranks.barrier()  # nor may one leave while the main rank draws, or closes W&B
 
 
 def _begin(run: Run, mode: str) -> None:
@@ -111,6 +115,7 @@ def _begin(run: Run, mode: str) -> None:
 def open_sinks(run: Run, mode: str) -> None:
     """Opens where the main rank's records go, one by one: those that are open are closed on every way out."""
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
+    run.sinks.append(EvaluationFile(run))
     run.sinks.append(Console(run.step, run.num_steps))
     if mode != "disabled":
         tree = {**as_dict(run.config), "environment": environment(run.ranks)}
@@ -128,6 +133,17 @@ def describe(run: Run, mode: str) -> str:
         f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | "
         f"W&B {mode} | {run.folder}"
     )
+
+
+def leave_report(folder: Path) -> None:
+    """Draws report/ from what is recorded. No picture is worth a run: trouble with it is one warning."""
+    try:
+        from lockstep.report import draw_report  # matplotlib, for which no start should wait
+
+        if read_metrics(folder):
+            draw_report(folder)
+    except Exception as error:
+        say(f"warning: no pictures ({error}); to draw them: lockstep report {folder}")
 
 
 def finish(run: Run, phases: Phases) -> dict[str, Any]:

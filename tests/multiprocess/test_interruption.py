@@ -95,8 +95,9 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path, undisturbed):
 
 def test_a_stop_file_asks_for_a_stop(tmp_path):
     (tmp_path / "stop").touch()
-    process = start(tmp_path, 1, env={"LOCKSTEP_STOP_FILE": str(tmp_path / "stop")})
+    process = start(tmp_path, 1, "--train.report", env={"LOCKSTEP_STOP_FILE": str(tmp_path / "stop")})
     assert process.wait(timeout=60) == 75
+    assert (tmp_path / "run" / "report" / "curves.png").exists()
     assert "interrupted after step 1," in (tmp_path / "output").read_text()
 
 
