@@ -49,8 +49,9 @@ class ImageStore:
 
     def gather(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised images (batch, 1, 28, 28) and labels (batch,) of sample ids (batch,)."""
-        images = self.images[ids].unsqueeze(1).float()
-        return images.sub_(PIXEL_MEAN).div_(PIXEL_STD), self.labels[ids]
+        # index_select copies whole rows; indexing with a tensor goes pixel by pixel.
+        images = self.images.index_select(0, ids).unsqueeze(1).float()
+        return images.sub_(PIXEL_MEAN).div_(PIXEL_STD), self.labels.index_select(0, ids)
 
 
 def training_store(dataset: Dataset, device: torch.device) -> ImageStore:
