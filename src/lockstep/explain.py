@@ -23,6 +23,7 @@ from lockstep.observe import ObservedStep
 from lockstep.order import Kind, as_text, first_violation
 from lockstep.plan import window_length
 from lockstep.ranks import joined, resolve_precision
+from lockstep.records import StepResult
 from lockstep.recurrence import SATURATED, Recurrence, measure_recurrences
 from lockstep.run import Run
 
@@ -63,7 +64,7 @@ def explain_step(run: Run, step: int) -> Explanation:
     recurrences = measure_recurrences(run, window)
     theta = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     state = _optimizer_state(run)
-    scores, grad_norm = observed(run)
+    result = observed(run)
     was_skipped = Kind.SKIPPED_STEP in [event.kind for event in observed.events]
 
     is_scaled = run.ranks.accelerator.scaler is not None
@@ -75,7 +76,7 @@ def explain_step(run: Run, step: int) -> Explanation:
         optimizer=run.config.optimizer.name,
         rows=_rows(run, theta, state, moments, has_formula=not was_skipped),
         facts=[
-            *_facts(run, scores, grad_norm.item()),
+            *_facts(run, result),
             *(line for recurrence in recurrences for line in _recurrence_facts(recurrence)),
         ],
     )
@@ -138,9 +139,10 @@ def _title(run: Run) -> str:
     )
 
 
-def _facts(run: Run, scores: Tensor, grad_norm: float) -> list[str]:
+def _facts(run: Run, result: StepResult) -> list[str]:
     """What was measured of the whole step."""
-    loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
+    grad_norm = result.grad_norm.item()
+    loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
     limit = run.config.optimizer.max_grad_norm
     rates = ", ".join(f"{group['lr']:.4g} ({group['name']})" for group in run.optimizer.param_groups)
     clipping = f"limit {limit:g}, so " + (

@@ -13,14 +13,14 @@ from lockstep.errors import Interrupted, RunStopped
 from lockstep.losses import share_of_mean
 from lockstep.metrics import Record
 from lockstep.optim import lr_factor, set_learning_rate
-from lockstep.records import emit, score, test_record, training_record
+from lockstep.records import StepResult, emit, test_record, training_record
 from lockstep.run import Run
 from lockstep.sentinel import FiniteWatch, agreed_digest
 
 MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it at each overflow; a healthy run never gets this low
 
 
-StepFunction = Callable[[Run], tuple[torch.Tensor, torch.Tensor]]
+StepFunction = Callable[[Run], StepResult]
 """What does an optimizer step: `take_step`, or something that watches it."""
 
 
@@ -38,14 +38,14 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
     run.clock.start()
     run.parts.read()
     while run.step < run.num_steps:
-        scores, grad_norm = do_step(run)
-        watch.add(run.step, scores[:, 0], grad_norm)
+        result = do_step(run)
+        watch.add(run.step, result.losses, result.grad_norm)
 
         # Every rank takes each branch below at the same step: they hold collectives.
         record: Record = {}
         if run.step % intervals.log_every == 0 or run.step == run.num_steps:
             stop_if_not_finite(run, watch)
-            record |= training_record(run, scores, grad_norm)
+            record |= training_record(run, result)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
         with run.clock.paused():
@@ -61,16 +61,12 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
                 raise Interrupted(run.step)
 
 
-def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimizer step over the next global batch. All ranks must call it; it does not wait for the device.
-
-    Returns:
-        This rank's `score` of each micro-batch, (window, 2), and the norm of the gradient before clipping.
-    """
+def take_step(run: Run) -> StepResult:
+    """One optimizer step over the next global batch. All ranks must call it; none waits for its device."""
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
     with run.parts.part("data"):
         window = next(run.windows)
-    scores = []
+    losses, outputs = [], []
     optimizer.zero_grad(set_to_none=True)
     for batch in window:
         for layer, dropout in enumerate(run.dropouts):
@@ -78,8 +74,9 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
         with reduction.accumulate(batch):
             logits = reduction.model(batch.images)
             loss = share_of_mean(run.criterion(logits, batch.labels), batch)
-            accelerator.backward(loss * reduction.loss_scale)
-        scores.append(score(loss, logits, batch))
+            accelerator.backward(loss, gradient=reduction.loss_scale)  # that is loss * loss_scale
+        losses.append(loss.detach())
+        outputs.append(logits.detach())
     with run.parts.part("communication"):
         reduction.sum_over_ranks()
     grad_norm = accelerator.clip_grad_norm_(run.trained, run.config.optimizer.max_grad_norm)
@@ -87,7 +84,7 @@ def take_step(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     optimizer.step()
     run.step += 1
     run.skipped_steps += optimizer.step_was_skipped
-    return torch.stack(scores), grad_norm
+    return StepResult(window=window, losses=torch.stack(losses).float(), logits=outputs, grad_norm=grad_norm)
 
 
 def stop_if_not_finite(run: Run, watch: FiniteWatch) -> None:

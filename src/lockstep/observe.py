@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lockstep.batches import MicroBatch
 from lockstep.loop import StepFunction, take_step
 from lockstep.order import Event, Kind, OrderError, first_violation
+from lockstep.records import StepResult
 from lockstep.run import Run
 
 
@@ -54,7 +55,7 @@ class ObservedStep:
             # A lambda, as torch compares a hook's annotations, which are strings in this module.
             run.reduction.model.register_comm_hook(None, lambda state, bucket: self._sum_bucket(bucket))
 
-    def __call__(self, run: Run) -> tuple[Tensor, Tensor]:
+    def __call__(self, run: Run) -> StepResult:
         self.events, self._parts = [], {}
         self._seen, self._current = [], None
         with self._watching(run):
@@ -144,7 +145,7 @@ def order_checked(run: Run, do_step: StepFunction = take_step) -> StepFunction:
     """
     observed = ObservedStep(run, do_step)
 
-    def checked(run: Run) -> tuple[Tensor, Tensor]:
+    def checked(run: Run) -> StepResult:
         result = observed(run)
         scaler = run.ranks.accelerator.scaler
         violation = first_violation(observed.events, run.plan.window, is_scaled=scaler is not None)
@@ -180,7 +181,7 @@ class _Scaler(_Observer):
 
 class _Reduction(_Observer):
     model: nn.Module
-    loss_scale: float
+    loss_scale: Tensor
 
     @contextmanager
     def accumulate(self, batch: MicroBatch) -> Iterator[None]:

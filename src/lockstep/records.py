@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 
 from lockstep.batches import MicroBatch
 from lockstep.evaluate import evaluate
@@ -10,19 +13,35 @@ from lockstep.metrics import Record
 from lockstep.run import Run
 
 
-def score(loss: torch.Tensor, logits: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """(share of the mean loss, correct predictions) of a micro-batch, on the device; no sync."""
-    correct = (logits.argmax(dim=1) == batch.labels) * batch.weights
-    return torch.stack([loss.detach().float(), correct.sum()])
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What an optimizer step leaves to be logged. It is on the device, and nothing has waited for it."""
+
+    window: list[MicroBatch]
+    """What this rank computed."""
+    losses: Tensor
+    """Each micro-batch's share of the mean loss, float32 (window,)."""
+    logits: list[Tensor]
+    """Of each micro-batch, (batch, classes)."""
+    grad_norm: Tensor
+    """Of the whole gradient, before clipping."""
+
+    def scores(self) -> Tensor:
+        """(share of the mean loss, correct predictions) of each micro-batch, (window, 2)."""
+        correct = [
+            ((logits.argmax(dim=1) == batch.labels) * batch.weights).sum()
+            for logits, batch in zip(self.logits, self.window, strict=True)
+        ]
+        return torch.stack([self.losses, torch.stack(correct)], dim=1)
 
 
-def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
+def training_record(run: Run, result: StepResult) -> Record:
     """What is logged of the step just done, and where the time since the last record went.
 
     The `_seconds` are those of one step, the mean over steps and ranks. Communication is the gradient sum
     with the wait for slower ranks; DistributedDataParallel sums during the backward, counted as compute.
     """
-    record = step_record(run, scores, grad_norm)
+    record = step_record(run, result)
     first_step, seconds = run.clock.lap(run.step)
     samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
     parts = run.parts.read()
@@ -36,15 +55,10 @@ def training_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> 
     }
 
 
-def step_record(run: Run, scores: torch.Tensor, grad_norm: torch.Tensor) -> Record:
-    """The numbers of the step just done, over all ranks. Reading them off the device is a sync point.
-
-    Args:
-        run: after the step.
-        scores: (window, 2), this rank's `score` of each micro-batch.
-        grad_norm: of the whole gradient, before clipping.
-    """
-    loss, correct = run.ranks.gather(scores).double().sum(dim=0).tolist()
+def step_record(run: Run, result: StepResult) -> Record:
+    """The numbers of the step just done, over all ranks. Reading them off the device is a sync point."""
+    grad_norm = result.grad_norm
+    loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
     record: Record = {
         "loss": loss,
         "accuracy": correct / run.plan.num_real(run.step - 1),

@@ -20,8 +20,8 @@ class Reduction(Protocol):
 
     model: nn.Module
     """The network as the loop calls it, on the device, under autocast."""
-    loss_scale: float
-    """What a micro-batch's share of the mean loss is multiplied by before its backward."""
+    loss_scale: Tensor
+    """What a micro-batch's share of the mean loss is multiplied by for its backward, float32 ()."""
 
     def accumulate(self, batch: MicroBatch) -> AbstractContextManager[None]:
         """Surrounds the forward and backward of one micro-batch."""
@@ -38,7 +38,7 @@ class FastReduction:
 
     def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
         self.model = accelerator.prepare_model(model)
-        self.loss_scale = float(accelerator.num_processes)
+        self.loss_scale = torch.tensor(float(accelerator.num_processes), device=accelerator.device)
         self._accelerator = accelerator
 
     def accumulate(self, batch: MicroBatch) -> AbstractContextManager[None]:
@@ -61,7 +61,7 @@ class ExactReduction:
 
     def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
         self.model = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, but no DDP
-        self.loss_scale = 1.0
+        self.loss_scale = torch.tensor(1.0, device=accelerator.device)
         if accelerator.device.type == "cuda":
             # The same kernels in the same order each time. Where an operation has none torch only warns:
             # max-pooling is on its list, but repeats its bits where windows do not overlap.

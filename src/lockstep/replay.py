@@ -119,9 +119,9 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
 
 def recompute(run: Run) -> Record:
     """Takes one step and gives its record, with the digest of the weights after it."""
-    scores, grad_norm = take_step(run)
+    result = take_step(run)
     digest = agreed_digest(run.model, run.ranks, run.step)
-    return step_record(run, scores, grad_norm) | {"weights_digest": digest, "step": run.step}
+    return step_record(run, result) | {"weights_digest": digest, "step": run.step}
 
 
 def compare(computed: Record, recorded: Record) -> tuple[int, str]:
