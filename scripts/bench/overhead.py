@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import Bench, Row, main, median_row, ratio, seconds_of, side_by_side, wait_for_device
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import Bench, main, seconds_of, side_by_side, wait_for_device
 from lockstep.batches import MicroBatch
 from lockstep.config import Config
 from lockstep.loop import take_step, train
@@ -26,6 +26,7 @@ from lockstep.models import build_model
 from lockstep.optim import build_optimizer
 from lockstep.run import Run
 from lockstep.training import open_sinks
+from results import Row, median_row, ratio
 
 NUM_READY = 16  # windows that lie ready, used in turn
 
@@ -51,7 +52,7 @@ def steps(bench: Bench, micro_size: int) -> list[Row]:
         },
         bench.count(20),
     )
-    shape = f"256 = {256 // micro_size} × {micro_size}"
+    shape = f"256 = {256 // micro_size} x {micro_size}"
     return [
         ratio(f"step / bare step, {shape}", times["trainer"], times["bare"], at_most=limit(bench)),
         ratio(f"step / bare step, {shape}, batches ready for both", times["ready"], times["bare"]),
@@ -60,7 +61,7 @@ def steps(bench: Bench, micro_size: int) -> list[Row]:
 
 
 def whole_loop(bench: Bench) -> list[Row]:
-    """`train` with its records, digests and agreements at default intervals, without evaluations and saves."""
+    """`train` with its records and digests at default intervals, without evaluations and checkpoints."""
     with TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
         config = bench.config(folder=folder)
         repeats = 10 if bench.is_quick else config.train.digest_every  # each event comes in every block
@@ -91,7 +92,7 @@ def whole_loop(bench: Bench) -> list[Row]:
         for sink in run.sinks:
             sink.close("finished")
     # The first of `trainer` is no block, the second warms up; each block follows the bare one of its place.
-    return [ratio("whole loop / bare loop, 256 = 8 × 32", trainer[2:], bare[1:-1], at_most=limit(bench))]
+    return [ratio("whole loop / bare loop, 256 = 8 x 32", trainer[2:], bare[1:-1], at_most=limit(bench))]
 
 
 def bare_loop(config: Config, run: Run, ready: list[list[MicroBatch]]) -> Callable[[], None]:

@@ -1,9 +1,9 @@
 """How near the default recipe comes to what the device can do.
 
-Measured: the best rate of a float32 matrix product, and of copying a large array. Counted, operator by operator over
-one whole optimizer step: floating-point operations of products and convolutions, and the bytes of every tensor that
-an operator reads or writes. The bytes are those of a device without caches, so a fraction of the bandwidth above one
-says that caches help.
+Measured: the best rate of a float32 matrix product, and of copying a large array. Counted, operator by
+operator over one whole optimizer step: floating-point operations of products and convolutions, and the bytes
+of every tensor that an operator reads or writes. The bytes are those of a device without caches: a part of the
+bandwidth above one says that caches help.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from harness import Bench, Row, main, median_row, seconds_of, side_by_side
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import Bench, main, seconds_of, side_by_side
 from lockstep.loop import take_step
+from results import Row, median_row
 
 MATRIX_SIZES = (512, 1024, 2048, 4096)
 COPY_BYTES = 2**28
@@ -56,7 +57,9 @@ def measure(bench: Bench) -> list[Row]:
     rates = [repeats * images / seconds for seconds in times["step"]]
     return [
         Row(what="matrix product, best", value=flops_per_second / 1e9, unit="GFLOP/s", n=rounds * len(sizes)),
-        Row(what="copy of 256 MiB, best, read + written", value=bytes_per_second / 1e9, unit="GB/s", n=rounds),
+        Row(
+            what="copy of 256 MiB, best, read + written", value=bytes_per_second / 1e9, unit="GB/s", n=rounds
+        ),
         Row(what="operations an image", value=flops / 1e6, unit="MFLOP"),
         Row(what="bytes an image, without caches", value=moved / 1e3, unit="kB"),
         median_row("training", rates, "images/s"),

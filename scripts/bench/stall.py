@@ -1,5 +1,6 @@
-"""What training waits for: each record, digest, evaluation and checkpoint, per event and as a share of the steps
-between two of them at default intervals.
+"""What training waits for: each record, digest, evaluation and checkpoint.
+
+Per event, and as a share of the time of the steps between two of them at default intervals.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import Bench, Row, main, median_row, seconds_of, side_by_side
-
+from harness import Bench, main, seconds_of, side_by_side
 from lockstep.config_tree import as_dict
 from lockstep.console import Console
 from lockstep.loop import save, take_step
@@ -22,6 +22,7 @@ from lockstep.metrics import MetricsFile, Sink
 from lockstep.records import step_record, test_record
 from lockstep.sentinel import agreed_digest
 from lockstep.tracking import WandbRun
+from results import Row, median_row
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -55,7 +56,7 @@ def measure(bench: Bench) -> list[Row]:
     for name, (every, _) in events.items():
         rows.append(median_row(name, [1e3 * seconds for seconds in times[name]], "ms"))
         if name != "step":
-            what = f"share of the {every} steps between two"
+            what = f"{name}, share of the {every} steps between two"
             share = statistics.median(times[name]) / (every * statistics.median(times["step"]))
             rows.append(Row(what=what, value=100 * share, unit="%", n=len(times[name])))
     return rows

@@ -1,6 +1,6 @@
 """From a command to its first sign of life, in fresh processes: the help text, and the first optimizer step.
 
-"First step" ends when the line of step 1 is printed. The files are in the page cache: the first round, which fills
+The first step ends when its line is printed. The files are in the page cache: the first round, which fills
 it, is left out.
 """
 
@@ -12,7 +12,8 @@ import time
 from functools import partial
 from tempfile import TemporaryDirectory
 
-from harness import BIN, ROOT, Bench, Row, command_seconds, main, median_row, side_by_side
+from harness import BIN, ROOT, Bench, command_seconds, main, side_by_side
+from results import Row, median_row
 
 IMPORT = "import torch, accelerate"
 
@@ -47,7 +48,9 @@ def first_step_seconds(config: str, data_root: str) -> float:
         command += ["--data.root", data_root, "--run.dir", folder, "--train.log-every", "1"]
         command += ["--tracking.mode", "disabled"]
         begin = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        ) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 if "step 1/" in line:

@@ -1,5 +1,6 @@
-"""The usual published loop against the trainer: a DataLoader over datasets.MNIST with ToTensor and Normalize for
-each sample, batches of 64, the same network and rate.
+"""The usual published loop against the trainer, with the same network and rate.
+
+A DataLoader over datasets.MNIST, with ToTensor and Normalize for each sample, in batches of 64.
 """
 
 from __future__ import annotations
@@ -7,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from harness import Bench, Row, main, median_row, ratio, seconds_of, side_by_side
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from harness import Bench, main, seconds_of, side_by_side
 from lockstep.loop import take_step
 from lockstep.models import build_model
+from results import Row, median_row, ratio
 
 BATCH_SIZE = 64
 
