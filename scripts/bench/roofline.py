@@ -2,8 +2,8 @@
 
 Measured: the best rate of a float32 matrix product, and of copying a large array. Counted, operator by
 operator over one whole optimizer step: floating-point operations of products and convolutions, and the bytes
-of every tensor that an operator reads or writes. The bytes are those of a device without caches: a part of the
-bandwidth above one says that caches help.
+of every tensor that an operator reads or writes. The bytes are those of a device without caches: a part of
+the bandwidth above one says that caches help.
 """
 
 from __future__ import annotations

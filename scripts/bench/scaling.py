@@ -15,7 +15,6 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from torch.cuda import device_count
 
@@ -49,7 +48,7 @@ class Team:
     def __enter__(self) -> Team:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lines.close()
         self._connection.close()  # ends the processes
         self._process.wait()
@@ -73,7 +72,7 @@ def measure(bench: Bench) -> list[Row]:
             fast = teams.enter_context(Team(bench, num_processes, "fast"))
             rows = process_rows(bench, one, exact, fast, num_processes) + rows
         else:
-            rows.insert(0, Row(what="several processes: only one device here", value=None, n=0))
+            rows.insert(0, Row(what="several processes: there is one device only", value=None, n=0))
     return rows + planning_rows(bench)
 
 
