@@ -3,7 +3,7 @@
 A program has `measure(bench)`, which returns rows, and ends in `main(measure)`. To compare two things it uses
 `side_by_side`, which alternates them, and `ratio`, which pairs the rounds:
 
-    blocks = {"a": lambda: seconds_of(do_a, 10), "b": lambda: seconds_of(do_b, 10)}
+    blocks = {"a": partial(seconds_of, do_a, 10), "b": partial(seconds_of, do_b, 10)}  # ten calls a block
     times = side_by_side(blocks, bench.count(20))
     return [ratio("a / b", times["a"], times["b"], at_most=1.1)]
 """

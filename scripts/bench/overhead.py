@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +33,7 @@ NUM_READY = 16  # windows that lie ready, used in turn
 
 
 def measure(bench: Bench) -> list[Row]:
-    """A step with one micro-batch, one of the default recipe, and the default recipe's whole loop."""
+    """A step of one micro-batch, a step of eight as in the default recipe, and that recipe's whole loop."""
     return [*steps(bench, micro_size=256), *steps(bench, micro_size=32), *whole_loop(bench)]
 
 
@@ -46,9 +47,9 @@ def steps(bench: Bench, micro_size: int) -> list[Row]:
     repeats = bench.count(10)
     times = side_by_side(
         {
-            "trainer": lambda: seconds_of(lambda: take_step(run), repeats),
-            "ready": lambda: seconds_of(lambda: take_step(ready_run), repeats),
-            "bare": lambda: seconds_of(bare_step, repeats),
+            "trainer": partial(seconds_of, partial(take_step, run), repeats),
+            "ready": partial(seconds_of, partial(take_step, ready_run), repeats),
+            "bare": partial(seconds_of, bare_step, repeats),
         },
         bench.count(20),
     )
@@ -74,7 +75,7 @@ def whole_loop(bench: Bench) -> list[Row]:
         bare_step = bare_loop(config, run, [next(run.windows) for _ in range(NUM_READY)])
         trainer: list[float] = []
         bare: list[float] = []
-        begin = 0.0
+        begin = time.perf_counter()
 
         def do_step(run: Run) -> tuple[Tensor, Tensor]:
             """A step; between two blocks of them the bare loop has its turn."""
@@ -91,7 +92,7 @@ def whole_loop(bench: Bench) -> list[Row]:
             train(run, do_step)
         for sink in run.sinks:
             sink.close("finished")
-    # The first of `trainer` is no block, the second warms up; each block follows the bare one of its place.
+    # The first entry of `trainer` is from before its first block, and that block warms up.
     return [ratio("whole loop / bare loop, 256 = 8 x 32", trainer[2:], bare[1:-1], at_most=limit(bench))]
 
 

@@ -8,6 +8,7 @@ the bandwidth above one says that caches help.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from results import Row, median_row
 
 MATRIX_SIZES = (512, 1024, 2048, 4096)
 COPY_BYTES = 2**28
+LOOKUPS = (torch.ops.aten.index.Tensor,)
 
 
 class TrafficCounter(TorchDispatchMode):
@@ -33,7 +35,8 @@ class TrafficCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            tensors = tree_leaves((args, kwargs, result))
+            # A lookup reads as much as it returns, not the whole table.
+            tensors = tree_leaves((result, result) if func in LOOKUPS else (args, kwargs, result))
             self.bytes += sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor))
         return result
 
@@ -53,7 +56,7 @@ def measure(bench: Bench) -> list[Row]:
     flops, moved = operations.get_total_flops() / images, traffic.bytes / images
 
     repeats = bench.count(10)
-    times = side_by_side({"step": lambda: seconds_of(lambda: take_step(run), repeats)}, rounds)
+    times = side_by_side({"step": partial(seconds_of, partial(take_step, run), repeats)}, rounds)
     rates = [repeats * images / seconds for seconds in times["step"]]
     return [
         Row(what="matrix product, best", value=flops_per_second / 1e9, unit="GFLOP/s", n=rounds * len(sizes)),
