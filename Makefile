@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 # Exported, this makes every process compile torch anew: tens of seconds for each rank of each test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup train test test-slurm slurm-programs check clean
+.PHONY: setup train test test-slurm slurm-programs check bench clean
+
+BENCHMARKS := speedrun overhead textbook scaling startup stall roofline
 
 setup: $(VENV)/.ready
 
@@ -30,6 +32,10 @@ check: setup
 
 test: setup
 	$(BIN)/pytest
+
+# Takes minutes, on a machine with nothing else to do; rewrites the tables in docs/benchmarks.md.
+bench: setup
+	for name in $(BENCHMARKS); do $(BIN)/python scripts/bench/$$name.py || exit 1; done
 
 # Starts a real two-node cluster in a temporary folder; installs nothing by itself.
 test-slurm: slurm-programs setup

@@ -1,0 +1,122 @@
+"""What the trainer costs over a bare loop: zero_grad, forward, loss, backward, step and nothing else.
+
+The bare loop has the same network, optimizer and micro-batches; its batches lie ready as tensors, while the
+trainer gathers and normalises its own unless a row says otherwise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness import Bench, main, seconds_of, side_by_side, wait_for_device
+from lockstep.batches import MicroBatch
+from lockstep.config import Config
+from lockstep.loop import take_step, train
+from lockstep.models import build_model
+from lockstep.optim import build_optimizer
+from lockstep.run import Run
+from lockstep.training import open_sinks
+from results import Row, median_row, ratio
+
+NUM_READY = 16  # windows that lie ready, used in turn
+
+
+def measure(bench: Bench) -> list[Row]:
+    """A step of one micro-batch, a step of eight as in the default recipe, and that recipe's whole loop."""
+    return [*steps(bench, micro_size=256), *steps(bench, micro_size=32), *whole_loop(bench)]
+
+
+def steps(bench: Bench, micro_size: int) -> list[Row]:
+    """`take_step` against the bare loop."""
+    config = bench.config(global_size=256, micro_size=micro_size)
+    run = bench.run(config)
+    ready = [next(run.windows) for _ in range(NUM_READY)]
+    ready_run = replace(bench.run(config), windows=itertools.cycle(ready))
+    bare_step = bare_loop(config, run, ready)
+    repeats = bench.count(10)
+    times = side_by_side(
+        {
+            "trainer": partial(seconds_of, partial(take_step, run), repeats),
+            "ready": partial(seconds_of, partial(take_step, ready_run), repeats),
+            "bare": partial(seconds_of, bare_step, repeats),
+        },
+        bench.count(20),
+    )
+    shape = f"256 = {256 // micro_size} x {micro_size}"
+    return [
+        ratio(f"step / bare step, {shape}", times["trainer"], times["bare"], at_most=limit(bench)),
+        ratio(f"step / bare step, {shape}, batches ready for both", times["ready"], times["bare"]),
+        median_row(f"bare step, {shape}", [1e3 * seconds / repeats for seconds in times["bare"]], "ms"),
+    ]
+
+
+def whole_loop(bench: Bench) -> list[Row]:
+    """`train` with its records and digests at default intervals, without evaluations and checkpoints."""
+    with TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+        config = bench.config(folder=folder)
+        repeats = 10 if bench.is_quick else config.train.digest_every  # each event comes in every block
+        rounds = bench.count(8)
+        num_steps = (rounds + 1) * repeats + 1
+        # One evaluation and one checkpoint, at the last step, which is in no block.
+        intervals = replace(config.train, steps=num_steps, eval_every=num_steps, checkpoint_every=num_steps)
+        run = bench.run(replace(config, train=intervals))
+        run.folder.mkdir()
+        bare_step = bare_loop(config, run, [next(run.windows) for _ in range(NUM_READY)])
+        trainer: list[float] = []
+        bare: list[float] = []
+        begin = time.perf_counter()
+
+        def do_step(run: Run) -> tuple[Tensor, Tensor]:
+            """A step; between two blocks of them the bare loop has its turn."""
+            nonlocal begin
+            if run.step % repeats == 0:
+                wait_for_device()
+                trainer.append(time.perf_counter() - begin)
+                bare.append(seconds_of(bare_step, repeats))
+                begin = time.perf_counter()
+            return take_step(run)
+
+        with redirect_stdout(nowhere):
+            open_sinks(run, "disabled")
+            train(run, do_step)
+        for sink in run.sinks:
+            sink.close("finished")
+    # The first entry of `trainer` is from before its first block, and that block warms up.
+    return [ratio("whole loop / bare loop, 256 = 8 x 32", trainer[2:], bare[1:-1], at_most=limit(bench))]
+
+
+def bare_loop(config: Config, run: Run, ready: list[list[MicroBatch]]) -> Callable[[], None]:
+    """A step of the bare loop over windows that lie ready."""
+    model = build_model(config.model, config.seed).to(run.ranks.device)
+    optimizer = build_optimizer(model, config.optimizer, fused=True)
+    windows = itertools.cycle([[(batch.images, batch.labels) for batch in window] for window in ready])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        window = next(windows)
+        for images, labels in window:
+            loss = F.cross_entropy(model(images), labels) / len(window)
+            loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def limit(bench: Bench) -> float:
+    """The most that the trainer may take, as a multiple of the bare loop."""
+    return 1.05 if bench.ranks.device.type == "cuda" else 1.03
+
+
+if __name__ == "__main__":
+    main(measure)

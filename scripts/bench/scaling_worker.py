@@ -1,0 +1,47 @@
+"""One process of a `Team` of scaling.py: times blocks of steps until the connection is closed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from dataclasses import replace
+from functools import cache
+
+from harness import Bench, seconds_of
+from lockstep.launch import read_launch
+from lockstep.loop import take_step
+from lockstep.ranks import start_ranks
+from lockstep.run import Run
+
+
+def serve(port: int, data_root: str, reduction: str) -> None:
+    """Answers [global size, steps] with the seconds that so many steps took, line by line."""
+    ranks = start_ranks(read_launch(), "no")
+    bench = Bench(is_quick=False, data_root=data_root, ranks=ranks)
+
+    @cache
+    def run_of(global_size: int) -> Run:
+        config = bench.config(global_size=global_size, micro_size=32)
+        return bench.run(replace(config, reduction=reduction))  # type: ignore[arg-type]  # scaling.py's
+
+    lines = socket.create_connection(("127.0.0.1", port)).makefile("rw") if ranks.is_main else None
+    while request := ranks.broadcast(lines.readline() if lines else ""):
+        global_size, repeats = json.loads(request)
+        run = run_of(global_size)
+
+        def block(run: Run = run, repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                take_step(run)
+            ranks.barrier()
+
+        ranks.barrier()
+        seconds = seconds_of(block)
+        if lines:
+            lines.write(f"{seconds}\n")
+            lines.flush()
+    ranks.close()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), sys.argv[2], sys.argv[3])

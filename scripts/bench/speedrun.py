@@ -1,0 +1,121 @@
+"""From the command to 99.0 % on the test set, and beside it the best-known quick recipe.
+
+The whole command runs in fresh processes, seed by seed. The quick recipe (quick_recipe.py) runs in this
+process, in both memory formats; its seconds are those of its epoch alone, with images normalised beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from harness import BIN, ROOT, Bench, command_seconds, main, side_by_side
+from lockstep.batches import ImageStore, evaluation_store, training_store
+from lockstep.data import load_dataset
+from quick_recipe import train_quick_recipe
+from results import Row, median_row, ratio
+
+RECIPE = ("--config", str(ROOT / "configs" / "cnn.yaml"), "--train.epochs", "1")
+NUM_SEEDS = 10
+NUM_TRIAL = 2048  # training samples with --quick
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One training, with one seed."""
+
+    train_seconds: float
+    accuracy: float
+    command_seconds: float = 0.0
+    """Of the whole command, where there is one."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of the command by phase."""
+
+
+def measure(bench: Bench) -> list[Row]:
+    """Accuracies over seeds, and training times side by side."""
+    data = replace(bench.config().data, num_train=NUM_TRIAL if bench.is_quick else 0)
+    dataset, device = load_dataset(data, seed=0), bench.ranks.device
+    train, test = training_store(dataset, device), evaluation_store(dataset, device)
+    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    with TemporaryDirectory() as folder:
+        blocks: dict[str, Callable[[int], Outcome]] = {
+            "lockstep": partial(run_command, bench, Path(folder)),
+            **{name: partial(run_quick_recipe, train, test, layout) for name, layout in formats.items()},
+        }
+        outcomes = side_by_side(
+            {name: with_seeds(block) for name, block in blocks.items()},
+            bench.count(NUM_SEEDS),
+            num_warm_ups=0,
+        )
+    own = outcomes["lockstep"]
+    seconds = {name: [outcome.train_seconds for outcome in outcomes[name]] for name in outcomes}
+    rows = [
+        *accuracy_rows("lockstep", own, at_least=99.0),
+        median_row(
+            "lockstep: whole command", [outcome.command_seconds for outcome in own], "s", at_most=20.0
+        ),
+    ]
+    rows += [
+        median_row(f"lockstep: phase {phase}", [outcome.phases[phase] for outcome in own], "s")
+        for phase in own[0].phases
+    ]
+    rows.append(median_row("lockstep: training", seconds["lockstep"], "s"))
+    for name in formats:
+        what = f"training: lockstep / quick recipe, {name}"
+        rows += [
+            median_row(f"quick recipe, {name}: training", seconds[name], "s"),
+            *accuracy_rows(f"quick recipe, {name}", outcomes[name]),
+            ratio(what, seconds["lockstep"], seconds[name], at_most=0.5),
+        ]
+    return rows
+
+
+def with_seeds(block: Callable[[int], Outcome]) -> Callable[[], Outcome]:
+    """The block with seed 0, 1, 2 … from call to call."""
+    seeds = count()
+    return lambda: block(next(seeds))
+
+
+def run_command(bench: Bench, folder: Path, seed: int) -> Outcome:
+    """`lockstep train` in a process of its own."""
+    name = f"seed-{seed}"
+    command = [str(BIN / "lockstep"), "train", *RECIPE, "--seed", str(seed), "--tracking.mode", "disabled"]
+    command += ["--data.root", bench.data_root, "--run.dir", str(folder), "--run.name", name]
+    command += ["--data.num-train", str(NUM_TRIAL)] if bench.is_quick else []
+    seconds = command_seconds(command)
+    summary = json.loads((folder / name / "summary.json").read_text())
+    return Outcome(
+        train_seconds=summary["train_seconds"],
+        accuracy=summary["test_accuracy"],
+        command_seconds=seconds,
+        phases=summary.get("phase_seconds", {}),
+    )
+
+
+def run_quick_recipe(train: ImageStore, test: ImageStore, layout: torch.memory_format, seed: int) -> Outcome:
+    """The quick recipe in this process."""
+    seconds, accuracy = train_quick_recipe(train, test, seed, layout)
+    return Outcome(train_seconds=seconds, accuracy=accuracy)
+
+
+def accuracy_rows(name: str, outcomes: list[Outcome], at_least: float | None = None) -> list[Row]:
+    """Mean and lowest test accuracy over seeds."""
+    percents = [100 * outcome.accuracy for outcome in outcomes]
+    n, mean = len(percents), statistics.mean(percents)
+    return [
+        Row(what=f"{name}: mean test accuracy", value=mean, unit="%", n=n, at_least=at_least),
+        Row(what=f"{name}: lowest test accuracy", value=min(percents), unit="%", n=n),
+    ]
+
+
+if __name__ == "__main__":
+    main(measure)
