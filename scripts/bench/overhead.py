@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
 from torch.nn import functional as F
 
 from harness import Bench, main, seconds_of, side_by_side, wait_for_device
@@ -25,6 +24,7 @@ from lockstep.config import Config
 from lockstep.loop import take_step, train
 from lockstep.models import build_model
 from lockstep.optim import build_optimizer
+from lockstep.records import StepResult
 from lockstep.run import Run
 from lockstep.training import open_sinks
 from results import Row, median_row, ratio
@@ -77,7 +77,7 @@ def whole_loop(bench: Bench) -> list[Row]:
         bare: list[float] = []
         begin = time.perf_counter()
 
-        def do_step(run: Run) -> tuple[Tensor, Tensor]:
+        def do_step(run: Run) -> StepResult:
             """A step; between two blocks of them the bare loop has its turn."""
             nonlocal begin
             if run.step % repeats == 0:

@@ -23,7 +23,7 @@ from lockstep.data import load_dataset
 from quick_recipe import train_quick_recipe
 from results import Row, median_row, ratio
 
-RECIPE = ("--config", str(ROOT / "configs" / "cnn.yaml"), "--train.epochs", "1")
+RECIPE = ("--config", str(ROOT / "configs" / "speedrun.yaml"))
 NUM_SEEDS = 10
 NUM_TRIAL = 2048  # training samples with --quick
 

@@ -31,8 +31,8 @@ def measure(bench: Bench) -> list[Row]:
         config = bench.config(folder=folder)
         run = bench.run(config)
         run.folder.mkdir()
-        outcome = take_step(run)
-        record = {"epoch": 0.5, "samples_seen": 0, **step_record(run, *outcome), "images_per_second": 1e4}
+        result = take_step(run)
+        record = {"epoch": 0.5, "samples_seen": 0, **step_record(run, result), "images_per_second": 1e4}
         sinks: dict[str, Sink] = {
             "metrics.jsonl": MetricsFile(run.folder, resume_step=0),
             "console": Console(0, run.num_steps),
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> list[Row]:
         }
         epoch, intervals = run.plan.steps_per_epoch, config.train
         events: dict[str, tuple[int, Callable[[], object]]] = {
-            "record: numbers of all ranks": (intervals.log_every, lambda: step_record(run, *outcome)),
+            "record: numbers of all ranks": (intervals.log_every, lambda: step_record(run, result)),
             **{f"record: {name}": (intervals.log_every, writer(sinks[name], record)) for name in sinks},
             "digest": (intervals.digest_every, lambda: agreed_digest(run.model, run.ranks, run.step)),
             "evaluation": (intervals.eval_every or epoch, lambda: test_record(run)),
