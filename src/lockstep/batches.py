@@ -1,8 +1,8 @@
 """From data and plan to windows of micro-batches, on the device.
 
-Pixels come to the device as uint8; each micro-batch is normalised and augmented there. Where they come from is
-a span's matter: a resident training set lives on the device, so that nothing is copied from the host in a step
-and an epoch's sample ids are uploaded once; `streaming.py` makes the spans of a set that stays on disk.
+Pixels come to the device as uint8; each micro-batch is normalised and augmented there. Where they come from
+is a span's matter: a resident training set lives on the device, so that nothing is copied from the host in a
+step and an epoch's sample ids are uploaded once; `streaming.py` makes the spans of a set that stays on disk.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Span:
     ids: torch.Tensor
     """Sample ids, PADDING at the end of an epoch, int64 (steps, window, micro), on the device."""
     windows: Iterable[tuple[torch.Tensor, torch.Tensor]]
-    """Images, uint8 (window, micro, 28, 28), and labels, int64 (window, micro), of each step, on the device."""
+    """Each step's images, uint8 (window, micro, 28, 28), and labels, int64 (window, micro), on the device."""
 
 
 def resident_spans(store: ImageStore, plan: Plan, rank: int, first_step: int) -> Iterator[Span]:

@@ -88,7 +88,7 @@ class Plan:
         return next(islice(self.epoch_steps(epoch), place, None))
 
     def epoch_steps(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Sample ids of each step of an epoch, (num_slots, micro_size); what is held does not grow with it."""
+        """Sample ids of each step of an epoch, (num_slots, micro_size), of which never all are held."""
         size, shape = self.batch.global_size, (-1, self.num_slots, self.batch.micro_size)
         rest = np.empty(0, dtype=np.int64)
         for part in order_parts(self.seed, epoch, self.num_samples):

@@ -55,20 +55,19 @@ class IdxFile:
     def rows(self, places: NDArray[np.int64]) -> NDArray:
         """Rows at any places (rows,), shape (rows, ...).
 
-        Read one by one rather than mapped into memory: pages that are mapped count as this process's own, and
-        a file that fails under a mapping ends it without a word.
+        Read one by one, at about 1 µs each, rather than mapped into memory: pages that are mapped count as this
+        process's own, and a file that fails under a mapping ends it without a word.
 
         Raises:
             OSError: the file cannot be read, or has become shorter.
         """
-        content = np.empty((len(places), self._row_bytes), dtype=np.uint8)
+        size, offsets = self._row_bytes, self._header_bytes + places * self._row_bytes
         with self.path.open("rb", buffering=0) as file:
-            for row, place in zip(content, places.tolist(), strict=True):
-                if os.preadv(file.fileno(), [row.data], self._header_bytes + place * self._row_bytes) < len(
-                    row
-                ):
-                    raise OSError(f"{self.path} has become shorter while it was in use")
-        return content.view(self.dtype).reshape(len(places), *self.shape[1:])
+            descriptor = file.fileno()
+            content = bytearray().join([os.pread(descriptor, size, offset) for offset in offsets.tolist()])
+        if len(content) < size * len(places):
+            raise OSError(f"{self.path} has become shorter while it was in use")
+        return np.frombuffer(content, self.dtype).reshape(len(places), *self.shape[1:])
 
     @property
     def _header_bytes(self) -> int:
