@@ -135,7 +135,7 @@ def _uploaded(arrays: Arrays, device: torch.device, copies: torch.cuda.Stream) -
 
 
 def _die_with_parent(worker_id: int) -> None:
-    """A worker holds what its parent had open, the run folder's lock for one: it must not outlive a kill -9."""
+    """A worker shares what its parent had open, such as the run folder's lock, so it must die with it."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -55,8 +55,8 @@ class IdxFile:
     def rows(self, places: NDArray[np.int64]) -> NDArray:
         """Rows at any places (rows,), shape (rows, ...).
 
-        Read one by one, at about 1 µs each, rather than mapped into memory: pages that are mapped count as this
-        process's own, and a file that fails under a mapping ends it without a word.
+        Read one by one, at about 1 µs each, rather than mapped into memory: pages that are mapped count as
+        this process's own, and a file that fails under a mapping ends it without a word.
 
         Raises:
             OSError: the file cannot be read, or has become shorter.
