@@ -38,7 +38,7 @@ Arrays = tuple[Tensor, Tensor, Tensor]
 
 
 class SpanReader(IterableDataset[Arrays]):
-    """What a worker does: reads every so-manieth span of a rank's steps, from a step on, without end."""
+    """What the workers of a rank do: read the spans of its steps from one on, in turn and without end."""
 
     def __init__(self, files: ImageFiles, plan: Plan, rank: int, first_step: int) -> None:
         self.files, self.plan, self.rank, self.first_step = files, plan, rank, first_step

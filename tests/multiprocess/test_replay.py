@@ -50,7 +50,7 @@ def test_a_streamed_run_on_two_processes_is_the_same_and_is_replayed_on_one(fold
         assert [record[name] for record in streamed["records"]] == [
             record[name] for record in resident["records"]
         ]
-    result = lockstep("replay", str(tmp_path / "run"), "--step", "6")  # resumed in the second epoch
+    result = lockstep("replay", str(tmp_path / "run"), "--step", "6")
     assert result.returncode == 0, result.stderr
     assert "12 recorded numbers compared" in result.stdout
     assert "identical" in result.stdout
