@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lockstep.augment import SIZE, Augment, build_augment
-from lockstep.batches import windows
+from lockstep.batches import resident_spans, windows
 from lockstep.config import AugmentConfig, BatchConfig, Config, ModelConfig, TrainConfig
 from lockstep.errors import ConfigError
 from lockstep.keyed_random import Purpose, random_words, uniform
@@ -11,7 +11,6 @@ from lockstep.models import KeyedDropout
 from runs import record_gradients, small_config, small_run
 
 ALL = AugmentConfig(shift_pixels=2, rotate_degrees=10, scale=0.1, cutout_pixels=6)
-CPU = torch.device("cpu")
 
 
 def images_with_a_dot(count, row=14, column=14):
@@ -21,20 +20,20 @@ def images_with_a_dot(count, row=14, column=14):
 
 
 def test_draws_are_uniform_and_independent():
-    draws = Augment(config=ALL, seed=5).epoch_draws(0, 20_000, CPU)
+    draws = Augment(config=ALL, seed=5).draws(0, torch.arange(20_000))
     for column in draws.T:
         counts = torch.histc(column, bins=20, min=0, max=1)
         assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # 19 degrees of freedom, p = 0.001
     # With each other, and with those of the next sample.
     correlation = torch.corrcoef(torch.cat([draws.T, draws.roll(1, 0).T]))
     assert (correlation - torch.eye(12)).abs().max() < 4 / 20_000**0.5
-    other = Augment(config=ALL, seed=5).epoch_draws(1, 20_000, CPU)
+    other = Augment(config=ALL, seed=5).draws(1, torch.arange(20_000))
     assert torch.corrcoef(torch.stack([draws[:, 0], other[:, 0]]))[0, 1].abs() < 4 / 20_000**0.5
 
 
 def test_shift_moves_by_whole_pixels_all_equally_often():
     augment = Augment(config=AugmentConfig(shift_pixels=2), seed=1)
-    moved = augment.apply(images_with_a_dot(5000), augment.epoch_draws(0, 5000, CPU))
+    moved = augment.apply(images_with_a_dot(5000), augment.draws(0, torch.arange(5000)))
     assert moved.amax(dim=(1, 2, 3)).min() > 0.999  # a whole pixel stays sharp
     places = moved.flatten(1).argmax(dim=1)
     counts = torch.stack([places // SIZE, places % SIZE]).sub(12)
@@ -46,7 +45,7 @@ def test_shift_moves_by_whole_pixels_all_equally_often():
 
 def test_cutout_blanks_one_square():
     augment = Augment(config=AugmentConfig(cutout_pixels=6), seed=1)
-    blanked = augment.apply(torch.ones(4000, 1, SIZE, SIZE), augment.epoch_draws(0, 4000, CPU))
+    blanked = augment.apply(torch.ones(4000, 1, SIZE, SIZE), augment.draws(0, torch.arange(4000)))
     assert torch.equal((blanked == 0).sum(dim=(1, 2, 3)), torch.full((4000,), 36))
     assert (blanked == 0).any(dim=(0, 1)).all()  # everywhere, in some image
 
@@ -55,7 +54,7 @@ def test_rotation_and_scale_keep_the_middle():
     augment = Augment(config=AugmentConfig(rotate_degrees=30, scale=0.2), seed=1)
     image = torch.zeros(50, 1, SIZE, SIZE)
     image[:, :, 10:18, 10:18] = 1
-    changed = augment.apply(image, augment.epoch_draws(0, 50, CPU))
+    changed = augment.apply(image, augment.draws(0, torch.arange(50)))
     assert (changed[:, :, 13:15, 13:15] > 0.99).all()
     areas = changed.sum(dim=(1, 2, 3))
     assert 64 * 0.6 < areas.min() < 60
@@ -73,7 +72,8 @@ def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():
         config = small_config(augment=ALL, batch=BatchConfig(global_size=64, micro_size=micro_size))
         run, _ = small_run(config)
         augment = build_augment(config.augment, config.seed)
-        run.windows = windows(run.train_store, run.plan, 0, first_step, augment)
+        spans = resident_spans(run.train_images, run.plan, 0, first_step)
+        run.windows = windows(spans, run.plan, first_step, augment)
         window = next(run.windows)
         ids = torch.cat([batch.ids for batch in window])
         return ids, torch.cat([batch.images for batch in window])

@@ -2,9 +2,11 @@
 
 import hashlib
 import pickle
+import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ import torch
 
 from lockstep.config import DataConfig
 from lockstep.data import datasets, fetch_dataset, load_dataset
-from lockstep.data.idx import decode_idx, encode_idx
+from lockstep.data.datasets import TORCHVISION_SETS, raw_folder
+from lockstep.data.idx import IdxFile, encode_idx
 from lockstep.data.mnist import MNIST_FILES, ArrayUnpickler, files_from_pickle
 from lockstep.errors import ConfigError
 
@@ -48,20 +51,27 @@ def fail(*_):
     raise OSError("unreachable")
 
 
-def test_idx_goes_both_ways_and_refuses_what_it_is_not():
-    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    assert np.array_equal(decode_idx(encode_idx(array)), array)
-    for content in (b"", b"\x1f\x8b\x08\x00", encode_idx(array)[:-1], encode_idx(array) + b"x"):
+def test_idx_goes_both_ways_and_refuses_what_it_is_not(tmp_path):
+    array, path = np.arange(24, dtype=np.uint8).reshape(2, 3, 4), tmp_path / "file"
+    path.write_bytes(encode_idx(array))
+    file = IdxFile.open(path)
+    assert np.array_equal(file.first(2), array)
+    assert np.array_equal(file.rows(np.array([1, 0, 1])), array[[1, 0, 1]])
+    for content in (b"", b"\x1f\x8b\x08\x00", encode_idx(array)[:9], encode_idx(array) + b"x"):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="IDX"):
-            decode_idx(content)
+            IdxFile.open(path)
+    path.write_bytes(encode_idx(array)[:-1])
+    with pytest.raises(OSError, match="has become shorter"):
+        file.rows(np.array([0, 1]))
 
 
 def test_files_already_there_are_read_without_torchvision(tmp_path, known_files):
     put(tmp_path / "MNIST" / "raw", known_files)
     dataset = load_dataset(DataConfig(root=str(tmp_path)), seed=0)
-    assert dataset.train_images.shape == (20, 28, 28)
-    assert dataset.train_images.dtype == torch.uint8
-    assert dataset.test_labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert dataset.train.images.shape == (20, 28, 28)
+    assert dataset.train.images.dtype == torch.uint8
+    assert dataset.test.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert not (tmp_path / ".fetch.lock").exists()
 
 
@@ -169,7 +179,7 @@ def test_of_many_processes_one_fetches_and_a_killed_fetch_leaves_nothing(tmp_pat
     assert [path.name for path in (tmp_path / "MNIST").iterdir()] == ["raw"]
 
 
-def test_pickle_becomes_idx_files():
+def test_pickle_becomes_idx_files(tmp_path):
     rng = np.random.default_rng(0)
     parts = []
     for count in (5, 3, 2):
@@ -177,10 +187,10 @@ def test_pickle_becomes_idx_files():
         parts.append((pixels, rng.integers(0, 10, count)))
     content = pickle.dumps(tuple(parts), protocol=3).replace(b"numpy._core", b"numpy.core")
     files = files_from_pickle(content)
-    images = decode_idx(files["train-images-idx3-ubyte"])
-    assert images.shape == (8, 28, 28)
+    put(tmp_path, files)
+    images = IdxFile.open(tmp_path / "train-images-idx3-ubyte").first(8)
     assert np.array_equal(images.reshape(8, 784), np.concatenate([parts[0][0], parts[1][0]]) * 256)
-    assert decode_idx(files["t10k-labels-idx1-ubyte"]).tolist() == parts[2][1].tolist()
+    assert IdxFile.open(tmp_path / "t10k-labels-idx1-ubyte").first(2).tolist() == parts[2][1].tolist()
 
 
 class Evil:
@@ -197,27 +207,53 @@ def test_unpickler_builds_nothing_but_arrays(capsys):
 
 
 @pytest.mark.slow
-def test_other_sets_are_torchvisions_classes(tmp_path):
-    for name, folder in (("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")):
-        put(tmp_path / folder / "raw", small_files())
-        dataset = load_dataset(DataConfig(name=name, root=str(tmp_path)), seed=0)
-        assert dataset.train_images.shape == (20, 28, 28)
-        assert dataset.test_labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+@pytest.mark.parametrize("name", ["fashion-mnist", "kmnist", "qmnist", "emnist-digits"])
+def test_other_sets_are_what_torchvision_reads(tmp_path, name):
+    from torchvision import datasets as oracle
 
-    def emnist_name(name):
-        return "emnist-digits-" + name.replace("t10k", "test")
+    entry = TORCHVISION_SETS[name]
+    files = dict(zip(entry.files, small_files().values(), strict=True))
+    if name == "qmnist":  # rows of eight big-endian integers, of which the first is the digit
+        for file in (entry.files[1], entry.files[3]):
+            digits = np.frombuffer(files[file][8:], dtype=np.uint8)
+            rows = np.stack([digits, *[np.arange(len(digits)) + 1000] * 7], axis=1).astype(">i4")
+            files[file] = struct.pack(">BBBB2I", 0, 0, 0x0C, 2, *rows.shape) + rows.tobytes()
+    config = DataConfig(name=name, root=str(tmp_path))
+    put(raw_folder(config), files)
+    dataset = load_dataset(config, seed=0)
+    for split, store in ((entry.train, dataset.train), (entry.test, dataset.test)):
+        expected = getattr(oracle, entry.class_name)(tmp_path, **split)
+        upright = expected.data.transpose(1, 2) if name == "emnist-digits" else expected.data
+        assert torch.equal(store.images, upright)
+        assert store.labels.tolist() == [int(label) for _, label in expected]
+    streamed = load_dataset(replace(config, storage="streamed", num_train=9), seed=0)
+    assert len(streamed.train) == 9
+    ids = torch.tensor([[8, 0, 3], [3, 3, 7]])
+    for one, other in zip(streamed.train.read(ids), dataset.train.read(ids), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
 
-    put(tmp_path / "EMNIST" / "raw", {emnist_name(name): content for name, content in small_files().items()})
-    upright = load_dataset(DataConfig(name="emnist-digits", root=str(tmp_path)), seed=0)
-    assert torch.equal(upright.train_images, dataset.train_images.transpose(1, 2))
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("train-labels-idx1-ubyte", b"\x1f\x8b", r"train-labels-idx1-ubyte is damaged .*delete it"),
+        ("train-labels-idx1-ubyte", encode_idx(np.zeros(19, np.uint8)), r"\(20, 28, 28\) .* \(19,\)"),
+    ],
+)
+def test_damaged_files_of_other_sets_are_refused(tmp_path, file, content, message):
+    config = DataConfig(name="kmnist", root=str(tmp_path))
+    put(raw_folder(config), {**small_files(), file: content})
+    with pytest.raises(ConfigError, match=message):
+        load_dataset(config, seed=0)
 
 
 def test_synthetic_needs_no_files_and_depends_on_the_seed(tmp_path):
     config = DataConfig(name="synthetic", root=str(tmp_path / "none"), num_train=100)
     one, other = load_dataset(config, seed=1), load_dataset(config, seed=2)
-    assert len(one.train_labels) == 100
-    assert torch.equal(one.train_images, load_dataset(config, seed=1).train_images)
-    assert not torch.equal(one.train_images, other.train_images)
+    assert len(one.train) == 100
+    assert torch.equal(one.train.images, load_dataset(config, seed=1).train.images)
+    assert not torch.equal(one.train.images, other.train.images)
     assert not (tmp_path / "none").exists()
 
 

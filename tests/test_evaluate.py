@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lockstep.batches import PIXEL_MEAN, PIXEL_STD, ImageStore
+from lockstep.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.config import LossConfig
+from lockstep.data import ImageStore
 from lockstep.evaluate import CHUNK_SIZE, evaluate
 from lockstep.losses import build_criterion
 from runs import fresh_ranks

@@ -26,8 +26,7 @@ def test_padding_never_counts():
         labels=torch.zeros(4, dtype=torch.long),
         ids=torch.tensor([0, 1, -1, -1]),
         step=0,
-        weights=torch.tensor([1.0, 1.0, 0.0, 0.0]),
-        num_global=8,
+        weights=torch.tensor([1 / 8, 1 / 8, 0.0, 0.0]),
         is_last=True,
     )
     assert share_of_mean(torch.tensor([1.0, 2.0, 100.0, 1000.0]), batch) == 3 / 8

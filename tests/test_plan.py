@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from lockstep.config import BatchConfig
 from lockstep.errors import ConfigError
-from lockstep.plan import PADDING, Plan, sample_order, window_length
+from lockstep.plan import PADDING, Plan, order_parts, sample_order, window_length
 
 
 def make_plan(num_samples=1000, micro=8, window=2, world=4, seed=0):
@@ -47,6 +49,21 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert np.array_equal(sample_order(1, 2, 500), sample_order(1, 2, 500))
     assert not np.array_equal(sample_order(1, 2, 500), sample_order(1, 3, 500))
     assert not np.array_equal(sample_order(1, 2, 500), sample_order(2, 2, 500))
+
+
+@pytest.mark.parametrize("sorted_together", [1000, 300, 7])
+def test_order_is_the_same_in_parts(sorted_together):
+    parts = list(order_parts(1, 2, 1000, sorted_together))
+    assert len(parts) == -(-1000 // sorted_together)
+    assert np.array_equal(np.concatenate(parts), sample_order(1, 2, 1000))
+
+
+def test_the_ids_of_a_step_are_those_in_its_epoch(monkeypatch):
+    plan = make_plan(num_samples=130)
+    expected = np.concatenate([plan.epoch_ids(0), plan.epoch_ids(1)])
+    monkeypatch.setattr("lockstep.plan.order_parts", partial(order_parts, sorted_together=50))
+    for step, ids in enumerate(expected):  # steps that begin in one part and end in another
+        assert np.array_equal(plan.step_ids(step), ids)
 
 
 def test_order_is_pinned():

@@ -31,7 +31,7 @@ def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
         assert getattr(kept.scores, name).dtype == getattr(scores, name).dtype
     assert len(kept.mistakes) == NUM_MISTAKES  # so low a rate learns nothing in ten steps
     assert kept.mistakes == scores.worst_mistakes(NUM_MISTAKES)
-    assert torch.equal(kept.images, dataset.test_images[kept.mistakes])
+    assert torch.equal(kept.images, dataset.test.images[kept.mistakes])
 
 
 def make_run(folder, records, summary=None, **settings):

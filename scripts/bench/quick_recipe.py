@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness import seconds_of
-from lockstep.batches import ImageStore
+from lockstep.batches import normalised
+from lockstep.data import ImageStore
 
 BATCH_SIZE = 128
 
@@ -44,7 +45,7 @@ def train_quick_recipe(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=0.01, total_steps=num_steps, cycle_momentum=False
     )
-    images, labels = train.gather(torch.arange(len(train.labels), device=device))
+    images, labels = normalised(train.images), train.labels
 
     def epoch() -> None:
         for ids in torch.randperm(len(labels), device=device).split(BATCH_SIZE):
@@ -57,7 +58,7 @@ def train_quick_recipe(
     seconds = seconds_of(epoch)
     model.eval()
     with torch.inference_mode():
-        test_images, test_labels = test.gather(torch.arange(len(test.labels), device=device))
+        test_images, test_labels = normalised(test.images), test.labels
         right = [
             (model(part).argmax(1) == answers).sum().item()
             for part, answers in zip(test_images.split(1000), test_labels.split(1000), strict=True)

@@ -18,8 +18,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from harness import BIN, ROOT, Bench, command_seconds, main, side_by_side
-from lockstep.batches import ImageStore, evaluation_store, training_store
-from lockstep.data import load_dataset
+from lockstep.data import ImageStore, load_dataset
 from quick_recipe import train_quick_recipe
 from results import Row, median_row, ratio
 
@@ -44,7 +43,8 @@ def measure(bench: Bench) -> list[Row]:
     """Accuracies over seeds, and training times side by side."""
     data = replace(bench.config().data, num_train=NUM_TRIAL if bench.is_quick else 0)
     dataset, device = load_dataset(data, seed=0), bench.ranks.device
-    train, test = training_store(dataset, device), evaluation_store(dataset, device)
+    assert isinstance(dataset.train, ImageStore)
+    train, test = dataset.train.to(device), dataset.test.to(device)
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
     with TemporaryDirectory() as folder:
         blocks: dict[str, Callable[[int], Outcome]] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from torch import nn
 
 from lockstep import checkpoint
 from lockstep.augment import build_augment
-from lockstep.batches import evaluation_store, training_store, windows
+from lockstep.batches import Span, resident_spans, windows
 from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config
 from lockstep.config_tree import run_folder
-from lockstep.data import Dataset, fetch_dataset, load_dataset
+from lockstep.data import Dataset, ImageFiles, fetch_dataset, load_dataset
 from lockstep.errors import ConfigError
 from lockstep.evaluate import evaluate
 from lockstep.launch import Launch
@@ -28,6 +29,7 @@ from lockstep.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.run import Run
 from lockstep.run_folder import load_whole, newest_checkpoint
 from lockstep.stopwatch import PartTimer, Stopwatch
+from lockstep.streaming import ReadAhead, SpanReader
 
 REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
     "exact": ExactReduction,
@@ -51,7 +53,7 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
         found = newest_checkpoint(path, ranks) if is_run else ranks.on_main(lambda: load_whole(path))
         if found is None:
             raise ConfigError(f"CHECKPOINT = {str(path)!r}: holds no whole checkpoint yet")
-        store = evaluation_store(shared_dataset(config, ranks), ranks.device)
+        store = shared_dataset(config, ranks).test.to(ranks.device)
         model = build_model(config.model, config.seed)
         model.load_state_dict(found.weights, strict=True)
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
@@ -72,7 +74,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     """
     plan = Plan(
         seed=config.seed,
-        num_samples=len(dataset.train_labels),
+        num_samples=len(dataset.train),
         batch=config.batch,
         world_size=ranks.world_size,
         exact=config.reduction == "exact",
@@ -87,11 +89,20 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         optimizer.load_state_dict(start.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(start.state["scaler"])
-    train_store = training_store(dataset, ranks.device)
+    first_step = start.step if start else 0
+    closing = ExitStack()
+    spans: Iterable[Span]
+    train_images = dataset.train
+    if isinstance(train_images, ImageFiles):
+        reader = SpanReader(train_images, plan, ranks.rank, first_step)
+        spans = closing.enter_context(ReadAhead(reader, ranks.device, config.data.num_workers))
+    else:
+        train_images = train_images.to(ranks.device)
+        spans = resident_spans(train_images, plan, ranks.rank, first_step)
     return Run(
-        step=start.step if start else 0,
+        step=first_step,
         skipped_steps=start.state["skipped_steps"] if start else 0,
-        clock=Stopwatch(start.step if start else 0, start.info["train_seconds"] if start else 0.0),
+        clock=Stopwatch(first_step, start.info["train_seconds"] if start else 0.0),
         parts=PartTimer(ranks.device),
         config=config,
         folder=run_folder(config),
@@ -103,16 +114,11 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         optimizer=optimizer,
         criterion=build_criterion(config.loss),
         reduction=reduction,
-        windows=windows(
-            train_store,
-            plan,
-            ranks.rank,
-            first_step=start.step if start else 0,
-            augment=build_augment(config.augment, config.seed),
-        ),
+        windows=windows(spans, plan, first_step, build_augment(config.augment, config.seed)),
         dropouts=[module for module in model.modules() if isinstance(module, KeyedDropout)],
-        train_store=train_store,
-        test_store=evaluation_store(dataset, ranks.device),
+        train_images=train_images,
+        test_store=dataset.test.to(ranks.device),
+        closing=closing,
     )
 
 

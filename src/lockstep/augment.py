@@ -27,15 +27,14 @@ class Augment:
     config: AugmentConfig
     seed: int
 
-    def epoch_draws(self, epoch: int, num_samples: int, device: torch.device) -> Tensor:
-        """Uniform numbers in [0, 1) for every sample of an epoch, float32 (samples, NUM_DRAWS).
+    def draws(self, epoch: int, ids: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) for samples in an epoch, float32 (*ids, NUM_DRAWS), on the ids' device.
 
-        Drawn for a whole epoch at once: a micro-batch has too few samples to pay for ninety small operations.
+        To be drawn for many steps at once: a micro-batch is too small to pay for ninety small operations.
         """
-        ids = torch.arange(num_samples, device=device)
         first = random_words(self.seed, Purpose.AUGMENT, epoch, ids, block=0)
         second = random_words(self.seed, Purpose.AUGMENT, epoch, ids, block=1)
-        return uniform(torch.stack([*first, *second][:NUM_DRAWS], dim=1))
+        return uniform(torch.stack([*first, *second][:NUM_DRAWS], dim=-1))
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """Changed images, bilinear, the border repeated outwards.

@@ -1,18 +1,19 @@
 """From data and plan to windows of micro-batches, on the device.
 
-The training set lives on the device as uint8; a micro-batch is gathered and normalised there, so nothing is
-copied from the host in a step. An epoch's sample ids are uploaded once.
+Pixels come to the device as uint8; each micro-batch is normalised and augmented there. Where they come from
+is a span's matter: a resident training set lives on the device, so that nothing is copied from the host in a
+step and an epoch's sample ids are uploaded once; `streaming.py` makes the spans of a set that stays on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from lockstep.augment import Augment
-from lockstep.data import Dataset
+from lockstep.data import ImageStore
 from lockstep.plan import Plan
 
 # Mean and standard deviation of MNIST's training pixels on a scale of 0 to 255, as in PyTorch's own example
@@ -33,63 +34,68 @@ class MicroBatch:
     step: int
     """The step that it belongs to, counted from 0."""
     weights: torch.Tensor
-    """1 for a sample and 0 for padding, float32 (batch,)."""
-    num_global: int
-    """Samples in the whole global batch, over all ranks: what a sum of losses is divided by."""
+    """What each loss counts in the mean over the global batch, float32 (batch,): 1 / (samples in the whole
+    global batch, over all ranks), and 0 for padding."""
     is_last: bool
     """Whether it ends its rank's window."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageStore:
-    """Images (samples, 28, 28) as uint8 and labels (samples,) on the device."""
+class Span:
+    """Consecutive steps of one epoch, as one rank sees them."""
 
-    images: torch.Tensor
-    labels: torch.Tensor
-
-    def gather(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised images (batch, 1, 28, 28) and labels (batch,) of sample ids (batch,)."""
-        # index_select copies whole rows; indexing with a tensor goes pixel by pixel.
-        images = self.images.index_select(0, ids).unsqueeze(1).float()
-        return images.sub_(PIXEL_MEAN).div_(PIXEL_STD), self.labels.index_select(0, ids)
+    ids: torch.Tensor
+    """Sample ids, PADDING at the end of an epoch, int64 (steps, window, micro), on the device."""
+    windows: Iterable[tuple[torch.Tensor, torch.Tensor]]
+    """Each step's images, uint8 (window, micro, 28, 28), and labels, int64 (window, micro), on the device."""
 
 
-def training_store(dataset: Dataset, device: torch.device) -> ImageStore:
-    """The training set, on the device."""
-    return ImageStore(images=dataset.train_images.to(device), labels=dataset.train_labels.to(device))
-
-
-def evaluation_store(dataset: Dataset, device: torch.device) -> ImageStore:
-    """The test set, on the device."""
-    return ImageStore(images=dataset.test_images.to(device), labels=dataset.test_labels.to(device))
+def resident_spans(store: ImageStore, plan: Plan, rank: int, first_step: int) -> Iterator[Span]:
+    """The steps from one on, without end, out of a store on the device; a span is the rest of an epoch."""
+    epoch, place = plan.place(first_step)
+    while True:
+        mine = plan.epoch_ids(epoch)[place:, plan.slots_of(rank)]
+        ids = torch.from_numpy(mine).to(store.labels.device)
+        yield Span(ids=ids, windows=map(store.read, without_padding(ids)))
+        epoch, place = epoch + 1, 0
 
 
 def windows(
-    store: ImageStore, plan: Plan, rank: int, first_step: int, augment: Augment | None = None
+    spans: Iterable[Span], plan: Plan, first_step: int, augment: Augment | None = None
 ) -> Iterator[list[MicroBatch]]:
-    """The windows of one rank from a step on, without end; each step's is a pure function of the step."""
-    step, device = first_step, store.labels.device
-    while True:
-        epoch, first_in_epoch = plan.place(step)
-        ids = torch.from_numpy(plan.epoch_ids(epoch)[:, plan.slots_of(rank)]).to(device)
-        draws = augment.epoch_draws(epoch, plan.num_samples, device) if augment else None
-        for step_ids in ids[first_in_epoch:]:  # (window, micro)
+    """The windows of one rank, whose spans begin at a step; each step's is a pure function of the step."""
+    step = first_step
+    for span in spans:
+        epoch, _ = plan.place(step)
+        draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
+        num_global = torch.tensor([plan.num_real(step + place) for place in range(len(span.ids))])
+        weights = (span.ids >= 0) / num_global.to(span.ids.device)[:, None, None]  # (steps, window, micro)
+        for place, (pixels, labels) in enumerate(span.windows):
             window = []
-            for index, slot_ids in enumerate(step_ids):
-                real = slot_ids.clamp(min=0)  # padding has weight 0 and the pixels of sample 0
-                images, labels = store.gather(real)
+            normal = normalised(pixels)  # (window, micro, 1, 28, 28)
+            for index, ids in enumerate(span.ids[place]):
+                images = normal[index]
                 if augment and draws is not None:
-                    images = augment.apply(images, draws[real])
+                    images = augment.apply(images, draws[place, index])
                 window.append(
                     MicroBatch(
                         images=images,
-                        labels=labels,
-                        ids=slot_ids,
+                        labels=labels[index],
+                        ids=ids,
                         step=step,
-                        weights=(slot_ids >= 0).float(),
-                        num_global=plan.num_real(step),
+                        weights=weights[place, index],
                         is_last=index == plan.window - 1,
                     )
                 )
             yield window
             step += 1
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """Images as a model wants them, float32 (..., 1, 28, 28), from uint8 (..., 28, 28)."""
+    return pixels.unsqueeze(-3).float().sub_(PIXEL_MEAN).div_(PIXEL_STD)
+
+
+def without_padding(ids: torch.Tensor) -> torch.Tensor:
+    """Sample ids with those of padding turned to 0: padding has weight 0 and the pixels of sample 0."""
+    return ids.clamp(min=0)

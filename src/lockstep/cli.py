@@ -231,7 +231,7 @@ def fetch_command(argv: list[str]) -> int:
     dataset = load_dataset(config, seed=0)
     print(
         f"lockstep: {config.name} is complete in {config.root} (from {source}): "
-        f"{len(dataset.train_labels)} training and {len(dataset.test_labels)} test images"
+        f"{len(dataset.train)} training and {len(dataset.test)} test images"
     )
     return 0
 

@@ -46,11 +46,29 @@ class DataConfig:
     """Folder with torchvision's layout (MNIST/raw/...); missing files are fetched into it."""
     num_train: int = 0
     """Train on the first so many training samples only. 0: all of them."""
+    storage: Literal["resident", "streamed"] = "resident"
+    """Where the training images are. resident: all on the device. streamed: on disk, read ahead by worker
+    processes, for a set that the device or the host cannot hold; the losses are the same."""
+    num_workers: int = 1
+    """Processes of each rank that read ahead (streamed only)."""
     fetch_timeout_seconds: float = 120.0
     """Time limit of each source when files must be fetched (seconds)."""
 
     def __post_init__(self) -> None:
         require(self.num_train >= 0, "data.num_train", self.num_train, "must be >= 0; 0 uses all samples")
+        require(
+            self.storage == "resident" or self.name != "synthetic",
+            "data.storage",
+            self.storage,
+            "needs files, and data.name = 'synthetic' has none; leave it at resident",
+        )
+        require(self.num_workers >= 1, "data.num_workers", self.num_workers, "must be >= 1 process")
+        require(
+            self.storage == "streamed" or self.num_workers == 1,
+            "data.num_workers",
+            self.num_workers,
+            "is for data.storage = 'streamed'; with 'resident' leave it at 1",
+        )
         seconds = self.fetch_timeout_seconds
         require(seconds > 0, "data.fetch_timeout_seconds", seconds, "must be > 0 seconds; the default is 120")
 

@@ -17,6 +17,8 @@ MAY_CHANGE = (
     "run.name",
     "run.dir",
     "data.root",
+    "data.storage",
+    "data.num_workers",
     "data.fetch_timeout_seconds",
     "train.log_every",
     "train.eval_every",

@@ -171,8 +171,9 @@ def check_data(config: Config) -> str:
                 f"{', '.join(missing)} not in {folder}; where there is internet: "
                 f"lockstep fetch --data.name {config.data.name} --data.root {shlex.quote(config.data.root)}"
             )
-    dataset = load_dataset(config.data, config.seed)  # reads all of it, and MNIST's checksums
-    return f"{config.data.name}, {len(dataset.train_labels)} + {len(dataset.test_labels)} samples, intact"
+    dataset = load_dataset(config.data, config.seed)  # looks at all files, and at MNIST's checksums
+    sizes = f"{len(dataset.train)} + {len(dataset.test)} samples"
+    return f"{config.data.name}, {sizes}, intact; {config.data.storage} in training"
 
 
 def check_wandb(config: Config) -> str:

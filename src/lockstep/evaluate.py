@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lockstep.batches import ImageStore
+from lockstep.batches import normalised
+from lockstep.data import ImageStore
 from lockstep.losses import Criterion
 from lockstep.models import NUM_CLASSES
 from lockstep.ranks import Ranks
@@ -76,7 +77,7 @@ def evaluate(model: nn.Module, criterion: Criterion, store: ImageStore, ranks: R
     Chunks go round the ranks in turn, the last ones padded to full shape and to equal numbers; padding is cut
     off after the gather, by position.
     """
-    num_samples = len(store.labels)
+    num_samples = len(store)
     chunks_per_rank = -(-num_samples // (CHUNK_SIZE * ranks.world_size))
     chunks = torch.arange(ranks.rank, chunks_per_rank * ranks.world_size, ranks.world_size)
     scores = []
@@ -85,8 +86,8 @@ def evaluate(model: nn.Module, criterion: Criterion, store: ImageStore, ranks: R
     with torch.inference_mode():
         for chunk in chunks.tolist():
             ids = torch.arange(chunk * CHUNK_SIZE, (chunk + 1) * CHUNK_SIZE, device=store.labels.device)
-            images, labels = store.gather(ids.clamp(max=num_samples - 1))
-            logits = model(images)
+            pixels, labels = store.read(ids.clamp(max=num_samples - 1))
+            logits = model(normalised(pixels))
             losses = criterion(logits, labels)
             predictions = logits.argmax(dim=1)
             confidences = logits.float().softmax(dim=1).gather(1, predictions[:, None])[:, 0]

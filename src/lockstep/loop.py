@@ -99,8 +99,7 @@ def stop_if_not_finite(run: Run, watch: FiniteWatch) -> None:
     if found is None:
         return
     step, slots = found
-    epoch, place = run.plan.place(step - 1)
-    ids = [sample for sample in run.plan.epoch_ids(epoch)[place][slots].ravel().tolist() if sample >= 0]
+    ids = [sample for sample in run.plan.step_ids(step - 1)[slots].ravel().tolist() if sample >= 0]
     what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
     command = f"lockstep replay {run.folder} --step {step}"
     raise RunStopped(f"step {step}: {what}; to see where it comes from: {command}")

@@ -7,7 +7,9 @@ not depend on the world size: that is why a run can move to another topology.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,12 @@ from lockstep.errors import refuse
 from lockstep.keyed_random import Purpose, random_words
 
 PADDING = -1  # sample id of a padded place: it has weight 0 and never counts
+
+DRAWN_TOGETHER = 2**16
+"""Samples whose keys are drawn at once: Philox needs some 100 bytes for each while it works."""
+
+SORTED_TOGETHER = 2**20
+"""Samples that are sorted at once, about: some 40 bytes for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +80,24 @@ class Plan:
 
     def epoch_ids(self, epoch: int) -> NDArray[np.int64]:
         """Sample ids of a whole epoch, shape (steps_per_epoch, num_slots, micro_size), PADDING at the end."""
-        ids = np.full(self.steps_per_epoch * self.batch.global_size, PADDING, dtype=np.int64)
-        ids[: self.num_samples] = sample_order(self.seed, epoch, self.num_samples)
-        return ids.reshape(self.steps_per_epoch, self.num_slots, self.batch.micro_size)
+        return np.stack(list(self.epoch_steps(epoch)))
+
+    def step_ids(self, step: int) -> NDArray[np.int64]:
+        """Sample ids of a step, shape (num_slots, micro_size)."""
+        epoch, place = self.place(step)
+        return next(islice(self.epoch_steps(epoch), place, None))
+
+    def epoch_steps(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Sample ids of each step of an epoch, (num_slots, micro_size), of which never all are held."""
+        size, shape = self.batch.global_size, (-1, self.num_slots, self.batch.micro_size)
+        rest = np.empty(0, dtype=np.int64)
+        for part in order_parts(self.seed, epoch, self.num_samples):
+            ids = np.concatenate([rest, part])
+            whole = len(ids) // size * size
+            yield from ids[:whole].reshape(shape)
+            rest = ids[whole:].copy()
+        if len(rest):
+            yield np.pad(rest, (0, size - len(rest)), constant_values=PADDING).reshape(shape)[0]
 
 
 def sample_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
@@ -84,8 +107,26 @@ def sample_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
     1e-10 for 60 000 samples) keep the order of their ids. Unlike a library's `permutation`, this is the
     same in every version of every library.
     """
-    high, low, _, _ = random_words(seed, Purpose.SHUFFLE, epoch, np.arange(num_samples, dtype=np.int64))
-    return np.argsort(high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64), kind="stable")
+    return np.concatenate(list(order_parts(seed, epoch, num_samples)))
+
+
+def order_parts(
+    seed: int, epoch: int, num_samples: int, sorted_together: int = SORTED_TOGETHER
+) -> Iterator[NDArray[np.int64]]:
+    """`sample_order` part by part: each holds the samples whose number lies in one of equal ranges.
+
+    Memory stays flat as the samples grow, and the price is time: every part draws all numbers anew.
+    """
+    num_parts = -(-num_samples // sorted_together)
+    for part in range(num_parts):
+        numbers, ids = [], []
+        for start in range(0, num_samples, DRAWN_TOGETHER):
+            drawn = np.arange(start, min(start + DRAWN_TOGETHER, num_samples), dtype=np.int64)
+            high, low, _, _ = random_words(seed, Purpose.SHUFFLE, epoch, drawn)
+            is_here = high * num_parts >> 32 == part  # both factors are below 2**32, and the parts are few
+            numbers.append(high[is_here].astype(np.uint64) << np.uint64(32) | low[is_here].astype(np.uint64))
+            ids.append(drawn[is_here])
+        yield np.concatenate(ids)[np.argsort(np.concatenate(numbers), kind="stable")]
 
 
 def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:

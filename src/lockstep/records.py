@@ -29,7 +29,7 @@ class StepResult:
     def scores(self) -> Tensor:
         """(share of the mean loss, correct predictions) of each micro-batch, (window, 2)."""
         correct = [
-            ((logits.argmax(dim=1) == batch.labels) * batch.weights).sum()
+            ((logits.argmax(dim=1) == batch.labels) & (batch.ids >= 0)).sum()
             for logits, batch in zip(self.logits, self.window, strict=True)
         ]
         return torch.stack([self.losses, torch.stack(correct)], dim=1)

@@ -84,7 +84,7 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
     scaler = run.ranks.accelerator.scaler
     scale = scaler.get_scale() if scaler is not None else 1.0  # or fp16 gradients would be flushed to zero
     gradients = torch.autograd.grad(loss * scale, states)
-    weights = batch.weights[None, :, None].double()  # padding does not count
+    weights = (batch.ids >= 0)[None, :, None].double()  # padding does not count
     sums = []
     for state, gradient in zip(states, gradients, strict=True):
         is_saturated = (state.detach().abs() > SATURATED) * weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,14 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
         ConfigError: the run has no such step.
     """
     before = environment_of(folder, step)
-    with joined(launch, resolve_precision(config, launch).precision) as ranks:
+    with joined(launch, resolve_precision(config, launch).precision) as ranks, ExitStack() as closing:
         if ranks.device.type == "cpu" and before.get("device") == "cpu":
             torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
         now = environment(ranks) | {"num_threads": torch.get_num_threads()}
         start = newest_checkpoint(folder, ranks, before=step)
         dataset = shared_dataset(config, ranks)
         run = ranks.together(lambda: build_run(config, ranks, dataset, start))
+        closing.enter_context(run.closing)
         if not 1 <= step <= run.num_steps:
             raise ConfigError(f"--step = {step}: this run has steps 1 to {run.num_steps}")
         recorded = {record["step"]: record for record in read_metrics(folder)}
@@ -136,8 +137,7 @@ def compare(computed: Record, recorded: Record) -> tuple[int, str]:
 
 def open_up(run: Run) -> dict[str, Any]:
     """Takes the next step and tells all about it: samples, losses, gradients. All ranks must call it."""
-    epoch, place = run.plan.place(run.step)
-    slots = run.plan.epoch_ids(epoch)[place]
+    slots = run.plan.step_ids(run.step)
     norms: dict[str, float] = {}
 
     def keep_norms(*_: object) -> None:
@@ -217,11 +217,10 @@ def first_not_finite(model: nn.Module) -> Iterator[list[str]]:
 def write(folder: Path, run: Run, opened: dict[str, Any]) -> None:
     """step.json and contact-sheet.png: what a person debugging wants to see."""
     folder.mkdir(parents=True, exist_ok=True)
-    ids = torch.tensor(opened["ids"], device=run.train_store.labels.device)
-    labels = run.train_store.labels[ids].tolist()
+    pixels, digits = run.train_images.read(torch.tensor(opened["ids"]))
+    labels = digits.tolist()
     write_atomically(folder / "step.json", json.dumps({**opened, "labels": labels}, indent=1) + "\n")
-    images = run.train_store.images[ids].to("cpu").numpy()
     notes = [f"#{sample}" for sample in opened["ids"]]
     title = f"{run.folder.name}, step {run.step:,}: label → prediction"
-    sheet = draw_contact_sheet(images, labels, opened["predictions"], notes, title)
+    sheet = draw_contact_sheet(pixels.to("cpu").numpy(), labels, opened["predictions"], notes, title)
     sheet.save(folder / "contact-sheet.png")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from lockstep.batches import ImageStore, MicroBatch
+from lockstep.batches import MicroBatch
 from lockstep.config import Config
+from lockstep.data import ImageFiles, ImageStore
 from lockstep.evaluate import Evaluation
 from lockstep.losses import Criterion
 from lockstep.metrics import Sink
@@ -52,8 +54,10 @@ class Run:
     windows: Iterator[list[MicroBatch]]
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
-    train_store: ImageStore
+    train_images: ImageStore | ImageFiles
     test_store: ImageStore
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks but the main one."""
+    closing: ExitStack = field(default_factory=ExitStack)
+    """What must end with the run: the processes that read ahead."""

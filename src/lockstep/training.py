@@ -92,6 +92,7 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
     finally:
         for sink in run.sinks:
             sink.close(status)
+        run.closing.close()
         if status != "failed":
             if ranks.is_main and config.train.report:
                 leave_report(run.folder)
@@ -126,7 +127,7 @@ def describe(run: Run, mode: str) -> str:
     """The start-up line: what really runs."""
     config, plan, ranks = run.config, run.plan, run.ranks
     threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
-    data = f"{config.data.name} {plan.num_samples}+{len(run.test_store.labels)}"
+    data = f"{config.data.name} {plan.num_samples}+{len(run.test_store)} {config.data.storage}"
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
         f"global batch {plan.batch.global_size} = {ranks.world_size} ranks x {plan.window} micro-batches "

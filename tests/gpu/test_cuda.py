@@ -1,8 +1,11 @@
 """What only a GPU can show. Skipped, with the reason, where there is none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from image_files import synthetic_files
 from lockstep.checkpoint import weights_sha256
 from lockstep.config import ModelConfig, TrainConfig
 from lockstep.loop import take_step
@@ -56,3 +59,16 @@ def test_exact_and_fast_agree_to_rounding():
         take_step(run)
     for name, exact in gradients[0][0].items():
         assert torch.allclose(exact, gradients[1][0][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_streamed_run_has_the_bits_of_a_resident_one(tmp_path):
+    """Copies from pinned memory, on a stream of their own, while earlier steps are still computed."""
+    streamed = synthetic_files(tmp_path)
+    digests = []
+    for data in (streamed, replace(streamed, storage="resident")):
+        run, _ = small_run(small_config(data=data, model=ModelConfig(name="cnn")), fresh_ranks())
+        with run.closing:
+            for _ in range(200):  # twenty epochs, a span each, without waiting for the device
+                take_step(run)
+        digests.append(weights_sha256(run.model.state_dict()))
+    assert digests[0] == digests[1]

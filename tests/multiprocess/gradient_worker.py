@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 
 from lockstep import loop
-from lockstep.batches import ImageStore
 from lockstep.config import BatchConfig
+from lockstep.data import ImageStore
 from lockstep.errors import ConfigError, RunStopped
 from lockstep.evaluate import evaluate
 from lockstep.loop import train

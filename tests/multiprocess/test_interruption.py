@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from image_files import streamed_words
 from processes import BIN, QUICK, ROOT, SCRIPT, read_run, run, train_quick
 
 pytestmark = pytest.mark.slow
@@ -17,7 +18,7 @@ LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--trai
 LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must follow a resume too
 
 
-def start(folder, num_processes, *arguments, env=None):
+def start(folder, num_processes, *arguments, env=None, **options):
     """The run in the background; its output goes to a file."""
     words = [str(BIN / "python"), SCRIPT]
     if num_processes > 1:
@@ -35,6 +36,7 @@ def start(folder, num_processes, *arguments, env=None):
             stdout=output,
             stderr=output,
             env={**os.environ, **(env or {})},
+            **options,
         )
 
 
@@ -90,6 +92,21 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path, undisturbed):
     output = (tmp_path / "output").read_text()
     assert output.count("interrupted after step") == 1
     assert start(tmp_path, 1).wait(timeout=60) == 0  # and it goes on with another number of processes
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_ctrl_c_reaches_the_workers_of_a_streamed_run_too(tmp_path, undisturbed):
+    words = streamed_words(tmp_path / "data")
+    process = start(tmp_path, 1, *words, start_new_session=True)
+    wait_for_step(tmp_path, 4, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    assert process.wait(timeout=30) == 75
+    output = (tmp_path / "output").read_text()
+    assert "600+512 streamed" in output
+    assert "Traceback" not in output
+    with pytest.raises(ProcessLookupError):  # no worker stays
+        os.killpg(process.pid, 0)
+    assert start(tmp_path, 1, *words, "--data.storage", "resident").wait(timeout=60) == 0
     assert_same_run(tmp_path, undisturbed)
 
 

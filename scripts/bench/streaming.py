@@ -1,0 +1,44 @@
+"""The default recipe with its training set on disk, against the same one resident on the device.
+
+A block of fifty steps takes several times what the worker has read ahead, so no block lives on that alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness import Bench, main, seconds_of, side_by_side
+from lockstep.assemble import build_run
+from lockstep.data import load_dataset
+from lockstep.loop import take_step
+from lockstep.run import Run
+from results import Row, median_row, ratio
+
+
+def measure(bench: Bench) -> list[Row]:
+    """Images a second of both, in turn."""
+    resident_config = bench.config()
+    data = replace(resident_config.data, storage="streamed")
+    streamed_config = replace(resident_config, data=data)
+    runs = {
+        "streamed": build_run(streamed_config, bench.ranks, load_dataset(data, seed=0)),
+        "resident": bench.run(resident_config),
+    }
+    repeats = bench.count(50)
+    samples = repeats * resident_config.batch.global_size
+
+    def block(run: Run) -> Callable[[], float]:
+        return lambda: samples / seconds_of(lambda: take_step(run), repeats)
+
+    rates = side_by_side({name: block(run) for name, run in runs.items()}, bench.count(12))
+    runs["streamed"].closing.close()
+    what = f"rate of streamed / resident, {data.num_workers} worker"
+    return [
+        ratio(what, rates["streamed"], rates["resident"], at_least=0.9),
+        *(median_row(name, rates[name], "images/s") for name in rates),
+    ]
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,64 @@
+"""Images with their labels, in memory or on disk: both are read by sample id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lockstep.data.idx import IdxFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStore:
+    """Images (samples, 28, 28) as uint8 and labels (samples,) as int64, in memory or on a device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> ImageStore:
+        """The same images on a device."""
+        return ImageStore(images=self.images.to(device), labels=self.labels.to(device))
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (*ids, 28, 28) and labels (*ids) of sample ids of any shape."""
+        # index_select copies whole rows; indexing with a tensor goes pixel by pixel.
+        flat = ids.flatten()
+        images, labels = self.images.index_select(0, flat), self.labels.index_select(0, flat)
+        return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """The first `count` images of a pair of IDX files, read from disk each time."""
+
+    images: IdxFile
+    labels: IdxFile
+    count: int
+    is_transposed: bool = False
+    """Whether the file holds each image with its axes swapped, as EMNIST's do."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (*ids, 28, 28) and labels (*ids) of sample ids of any shape."""
+        places = ids.ravel().numpy()
+        images, labels = self._decoded(self.images.rows(places), self.labels.rows(places))
+        return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
+
+    def load(self) -> ImageStore:
+        """All of them, in memory."""
+        images, labels = self._decoded(self.images.first(self.count), self.labels.first(self.count))
+        return ImageStore(images=images, labels=labels)
+
+    def _decoded(self, images: NDArray, labels: NDArray) -> tuple[Tensor, Tensor]:
+        upright = np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
+        digits = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
+        return torch.from_numpy(upright), torch.from_numpy(digits.astype(np.int64))
