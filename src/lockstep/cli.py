@@ -25,6 +25,7 @@ commands:
   evaluate   score a checkpoint on its test set
   replay     recompute a run up to one of its steps, compare it with the record, and open that step up
   explain    show what one optimizer step really does
+  sync       give W&B what it does not have yet of the runs in a folder
   fetch      fetch and verify the data, for machines without internet later
   doctor     check what would stop a run, before it waits in a queue
 
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate_command,
         "replay": replay_command,
         "explain": explain_command,
+        "sync": sync_command,
         "fetch": fetch_command,
         "doctor": doctor_command,
     }
@@ -100,14 +102,19 @@ def report_mistake(error: ConfigError) -> int:
 
 def train_command(argv: list[str]) -> int:
     """Trains, or goes on with, the run that the settings describe."""
-    config = parse_config(argv)
+    resume_from, flags = take_option(argv, "--resume-from")
+    if resume_from:
+        from lockstep.tracking.resume_from import artifact_flags
+
+        flags = artifact_flags(resume_from) + flags
+    config = parse_config(flags)
     launch = read_launch()
     from lockstep.console import say
     from lockstep.preemption import EXIT_RESUMABLE
     from lockstep.training import run_training
 
     try:
-        outcome = run_training(config, launch)
+        outcome = run_training(config, launch, resume_from)
     except Interrupted as stop:
         if launch.is_main:
             say(f"interrupted after step {stop.step}, checkpoint saved; the same command goes on from there")
@@ -210,6 +217,13 @@ def explain_command(argv: list[str]) -> int:
     if launch.is_main:
         print(explanation.text())
     return 0
+
+
+def sync_command(argv: list[str]) -> int:
+    """Completes runs on W&B's server."""
+    from lockstep.sync import sync
+
+    return sync(argv)
 
 
 def fetch_command(argv: list[str]) -> int:

@@ -28,6 +28,8 @@ MAY_CHANGE = (
     "tracking.project",
     "tracking.entity",
     "tracking.group",
+    "tracking.job_type",
+    "tracking.watch",
 )
 
 

@@ -178,8 +178,7 @@ def check_data(config: Config) -> str:
 def check_wandb(config: Config) -> str:
     mode = wandb_mode(config.tracking.mode)
     if mode == "offline":
-        folder = run_folder(config) / "wandb"
-        return f"offline; later, where there is internet: wandb sync {folder}/offline-run-*"
+        return f"offline; later, where there is internet: lockstep sync {run_folder(config)}"
     if mode == "online":
         # A proxy, or a server of one's own, would have to be asked in its own way.
         if {"WANDB_BASE_URL", "https_proxy", "HTTPS_PROXY"} & set(os.environ):

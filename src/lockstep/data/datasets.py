@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,19 @@ class Dataset:
     train_labels: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
+
+    def facts(self) -> dict[str, Any]:
+        """What tells it from any other: name, sizes, and a SHA-256 over all images and labels."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.numpy().data)
+        return {
+            "name": self.name,
+            "num_train": len(self.train_labels),
+            "num_test": len(self.test_labels),
+            "sha256": digest.hexdigest(),
+        }
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,219 @@
+"""A run's records on their way to W&B: a queue, and the one thread that has anything to do with wandb."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any
+
+import torch
+
+from lockstep.checkpoint import write_atomically
+from lockstep.config import TrackingConfig
+from lockstep.metrics import METRICS_FILE, Record, Status, read_metrics
+from lockstep.tracking import contents
+from lockstep.tracking.offline import highest_step, upload_offline_starts
+
+WANDB_ID_FILE = "wandb-id"
+SYNCED_FILE = "wandb-synced"
+INIT_SECONDS = 30  # how long the thread waits for W&B's server; training does not
+# How long the end of a run waits for the thread. What is left comes with the next start, or can be synced.
+OPEN_SECONDS = 5
+CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 15, "failed": 15}
+FINISH_SECONDS = 1800  # when wandb itself gives up on its uploads; the waiting above is what counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a start of a run ended."""
+
+    status: Status
+    reason: str
+
+
+class WandbRun:
+    """One W&B run for the run folder, whatever number of starts it takes.
+
+    The run folder is the truth: W&B is given those of its records that it does not have. So nothing waits for
+    W&B, and what it misses can be given to it at any time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrackingConfig,
+        mode: str,
+        tree: dict[str, Any],
+        notify: Callable[[str], None],
+        *,
+        tensors: Callable[[], dict[str, torch.Tensor]] = dict,
+        dataset: Callable[[], dict[str, Any]] | None = None,
+        home: Path | None = None,
+        patience_seconds: float = 0,
+    ) -> None:
+        """Starts or resumes the run, in the background.
+
+        Args:
+            folder: the run folder; W&B's own folder and the run's id are in it.
+            config: project, entity, group, job type, and the steps between histograms.
+            mode: online or offline; online becomes offline where the server is out of reach.
+            tree: what W&B shows as the run's config.
+            notify: is told, in one line, what goes wrong and what is left to sync.
+            tensors: what histograms are made of, by name; called in `log`.
+            dataset: name and digest of the data, for its artifact; called in the background.
+            home: where W&B's own folder is; the run folder, if not given.
+            patience_seconds: how much longer than usual the end may wait for the uploads.
+        """
+        self.is_complete = False
+        """Whether the server has all that the run folder holds for it; known once the run is closed."""
+        self._folder, self._config, self._mode, self._tree = folder, config, mode, tree
+        self._notify, self._tensors, self._dataset = notify, tensors, dataset
+        self._home, self._patience_seconds = home or folder, patience_seconds
+        self._is_troubled = False
+        self._next_step = 0
+        (folder / SYNCED_FILE).unlink(missing_ok=True)
+        id_file = folder / WANDB_ID_FILE
+        if not id_file.exists():
+            # A sweep's agent has made the run already; from now on the file is what counts.
+            write_atomically(id_file, os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
+        self._id = id_file.read_text()
+        self._queue: SimpleQueue[tuple[Record, dict[str, torch.Tensor]] | Ending] = SimpleQueue()
+        for record in read_metrics(folder):  # W&B may miss some that earlier starts made
+            self._queue.put((record, {}))
+        self._is_open = Event()
+        self._thread = Thread(target=self._serve, name="wandb", daemon=True)
+        self._thread.start()
+
+    def log(self, record: Record) -> None:
+        """Hands a record on; with histograms, it waits for a copy of the tensors."""
+        is_watched = self._config.watch > 0 and record["step"] % self._config.watch == 0
+        tensors = self._tensors() if is_watched else {}
+        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        self._queue.put((record, copies))
+
+    def close(self, status: Status, reason: str = "") -> None:
+        """Waits for the uploads, not for long, and says what is left to sync."""
+        self._queue.put(Ending(status=status, reason=reason))
+        # A server that has not answered yet is not waited for; without one, opening is quick.
+        if self._mode == "offline" or self._is_open.wait(OPEN_SECONDS + self._patience_seconds):
+            self._thread.join(CLOSE_SECONDS[status] + self._patience_seconds)
+        if not self.is_complete:
+            self._notify(f"W&B's server does not have all of this run; later: lockstep sync {self._folder}")
+
+    def _serve(self) -> None:
+        """What the thread does: opens the run, hands on what W&B does not have yet, ends the run."""
+        try:
+            run, has_server = self._open()
+            self._is_open.set()
+            while not isinstance(item := self._queue.get(), Ending):
+                self._send(run, *item)
+            self._finish(run, item, has_server)
+        except Exception as error:
+            self._tell(error)
+            self._is_open.set()
+
+    def _open(self) -> tuple[Any, bool]:
+        """W&B's run, and whether a server takes it."""
+        import wandb
+
+        quiet = wandb.Settings(
+            console="off", silent=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
+        )
+        wandb.setup(quiet)
+
+        def init(mode: str) -> Any:
+            return wandb.init(
+                id=self._id,
+                resume="allow",
+                project=self._config.project,
+                entity=self._config.entity or None,
+                group=self._config.group or None,
+                job_type=self._config.job_type or None,
+                name=self._folder.name,
+                dir=self._home,
+                mode=mode,  # type: ignore[arg-type]
+                config=self._tree,
+                settings=quiet,
+            )
+
+        run = None
+        if self._mode == "online":
+            upload_offline_starts(self._folder)
+            try:
+                run = init("online")
+                self._next_step = run.starting_step
+            except wandb.errors.Error as error:
+                self._notify(f"no W&B server ({str(error).splitlines()[0]}); offline for now")
+                wandb.teardown()  # its service still holds the run id
+        has_server = run is not None
+        if run is None:
+            self._next_step = highest_step(self._folder) + 1
+            run = init("offline")
+        run.define_metric("samples_seen")
+        run.define_metric("*", step_metric="samples_seen")
+        return run, has_server
+
+    def _send(self, run: Any, record: Record, tensors: dict[str, torch.Tensor]) -> None:
+        """One row for a step, unless W&B has it: a resumed run computes some steps again."""
+        if record["step"] < self._next_step:
+            return
+        self._next_step = record["step"] + 1
+        row = {key: value for key, value in record.items() if key != "step"}
+        try:
+            run.log(row | histograms(tensors), step=record["step"])
+        except Exception as error:
+            self._tell(error)
+
+    def _finish(self, run: Any, ending: Ending, has_server: bool) -> None:
+        import wandb
+
+        try:
+            if ending.status == "failed":
+                title = f"{self._folder.name} stopped"
+                run.alert(title, ending.reason or "see its output", level="ERROR")
+            if ending.status == "interrupted":
+                run.mark_preempting()
+            run.summary.update(contents.summary(self._folder) | contents.tables(wandb, self._folder))
+            if has_server:
+                self._log_artifacts(run)
+        except Exception as error:
+            self._tell(error)
+        run.finish(exit_code=0 if ending.status == "finished" else 1)
+        if has_server and not self._is_troubled:
+            write_atomically(self._folder / SYNCED_FILE, ending.status)
+            self.is_complete = True
+
+    def _log_artifacts(self, run: Any) -> None:
+        import wandb
+
+        if self._dataset is not None and not (self._folder / contents.DATASET_FILE).exists():
+            write_atomically(self._folder / contents.DATASET_FILE, json.dumps(self._dataset()))
+        dataset = contents.dataset_artifact(wandb, self._folder)
+        if dataset is not None:
+            run.use_artifact(dataset)
+        for artifact, aliases in contents.model_artifacts(wandb, self._folder, self._id):
+            run.log_artifact(artifact, aliases=aliases)
+
+    def _tell(self, error: Exception) -> None:
+        """Tells of trouble with W&B once; training goes on, and the run folder has what W&B misses."""
+        if not self._is_troubled:
+            self._notify(f"W&B failed ({' '.join(str(error).split())}); {METRICS_FILE} has what it misses")
+        self._is_troubled = True
+
+
+def histograms(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """W&B's histograms of the finite values of tensors, by name; none of a tensor without any."""
+    if not tensors:
+        return {}
+    import wandb
+
+    values: dict[str, Any] = {
+        name: tensor[tensor.isfinite()].float().numpy() for name, tensor in tensors.items()
+    }
+    return {name: wandb.Histogram(array) for name, array in values.items() if array.size}
