@@ -84,11 +84,8 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
         yield artifact, names
 
 
-def dataset_artifact(wandb: Any, folder: Path) -> Any:
-    """The data by its digest, a reference without content; None where the run folder does not know it."""
-    path = folder / DATASET_FILE
-    if not path.exists():
-        return None
+def dataset_artifact(wandb: Any, path: Path) -> Any:
+    """The data that a run folder's file names: a reference to it by its digest, without content."""
     facts = json.loads(path.read_text())
     artifact = wandb.Artifact(facts["name"], "dataset", metadata=facts)
     artifact.add_reference(f"sha256:{facts['sha256']}", name=facts["name"])

@@ -111,6 +111,7 @@ class WandbRun:
         try:
             run, has_server = self._open()
             self._is_open.set()
+            self._use_dataset(run, has_server)
             while not isinstance(item := self._queue.get(), Ending):
                 self._send(run, *item)
             self._finish(run, item, has_server)
@@ -181,7 +182,8 @@ class WandbRun:
                 run.mark_preempting()
             run.summary.update(contents.summary(self._folder) | contents.tables(wandb, self._folder))
             if has_server:
-                self._log_artifacts(run)
+                for artifact, aliases in contents.model_artifacts(wandb, self._folder, self._id):
+                    run.log_artifact(artifact, aliases=aliases)
         except Exception as error:
             self._tell(error)
         run.finish(exit_code=0 if ending.status == "finished" else 1)
@@ -189,16 +191,18 @@ class WandbRun:
             write_atomically(self._folder / SYNCED_FILE, ending.status)
             self.is_complete = True
 
-    def _log_artifacts(self, run: Any) -> None:
+    def _use_dataset(self, run: Any, has_server: bool) -> None:
+        """Notes the data by its digest, and has W&B show what the run was trained on."""
         import wandb
 
-        if self._dataset is not None and not (self._folder / contents.DATASET_FILE).exists():
-            write_atomically(self._folder / contents.DATASET_FILE, json.dumps(self._dataset()))
-        dataset = contents.dataset_artifact(wandb, self._folder)
-        if dataset is not None:
-            run.use_artifact(dataset)
-        for artifact, aliases in contents.model_artifacts(wandb, self._folder, self._id):
-            run.log_artifact(artifact, aliases=aliases)
+        path = self._folder / contents.DATASET_FILE
+        try:
+            if self._dataset is not None and not path.exists():
+                write_atomically(path, json.dumps(self._dataset()))
+            if has_server and path.exists():
+                run.use_artifact(contents.dataset_artifact(wandb, path))
+        except Exception as error:
+            self._tell(error)
 
     def _tell(self, error: Exception) -> None:
         """Tells of trouble with W&B once; training goes on, and the run folder has what W&B misses."""
