@@ -54,6 +54,7 @@ class ArtifactStore:
                 "commitArtifact": {"artifact": self._short(given["artifactID"])}
             },
             "UseArtifact": self._use,
+            "ArtifactByID": lambda given: {"artifact": self._facts(int(given["id"]))},
             "ArtifactMembershipByName": self._membership,
             "FetchArtifactManifest": lambda given: {
                 "artifact": {"currentManifest": {"file": {"directUrl": self._file_url(given["id"], "")}}}
@@ -103,23 +104,46 @@ class ArtifactStore:
         stored = self.named(*given["name"].split(":"))
         if stored is None:
             return {"project": {"artifactCollectionMembership": None}}
-        number = self.artifacts.index(stored)
-        owner = {"id": "1", "name": stored.project, "entity": {"id": "1", "name": "default"}}
-        kind = {"__typename": "ArtifactSequence", "id": "1", "name": stored.name}
-        collection = {**kind, "project": {"__typename": "Project", **owner}}
-        created = "2026-01-01T00:00:00"
-        artifact = {
-            **{"__typename": "Artifact", **self._short(str(number)), "versionIndex": number},
-            **{"artifactSequence": collection, "artifactType": {"id": "1", "name": stored.type}},
-            **{"description": None, "metadata": stored.metadata, "ttlDurationSeconds": -2},
-            **{"ttlIsInherited": False, "tags": [], "historyStep": None, "size": 0, "commitHash": ""},
-            **{"fileCount": len(stored.files), "createdAt": created, "updatedAt": created, "aliases": []},
-        }
+        facts = self._facts(self.artifacts.index(stored))
         membership = {
-            **{"__typename": "ArtifactCollectionMembership", "id": str(number), "versionIndex": number},
-            **{"createdAt": created, "aliases": [], "artifactCollection": collection, "artifact": artifact},
+            "__typename": "ArtifactCollectionMembership",
+            "id": facts["id"],
+            "versionIndex": facts["versionIndex"],
+            "createdAt": facts["createdAt"],
+            "aliases": [],
+            "artifactCollection": facts["artifactSequence"],
+            "artifact": facts,
         }
         return {"project": {"artifactCollectionMembership": membership}}
+
+    def _facts(self, number: int) -> dict[str, Any]:
+        stored = self.artifacts[number]
+        entity = {"id": "1", "name": "default"}
+        project = {"__typename": "Project", "id": "1", "name": stored.project, "internalId": "1"}
+        return {
+            "__typename": "Artifact",
+            **self._short(str(number)),
+            "artifactSequence": {
+                "__typename": "ArtifactSequence",
+                "id": "1",
+                "name": stored.name,
+                "project": {**project, "entity": entity},
+            },
+            "versionIndex": number,
+            "artifactType": {"id": "1", "name": stored.type},
+            "description": None,
+            "metadata": stored.metadata,
+            "ttlDurationSeconds": -2,
+            "ttlIsInherited": False,
+            "tags": [],
+            "historyStep": None,
+            "size": 0,
+            "commitHash": "",
+            "fileCount": len(stored.files),
+            "createdAt": "2026-01-01T00:00:00",
+            "updatedAt": None,
+            "aliases": [],
+        }
 
     def _file_urls(self, given: dict[str, Any]) -> dict[str, Any]:
         number = given["alias"].removeprefix("v")

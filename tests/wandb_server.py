@@ -1,6 +1,6 @@
 """W&B's protocol on loopback: the package `openwandb` in an environment of its own, behind a front of ours.
 
-The front stands for what W&B has and openwandb leaves out: it tells a resumed run how many lines its history has,
+The front stands for what W&B has and openwandb leaves out: it tells a resumed run how long its history is,
 which it keeps by number, and it stores artifacts. It can be told to answer 500.
 """
 
@@ -158,6 +158,8 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
                 data = server.artifacts.answer(question["query"], variables)
                 if data is not None:
                     return 200, json.dumps({"data": data}).encode()
+                if not question.get("operationName"):  # openwandb looks for one that is named ""
+                    body = json.dumps({"query": question["query"], "variables": variables}).encode()
             request = urllib.request.Request(server.upstream(self.path), body or None, method=self.command)
             for name in ("Authorization", "Content-Type"):
                 if name in self.headers:
@@ -178,7 +180,7 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _handle  # noqa: N815
+        do_GET = do_POST = do_PUT = _handle
 
         def log_message(self, format: str, *args: object) -> None:
             pass
