@@ -62,7 +62,7 @@ class WandbServer:
         self.alerts: list[str] = []
         self.artifacts = ArtifactStore()
         self._program, self._folder, self._upstream_port = program, folder, free_port()
-        self._front = ThreadingHTTPServer(("127.0.0.1", 0), _front_handler(self))
+        self._front = Front(("127.0.0.1", 0), _front_handler(self))
         Thread(target=self._front.serve_forever, daemon=True).start()
         self.artifacts.url = f"http://127.0.0.1:{self._front.server_port}"
         self.env = {
@@ -73,10 +73,9 @@ class WandbServer:
 
     def start(self) -> None:
         words = [str(self._program), "serve", "--host", "127.0.0.1", "-p", str(self._upstream_port)]
-        log = (self._folder / "log").open("a")
-        self._process = subprocess.Popen(
-            [*words, "--data-dir", str(self._folder / "data")], stdout=log, stderr=log
-        )
+        words += ["--data-dir", str(self._folder / "data")]
+        with (self._folder / "log").open("a") as log:
+            self._process = subprocess.Popen(words, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
@@ -94,6 +93,7 @@ class WandbServer:
     def close(self) -> None:
         self.stop()
         self._front.shutdown()
+        self._front.server_close()
 
     def upstream(self, path: str) -> str:
         return f"http://127.0.0.1:{self._upstream_port}{path}"
@@ -131,6 +131,14 @@ class WandbServer:
             }
             bucket["historyTail"] = json.dumps([json.dumps(lines[max(lines)])] if lines else [])
         return json.dumps(told).encode()
+
+
+class Front(ThreadingHTTPServer):
+    """A server that says nothing of clients that leave early."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:

@@ -45,7 +45,7 @@ def sync(argv: list[str]) -> int:
         runs += found
     waiting = [folder for folder in runs if not (folder / SYNCED_FILE).exists()]
     num_failed = sum(not sync_run(folder) for folder in waiting)
-    say(f"{len(runs)} runs, {len(runs) - num_failed} of them complete on W&B's server")
+    say(f"{len(runs) - num_failed} of {len(runs)} runs are complete on W&B's server")
     return 1 if num_failed else 0
 
 

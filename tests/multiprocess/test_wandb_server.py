@@ -1,0 +1,119 @@
+"""The real W&B client and a server on loopback: one run over its starts, broken networks, artifacts."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from processes import QUICK, lockstep, read_run, train_quick
+from test_interruption import LONG, start, wait_for_step
+from wandb_artifacts import metadata
+from wandb_server import KEY, WandbServer, install
+
+pytestmark = pytest.mark.slow
+ONLINE = ["--tracking.mode", "online"]
+STEPS = list(range(1, 37))
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    try:
+        return install(tmp_path_factory.mktemp("openwandb") / "venv")
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", "") or str(error)
+        pytest.skip(f"openwandb cannot be had: {reason.strip().splitlines()[-1]}")
+
+
+@pytest.fixture
+def server(program, tmp_path_factory):
+    server = WandbServer(program, tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+def run_id(folder: Path) -> str:
+    return (folder / "run" / "wandb-id").read_text()
+
+
+def assert_no_key_in(folder: Path) -> None:
+    content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert KEY.encode() not in content
+
+
+def test_a_run_goes_on_from_its_artifact_elsewhere(tmp_path, server):
+    """Two processes, interrupted; then one process on a machine that has only the name of the artifact."""
+    (tmp_path / "here").mkdir()
+    process = start(tmp_path / "here", 2, *ONLINE, "--tracking.group", "some", env=server.env)
+    wait_for_step(tmp_path / "here", 4, process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    identity = run_id(tmp_path / "here")
+    assert server.ends == {identity: [1]}
+    assert server.preempted == {identity}
+    stored = server.artifacts.named("run", "latest")
+    assert metadata(stored)["step"] == server.steps(identity)[-1] < 36
+
+    place = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
+    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *place, env=server.env)
+    assert result.returncode == 0, result.stderr
+    assert "resuming" in result.stdout
+    assert run_id(tmp_path / "there") == identity
+    assert server.steps(identity) == STEPS
+    assert server.ends[identity] == [1, 0]
+    summary = read_run(tmp_path / "there" / "run")
+    undisturbed = train_quick(tmp_path, "undisturbed", 1, *LONG[len(QUICK) :])
+    assert summary["weights_sha256"] == undisturbed["weights_sha256"]
+    assert [record["loss"] for record in summary["records"]] == [
+        record["loss"] for record in undisturbed["records"]
+    ]
+    assert server.summaries[identity]["weights_sha256"] == summary["weights_sha256"]
+    assert metadata(server.artifacts.named("run", "latest"))["weights_sha256"] == summary["weights_sha256"]
+    assert metadata(server.artifacts.named("run", "best"))["test_accuracy"] == summary["best_test_accuracy"]
+    assert set(server.artifacts.named("synthetic", "latest").used_by) == {identity}
+    assert_no_key_in(tmp_path)
+    assert not any(
+        KEY.encode() in file for each in server.artifacts.artifacts for file in each.files.values()
+    )
+
+
+def test_a_server_that_breaks_in_mid_run_costs_nothing(tmp_path, server):
+    """The proxy's 502, then a repaired server: the client's own retries, or a sync, bring what is missing."""
+    process = start(tmp_path, 1, *ONLINE, env=server.env)
+    wait_for_step(tmp_path, 4, process)
+    server.is_broken = True
+    wait_for_step(tmp_path, 12, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+    assert f"lockstep sync {tmp_path / 'run'}" in (tmp_path / "output").read_text()
+    server.is_broken = False
+    done = len(read_lines(tmp_path / "run" / "metrics.jsonl"))
+    result = lockstep("sync", str(tmp_path), env=server.env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert server.steps(run_id(tmp_path)) == STEPS[:done]
+
+
+def test_runs_without_a_server_are_synced_later(tmp_path, server):
+    """One never had a key, one could not reach its server, one was not logged."""
+    nowhere = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    for name, mode, env in (("a", "offline", {}), ("b", "online", nowhere), ("c", "disabled", {})):
+        place = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
+        result = lockstep("train", *QUICK, *place, env=env)
+        assert result.returncode == 0, result.stderr
+        assert ("lockstep sync" in result.stdout) == (mode != "disabled")
+    broken = lockstep("sync", str(tmp_path), env=nowhere)
+    assert broken.returncode == 1
+    result = lockstep("sync", str(tmp_path), env=server.env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("a", "b"):
+        identity = (tmp_path / name / "wandb-id").read_text()
+        assert server.steps(identity) == [1, 2, 3, 4, 5, 6]
+        assert server.ends[identity][-1] == 0
+        assert server.artifacts.named(name, "best").type == "model"
+    assert len(server.history) == 2
+    assert "2 of 2 runs" in lockstep("sync", str(tmp_path), env=server.env).stdout
+    assert_no_key_in(tmp_path)
+
+
+def read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
