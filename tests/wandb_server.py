@@ -1,7 +1,7 @@
 """W&B's protocol on loopback: the package `openwandb` in an environment of its own, behind a front of ours.
 
 The front stands for what W&B has and openwandb leaves out: it tells a resumed run how long its history is,
-which it keeps by number, and it stores artifacts. It can be told to answer 500.
+which it keeps by number, and it stores artifacts. While openwandb is stopped, it answers 500.
 """
 
 from __future__ import annotations
@@ -49,8 +49,6 @@ class WandbServer:
     """openwandb and the front before it."""
 
     def __init__(self, program: Path, folder: Path) -> None:
-        self.is_broken = False
-        """Whether every request is answered with 500."""
         self.history: dict[str, dict[int, dict[str, Any]]] = {}
         """Run id → line number → what was logged."""
         self.ends: dict[str, list[int]] = {}
@@ -86,7 +84,7 @@ class WandbServer:
         raise AssertionError((self._folder / "log").read_text())
 
     def stop(self) -> None:
-        """As when the machine is gone: the front then refuses all."""
+        """Until the next start all requests are answered with 500."""
         self._process.terminate()
         self._process.wait()
 
@@ -148,9 +146,9 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
-                self._answer(*((500, b"") if server.is_broken else self._ask(body)))
-            except OSError:  # openwandb is stopped: as a proxy says it
-                self._answer(502, b"")
+                self._answer(*self._ask(body))
+            except OSError:  # openwandb is stopped
+                self._answer(500, b"")
 
         def _ask(self, body: bytes) -> tuple[int, bytes]:
             if self.path.startswith("/stored/"):

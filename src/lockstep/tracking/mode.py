@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import netrc
 import os
+from urllib.error import HTTPError
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 from lockstep.errors import ConfigError
+
+ANSWER_SECONDS = 10
 
 
 def wandb_mode(wanted: str) -> str:
@@ -23,11 +27,29 @@ def wandb_mode(wanted: str) -> str:
     return wanted
 
 
+def ask_server() -> None:
+    """Asks W&B's server for any answer.
+
+    Raises:
+        OSError: it gives none, or one that says that it is broken.
+    """
+    try:
+        urlopen(server_url(), timeout=ANSWER_SECONDS).close()
+    except HTTPError as error:
+        if error.code >= 500:
+            raise
+
+
+def server_url() -> str:
+    """Where the server is: W&B's own, or the user's."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
 def has_key() -> bool:
     """Whether W&B would find a key without asking for one: in the environment or in the netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlparse(server_url()).hostname or ""
     try:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):

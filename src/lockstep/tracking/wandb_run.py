@@ -16,13 +16,15 @@ import torch
 
 from lockstep.checkpoint import write_atomically
 from lockstep.config import TrackingConfig
-from lockstep.metrics import METRICS_FILE, Record, Status, read_metrics
+from lockstep.metrics import Record, Status, read_metrics
 from lockstep.tracking import contents
+from lockstep.tracking.mode import ask_server
 from lockstep.tracking.offline import highest_step, upload_offline_starts
 
 WANDB_ID_FILE = "wandb-id"
 SYNCED_FILE = "wandb-synced"
 INIT_SECONDS = 30  # how long the thread waits for W&B's server; training does not
+RETRY_SECONDS = 60  # until it asks a server again that did not answer
 # How long the end of a run waits for the thread. What is left comes with the next start, or can be synced.
 OPEN_SECONDS = 5
 CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 15, "failed": 15}
@@ -62,7 +64,7 @@ class WandbRun:
         Args:
             folder: the run folder; W&B's own folder and the run's id are in it.
             config: project, entity, group, job type, and the steps between histograms.
-            mode: online or offline; online becomes offline where the server is out of reach.
+            mode: online or offline.
             tree: what W&B shows as the run's config.
             notify: is told, in one line, what goes wrong and what is left to sync.
             tensors: what histograms are made of, by name; called in `log`.
@@ -72,7 +74,8 @@ class WandbRun:
         """
         self.is_complete = False
         """Whether the server has all that the run folder holds for it; known once the run is closed."""
-        self._folder, self._config, self._mode, self._tree = folder, config, mode, tree
+        self._folder, self._config, self._tree = folder, config, tree
+        self._is_online = mode == "online"
         self._notify, self._tensors, self._dataset = notify, tensors, dataset
         self._home, self._patience_seconds = home or folder, patience_seconds
         self._is_troubled = False
@@ -86,7 +89,7 @@ class WandbRun:
         self._queue: SimpleQueue[tuple[Record, dict[str, torch.Tensor]] | Ending] = SimpleQueue()
         for record in read_metrics(folder):  # W&B may miss some that earlier starts made
             self._queue.put((record, {}))
-        self._is_open = Event()
+        self._is_open, self._is_ending = Event(), Event()
         self._thread = Thread(target=self._serve, name="wandb", daemon=True)
         self._thread.start()
 
@@ -100,8 +103,9 @@ class WandbRun:
     def close(self, status: Status, reason: str = "") -> None:
         """Waits for the uploads, not for long, and says what is left to sync."""
         self._queue.put(Ending(status=status, reason=reason))
+        self._is_ending.set()
         # A server that has not answered yet is not waited for; without one, opening is quick.
-        if self._mode == "offline" or self._is_open.wait(OPEN_SECONDS + self._patience_seconds):
+        if not self._is_online or self._is_open.wait(OPEN_SECONDS + self._patience_seconds):
             self._thread.join(CLOSE_SECONDS[status] + self._patience_seconds)
         if not self.is_complete:
             self._notify(f"W&B's server does not have all of this run; later: lockstep sync {self._folder}")
@@ -109,56 +113,57 @@ class WandbRun:
     def _serve(self) -> None:
         """What the thread does: opens the run, hands on what W&B does not have yet, ends the run."""
         try:
-            run, has_server = self._open()
+            run = self._open()
             self._is_open.set()
-            self._use_dataset(run, has_server)
+            if run is None:
+                return
+            self._use_dataset(run)
             while not isinstance(item := self._queue.get(), Ending):
                 self._send(run, *item)
-            self._finish(run, item, has_server)
+            self._finish(run, item)
         except Exception as error:
             self._tell(error)
             self._is_open.set()
 
-    def _open(self) -> tuple[Any, bool]:
-        """W&B's run, and whether a server takes it."""
+    def _open(self) -> Any:
+        """W&B's run: offline at once, online as soon as the server takes it; None where that was too late."""
         import wandb
 
         quiet = wandb.Settings(
             console="off", silent=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
         )
         wandb.setup(quiet)
-
-        def init(mode: str) -> Any:
-            return wandb.init(
-                id=self._id,
-                resume="allow",
-                project=self._config.project,
-                entity=self._config.entity or None,
-                group=self._config.group or None,
-                job_type=self._config.job_type or None,
-                name=self._folder.name,
-                dir=self._home,
-                mode=mode,  # type: ignore[arg-type]
-                config=self._tree,
-                settings=quiet,
-            )
-
-        run = None
-        if self._mode == "online":
-            upload_offline_starts(self._folder)
+        first_step = highest_step(self._folder) + 1
+        while True:
             try:
-                run = init("online")
-                self._next_step = run.starting_step
-            except wandb.errors.Error as error:
-                self._notify(f"no W&B server ({str(error).splitlines()[0]}); offline for now")
+                if self._is_online:
+                    ask_server()
+                    upload_offline_starts(self._folder)
+                run = wandb.init(
+                    id=self._id,
+                    resume="allow",
+                    project=self._config.project,
+                    entity=self._config.entity or None,
+                    group=self._config.group or None,
+                    job_type=self._config.job_type or None,
+                    name=self._folder.name,
+                    dir=self._home,
+                    mode="online" if self._is_online else "offline",
+                    config=self._tree,
+                    settings=quiet,
+                )
+                break
+            except (OSError, wandb.errors.Error) as error:
+                reason = str(error).splitlines()[0]
+                self._tell(f"no server ({reason}); it is asked again every {RETRY_SECONDS:.0f} s")
                 wandb.teardown()  # its service still holds the run id
-        has_server = run is not None
-        if run is None:
-            self._next_step = highest_step(self._folder) + 1
-            run = init("offline")
+            if self._is_ending.wait(RETRY_SECONDS):
+                return None
+        self._next_step = run.starting_step if self._is_online else first_step
+        self._is_troubled = False
         run.define_metric("samples_seen")
         run.define_metric("*", step_metric="samples_seen")
-        return run, has_server
+        return run
 
     def _send(self, run: Any, record: Record, tensors: dict[str, torch.Tensor]) -> None:
         """One row for a step, unless W&B has it: a resumed run computes some steps again."""
@@ -171,7 +176,7 @@ class WandbRun:
         except Exception as error:
             self._tell(error)
 
-    def _finish(self, run: Any, ending: Ending, has_server: bool) -> None:
+    def _finish(self, run: Any, ending: Ending) -> None:
         import wandb
 
         try:
@@ -181,17 +186,17 @@ class WandbRun:
             if ending.status == "interrupted":
                 run.mark_preempting()
             run.summary.update(contents.summary(self._folder) | contents.tables(wandb, self._folder))
-            if has_server:
+            if self._is_online:
                 for artifact, aliases in contents.model_artifacts(wandb, self._folder, self._id):
                     run.log_artifact(artifact, aliases=aliases)
         except Exception as error:
             self._tell(error)
         run.finish(exit_code=0 if ending.status == "finished" else 1)
-        if has_server and not self._is_troubled:
+        if self._is_online and not self._is_troubled:
             write_atomically(self._folder / SYNCED_FILE, ending.status)
             self.is_complete = True
 
-    def _use_dataset(self, run: Any, has_server: bool) -> None:
+    def _use_dataset(self, run: Any) -> None:
         """Notes the data by its digest, and has W&B show what the run was trained on."""
         import wandb
 
@@ -199,15 +204,15 @@ class WandbRun:
         try:
             if self._dataset is not None and not path.exists():
                 write_atomically(path, json.dumps(self._dataset()))
-            if has_server and path.exists():
+            if self._is_online and path.exists():
                 run.use_artifact(contents.dataset_artifact(wandb, path))
         except Exception as error:
             self._tell(error)
 
-    def _tell(self, error: Exception) -> None:
-        """Tells of trouble with W&B once; training goes on, and the run folder has what W&B misses."""
+    def _tell(self, trouble: object) -> None:
+        """Tells of trouble once, in one line; training goes on, and the run folder has what W&B misses."""
         if not self._is_troubled:
-            self._notify(f"W&B failed ({' '.join(str(error).split())}); {METRICS_FILE} has what it misses")
+            self._notify(f"W&B: {' '.join(str(trouble).split())}")
         self._is_troubled = True
 
 
