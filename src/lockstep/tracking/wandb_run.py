@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -27,7 +28,7 @@ INIT_SECONDS = 30  # how long the thread waits for W&B's server; training does n
 RETRY_SECONDS = 60  # until it asks a server again that did not answer
 # How long the end of a run waits for the thread. What is left comes with the next start, or can be synced.
 OPEN_SECONDS = 5
-CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 15, "failed": 15}
+CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 10, "failed": 10}
 FINISH_SECONDS = 1800  # when wandb itself gives up on its uploads; the waiting above is what counts
 
 
@@ -108,6 +109,7 @@ class WandbRun:
         if not self._is_online or self._is_open.wait(OPEN_SECONDS + self._patience_seconds):
             self._thread.join(CLOSE_SECONDS[status] + self._patience_seconds)
         if not self.is_complete:
+            self._is_troubled = True  # what becomes of the thread from here on is not worth a line
             self._notify(f"W&B's server does not have all of this run; later: lockstep sync {self._folder}")
 
     def _serve(self) -> None:
@@ -133,6 +135,8 @@ class WandbRun:
             console="off", silent=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
         )
         wandb.setup(quiet)
+        # wandb's telemetry would tell of a broken server on its own account.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         first_step = highest_step(self._folder) + 1
         while True:
             try:
