@@ -49,7 +49,9 @@ def main(rounds: int) -> None:
         wandb_run.close("finished")
     on, off = (statistics.median(seconds[key]) for key in (True, False))
     print(f"with W&B {on * 1e3:.3f} ms/step, without {off * 1e3:.3f}: {on / off - 1:+.2%} ({rounds} rounds)")
-    print(f"log(): median {statistics.median(log_seconds) * 1e6:.1f} us, most {max(log_seconds) * 1e6:.0f} us")
+    print(
+        f"log(): median {statistics.median(log_seconds) * 1e6:.1f} us, most {max(log_seconds) * 1e6:.0f} us"
+    )
 
 
 if __name__ == "__main__":
