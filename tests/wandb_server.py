@@ -57,7 +57,6 @@ class WandbServer:
         """Run id → its newest summary."""
         self.preempted: set[str] = set()
         """Runs that said that they would be."""
-        self.alerts: list[str] = []
         self.artifacts = ArtifactStore()
         self._program, self._folder, self._upstream_port = program, folder, free_port()
         self._front = Front(("127.0.0.1", 0), _front_handler(self))
@@ -159,8 +158,6 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             if self.path == "/graphql":
                 question = json.loads(body)
                 variables = question.get("variables") or {}
-                if "NotifyScriptableRunAlert" in question["query"]:
-                    server.alerts.append(f"{variables['title']}: {variables['text']}")
                 data = server.artifacts.answer(question["query"], variables)
                 if data is not None:
                     return 200, json.dumps({"data": data}).encode()

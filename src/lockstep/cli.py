@@ -206,9 +206,7 @@ def explain_command(argv: list[str]) -> int:
         return 0
     step, rest = take_option(argv, "--step")
     if not step.isdecimal() or int(step) < 1:
-        raise ConfigError(
-            f"--step = {step!r}: must be a whole number >= 1, the optimizer step to explain; try --step 1"
-        )
+        raise ConfigError(f"--step = {step!r}: must be a whole number >= 1, an optimizer step; try --step 1")
     config = parse_config(rest)
     launch = read_launch()
     from lockstep.explain import run_explain

@@ -72,6 +72,8 @@ def run_training(config: Config, launch: Launch, resume_from: str = "") -> Outco
 
 
 def _train_to_end(config: Config, mode: str, ranks: Ranks) -> dict[str, Any]:
+    if ranks.is_main and mode != "disabled":
+        tracking.preload()
     dataset = shared_dataset(config, ranks)
     start = newest_checkpoint(run_folder(config), ranks)
     run = ranks.together(lambda: build_run(config, ranks, dataset, start))

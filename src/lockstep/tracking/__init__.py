@@ -1,6 +1,6 @@
 """Weights & Biases: only this package imports wandb, and not before it is used."""
 
 from lockstep.tracking.mode import wandb_mode
-from lockstep.tracking.wandb_run import WandbRun
+from lockstep.tracking.wandb_run import WandbRun, preload
 
-__all__ = ["WandbRun", "wandb_mode"]
+__all__ = ["WandbRun", "preload", "wandb_mode"]

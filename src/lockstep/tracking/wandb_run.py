@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -218,6 +219,11 @@ class WandbRun:
         if not self._is_troubled:
             self._notify(f"W&B: {' '.join(str(trouble).split())}")
         self._is_troubled = True
+
+
+def preload() -> None:
+    """Imports wandb in the background, half a second of work, while data and model load."""
+    Thread(target=importlib.import_module, args=("wandb",), name="wandb-import", daemon=True).start()
 
 
 def histograms(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
