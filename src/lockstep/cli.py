@@ -104,9 +104,9 @@ def train_command(argv: list[str]) -> int:
     """Trains, or goes on with, the run that the settings describe."""
     resume_from, flags = take_option(argv, "--resume-from")
     if resume_from:
-        from lockstep.tracking.resume_from import artifact_flags
+        from lockstep.tracking.resume_from import with_artifact
 
-        flags = artifact_flags(resume_from) + flags
+        flags = with_artifact(resume_from, flags)
     config = parse_config(flags)
     launch = read_launch()
     from lockstep.console import say

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lockstep import checkpoint
-from lockstep.arguments import yaml_flags
+from lockstep.arguments import take_option, yaml_flags
 from lockstep.errors import refuse
 from lockstep.metrics import METRICS_FILE
 from lockstep.run_folder import STARTS_FILE
@@ -19,14 +19,19 @@ from lockstep.tracking.wandb_run import WANDB_ID_FILE
 PREFIX = "wandb:"
 
 
-def artifact_flags(reference: str) -> list[str]:
-    """The flags of the run that an artifact is of; every rank asks for them.
+def with_artifact(reference: str, flags: list[str]) -> list[str]:
+    """The flags of the run that an artifact is of, and the user's own after them; every rank asks for them.
 
     Raises:
-        ConfigError: the reference is none, or the server does not have it.
+        ConfigError: the reference is none, the server does not have it, or there is a settings file besides.
     """
+    file, _ = take_option(flags, "--config")
+    if file:
+        raise refuse(
+            "--config", file, "the artifact of --resume-from has its own settings; leave one of them out"
+        )
     with TemporaryDirectory() as scratch:
-        return yaml_flags(Path(_find(reference).get_entry(CONFIG_FILE).download(scratch)))
+        return yaml_flags(Path(_find(reference).get_entry(CONFIG_FILE).download(scratch))) + flags
 
 
 def place_checkpoint(reference: str, folder: Path) -> None:
@@ -52,7 +57,10 @@ def place_checkpoint(reference: str, folder: Path) -> None:
             if not (folder / name).exists():
                 shutil.copy(content / name, folder / name)
         if not (folder / WANDB_ID_FILE).exists():
-            checkpoint.write_atomically(folder / WANDB_ID_FILE, artifact.metadata["run_id"])
+            run_id = artifact.metadata["run_id"]
+            checkpoint.write_atomically(folder / WANDB_ID_FILE, run_id)
+            # As an online start leaves it: the server has steps of this run, so offline files are not for it.
+            (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
         os.replace(content / CHECKPOINT_FOLDER, checkpoints / f"step-{step:08d}")
 
 

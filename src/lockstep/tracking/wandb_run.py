@@ -135,12 +135,12 @@ class WandbRun:
         quiet = wandb.Settings(
             console="off", silent=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
         )
-        wandb.setup(quiet)
         # wandb's telemetry would tell of a broken server on its own account.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         first_step = highest_step(self._folder) + 1
         while True:
             try:
+                wandb.setup(quiet)
                 if self._is_online:
                     ask_server()
                     upload_offline_starts(self._folder)
