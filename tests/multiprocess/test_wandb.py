@@ -1,7 +1,6 @@
 """The real W&B client, offline; its files are read back."""
 
 import json
-import signal
 
 import pytest
 import yaml
@@ -49,19 +48,15 @@ def test_a_run_on_two_processes_is_one_run_with_every_step_once(tmp_path):
     assert [row[1:] for row in rows] == summary["confusion"]
 
 
-def test_an_interrupted_and_killed_run_goes_on_as_the_same_one(tmp_path):
+def test_a_killed_run_goes_on_as_the_same_one(tmp_path):
     """A killed client leaves a file without its last records: the next start makes up for it."""
     process = start(tmp_path, 1, *OFFLINE)
-    wait_for_step(tmp_path, 4, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 75
-    process = start(tmp_path, 1, *OFFLINE)
-    wait_for_step(tmp_path, 24, process)
+    wait_for_step(tmp_path, 16, process)
     kill(tmp_path, process)
+    identity = (tmp_path / "run" / "wandb-id").read_text()
     assert start(tmp_path, 1, *OFFLINE).wait(timeout=60) == 0
-    runs = [run for run in wandb_runs(tmp_path / "run") if run["id"]]
-    assert {run["id"] for run in runs} == {(tmp_path / "run" / "wandb-id").read_text()}
-    assert (runs[0]["exit_code"], runs[-1]["exit_code"]) == (1, 0)
+    runs = wandb_runs(tmp_path / "run")
+    assert (runs[-1]["id"], runs[-1]["exit_code"]) == (identity, 0)
     assert [step for run in runs for step in run["history"]] == list(range(1, 37))
 
 
