@@ -149,7 +149,7 @@ def test_help_is_quick_and_complete(capsys):
         assert f"  {command} " in text
     assert main([]) == 2
     assert main(["trane"]) == 2
-    assert "there are train, evaluate, replay, explain, fetch, doctor" in capsys.readouterr().err
+    assert "there are train, evaluate, replay, explain, sync, fetch, doctor" in capsys.readouterr().err
     probe = "import sys, lockstep.cli; lockstep.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 
