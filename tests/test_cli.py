@@ -154,27 +154,15 @@ def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
         first.wait()
 
 
-def test_wandb_offline_is_written_once_per_run_folder(tmp_path):
-    words = ["train", *QUICK, "--tracking.mode", "auto", "--run.dir", str(tmp_path), "--run.name", "run"]
-    result = lockstep(*words)
-    assert result.returncode == 0, result.stderr
-    assert "W&B offline" in result.stdout
-    run_id = (tmp_path / "run" / "wandb-id").read_text()
-    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    assert log.stem == f"run-{run_id}"
-
-
 def test_help_is_quick_and_complete(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("train", "evaluate", "replay", "explain", "report", "compare", "fetch"):
+    for command in ("train", "evaluate", "replay", "explain", "report", "compare", "sync", "fetch"):
         assert f"  {command} " in text
     assert main([]) == 2
     assert main(["trane"]) == 2
-    assert (
-        "there are train, evaluate, replay, explain, report, compare, fetch, doctor"
-        in capsys.readouterr().err
-    )
+    names = "there are train, evaluate, replay, explain, report, compare, sync, fetch, doctor"
+    assert names in capsys.readouterr().err
     probe = "import sys, lockstep.cli; lockstep.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lockstep import config as config_module
-from lockstep.config import BatchConfig, Config, OptimizerConfig, RunConfig, TrainConfig
+from lockstep.config import BatchConfig, Config, OptimizerConfig, RunConfig, TrackingConfig, TrainConfig
 from lockstep.config_tree import MAY_CHANGE, as_dict, derived_name, differences, identity, leaves, to_yaml
 from lockstep.errors import ConfigError
 
@@ -56,6 +56,7 @@ def test_all_sections_are_frozen_and_keyword_only():
         (OptimizerConfig, {"groups": {"cnn": 0.0}}, "optimizer.groups[cnn] = 0.0"),
         (RunConfig, {"name": "a/b"}, "run.name = 'a/b'"),
         (Config, {"seed": -1}, "seed = -1"),
+        (Config, {"tracking": TrackingConfig(watch=30)}, "tracking.watch = 30"),
     ],
 )
 def test_a_bad_value_names_field_value_and_rule(section, values, field):

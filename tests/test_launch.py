@@ -2,7 +2,7 @@ import pytest
 
 from lockstep.config import Config
 from lockstep.errors import ConfigError
-from lockstep.launch import process_rank, read_launch, srun_rendezvous
+from lockstep.launch import array_group, process_rank, read_launch, srun_rendezvous
 
 SRUN = {
     "SLURM_JOB_ID": "77",
@@ -59,6 +59,11 @@ def test_a_world_of_one_where_more_were_asked_for_is_refused():
         read_launch(
             {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "MASTER_PORT": "29500"}
         )
+
+
+def test_the_runs_of_an_array_have_one_name():
+    assert array_group({"SLURM_ARRAY_JOB_ID": "7", "SLURM_JOB_ID": "9"}) == "slurm-7"
+    assert array_group({"SLURM_JOB_ID": "9"}) == ""
 
 
 def test_the_rank_to_report_under():

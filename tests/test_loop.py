@@ -21,7 +21,7 @@ class RecordSink:
     def log(self, record):
         self.records.append(record)
 
-    def close(self, status):
+    def close(self, status, reason=""):
         pass
 
 

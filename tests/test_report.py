@@ -10,7 +10,7 @@ from lockstep.cli import main
 from lockstep.config import OptimizerConfig, RunConfig
 from lockstep.config_tree import to_yaml
 from lockstep.curves import MAX_POINTS, draw_curves, thinned
-from lockstep.kept_evaluation import NUM_MISTAKES, EvaluationFile, read_evaluation
+from lockstep.kept_evaluation import NUM_MISTAKES, EvaluationFiles, read_evaluation
 from lockstep.loop import train
 from lockstep.run_files import resume_steps
 from lockstep.training import leave_report
@@ -20,7 +20,7 @@ from runs import small_config, small_run
 def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
     run, dataset = small_run(small_config(tmp_path, optimizer=OptimizerConfig(lr=1e-5)))
     run.folder.mkdir()
-    run.sinks.append(EvaluationFile(run))
+    run.sinks.append(EvaluationFiles(run))
     assert read_evaluation(run.folder) is None
     train(run)
     step, scores = run.evaluation
@@ -119,13 +119,14 @@ def test_compare_names_a_picture_that_it_cannot_write(tmp_path, capsys):
 def test_trouble_with_a_picture_does_not_fail_a_run(tmp_path, capsys):
     run = tmp_path / "run"
     make_run(run, [record(1)])
-    (run / "evaluation.npz").write_bytes(b"half")
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "last.npz").write_bytes(b"half")
     leave_report(run)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("lockstep: warning: no pictures (")
     assert line.endswith(f"lockstep report {run}")
     assert main(["report", str(run)]) == 2
-    assert "evaluation.npz: is damaged" in capsys.readouterr().err
+    assert "last.npz: is damaged" in capsys.readouterr().err
 
 
 def test_curves_of_any_run_are_drawn():

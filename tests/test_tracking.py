@@ -1,10 +1,22 @@
 import json
+import subprocess
 
 import pytest
+import torch
+from wandb.proto import wandb_internal_pb2
 
+from lockstep.config import TrackingConfig
+from lockstep.data import load_dataset
+from lockstep.environment import git_state
 from lockstep.errors import ConfigError
-from lockstep.metrics import MetricsFile, read_metrics
-from lockstep.tracking import has_key, wandb_mode
+from lockstep.kept_evaluation import EvaluationFiles, read_evaluation
+from lockstep.metrics import MetricsFile
+from lockstep.records import test_record as score_test_set
+from lockstep.run_files import read_metrics
+from lockstep.tracking import WandbRun, wandb_mode
+from lockstep.tracking.mode import has_key
+from lockstep.tracking.offline import highest_step, records
+from runs import small_config, small_run
 
 
 def test_records_after_the_step_of_a_resume_are_cut_off(tmp_path):
@@ -42,3 +54,98 @@ def test_a_key_in_the_netrc_file_is_found(monkeypatch, tmp_path):
     assert not has_key()
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
     assert has_key()
+
+
+class Client:
+    """Takes the place of wandb's run."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row, step):
+        self.rows.append((step, row))
+
+
+def test_records_that_wandb_has_are_not_sent_again(tmp_path):
+    class Idle(WandbRun):
+        def _serve(self):
+            pass
+
+    file = MetricsFile(tmp_path, resume_step=0)
+    for step in (1, 2, 3):
+        file.log({"step": step})
+    file.close("failed")
+    run, client = Idle(tmp_path, TrackingConfig(watch=2), "offline", {}, print, tensors=tensors), Client()
+    run.log({"step": 3})  # computed again after a resume
+    run.log({"step": 4})
+    run._next_step = 2
+    while not run._queue.empty():
+        run._send(client, *run._queue.get())
+    assert [step for step, _ in client.rows] == [2, 3, 4]
+    assert [list(row) for _, row in client.rows] == [[], [], ["weights/some"]]
+    assert sum(client.rows[-1][1]["weights/some"].histogram) == 2
+
+
+def tensors():
+    return {"weights/some": torch.tensor([1.0, 2.0, float("nan")])}
+
+
+def test_a_file_that_was_cut_short_is_read_up_to_there(tmp_path):
+    folder = tmp_path / "wandb" / "offline-run-1-x"
+    folder.mkdir(parents=True)
+    record = wandb_internal_pb2.Record()
+    record.history.step.num = 7
+    chunk = record.SerializeToString()
+    header = bytes(4) + len(chunk).to_bytes(2, "little") + b"\x01"
+    (folder / "run-x.wandb").write_bytes(bytes(7) + (header + chunk) * 2 + header + chunk[:-1])
+    assert len(list(records(folder / "run-x.wandb"))) == 2
+    assert highest_step(tmp_path) == 7
+    assert highest_step(tmp_path / "elsewhere") == 0
+
+
+def test_the_last_and_the_best_evaluation_are_kept_with_their_mistakes(tmp_path):
+    run, dataset = small_run(small_config(tmp_path))
+    run.folder.mkdir()
+    sink = EvaluationFiles(run)
+    accuracies = []
+    for step in (1, 2):
+        run.step = step
+        sink.log(score_test_set(run) | {"step": step})
+        accuracies.append(run.evaluation[1].accuracy)
+        with torch.no_grad():
+            run.trained[-1].fill_(float("-inf")).select(0, 0).zero_()  # from now on every answer is 0
+    last, best = read_evaluation(run.folder, "last"), read_evaluation(run.folder, "best")
+    assert (last.step, last.scores.accuracy) == (2, accuracies[1])
+    assert best.scores.accuracy == max(accuracies)
+    assert len(last.mistakes) == 25
+    worst = last.mistakes[0]
+    assert (last.scores.predictions[worst], last.scores.confidences[worst]) == (0, 1.0)
+    assert last.scores.labels[worst] == dataset.test.labels[worst] != 0
+    assert torch.equal(last.images[0], dataset.test.images[worst])
+
+
+def test_the_digest_of_the_data_is_of_every_sample():
+    config = small_config().data
+    dataset, other = (load_dataset(config, seed=0) for _ in range(2))
+    assert dataset.facts() == other.facts()
+    other.test.labels[-1] += 1
+    assert dataset.facts()["sha256"] != other.facts()["sha256"]
+
+
+def test_git_state_is_of_the_working_directory(tmp_path, monkeypatch):
+    def state():
+        git_state.cache_clear()
+        return git_state()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert state() is None
+    (tmp_path / "file").write_text("one")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "file"], [*author, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *words], check=True)
+    assert state()["is_clean"]
+    assert len(state()["commit"]) == 40
+    (tmp_path / "file").write_text("two")
+    assert not state()["is_clean"]
+    git_state.cache_clear()

@@ -1,47 +1,31 @@
-"""Reads a `.wandb` file with wandb's own record types: what the client would upload."""
+"""What a `.wandb` file holds: what the client would upload."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wandb.proto import wandb_internal_pb2
-
-# A LevelDB log after a header of 7 bytes: blocks of 32 KiB, chunks with a CRC (4), length (2) and type (1).
-FILE_HEADER, BLOCK, CHUNK_HEADER = 7, 32768, 7
-FULL, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
-
-
-def records(path: Path) -> Iterator[Any]:
-    """The records of a file, in their order."""
-    content, position, parts = path.read_bytes(), FILE_HEADER, b""
-    while position + CHUNK_HEADER <= len(content):
-        left = BLOCK - position % BLOCK
-        if left < CHUNK_HEADER:
-            position += left
-            continue
-        length = int.from_bytes(content[position + 4 : position + 6], "little")
-        kind = content[position + 6]
-        chunk = content[position + CHUNK_HEADER : position + CHUNK_HEADER + length]
-        position += CHUNK_HEADER + length
-        parts = chunk if kind in (FULL, FIRST) else parts + chunk
-        if kind in (FULL, LAST):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            yield record
+from lockstep.tracking.offline import records
 
 
 def read_wandb(path: Path) -> dict[str, Any]:
-    """A file's run id, config, history (step → metrics) and exit code (None: the run was not closed)."""
-    found: dict[str, Any] = {"id": "", "config": {}, "history": {}, "exit_code": None}
+    """A file's run id, group, job type, config, summary, alerts, history (step → metrics) and exit code.
+
+    The exit code is None where the run was not closed, the id empty where a kill left nothing.
+    """
+    found: dict[str, Any] = {"id": "", "config": {}, "summary": {}, "alerts": [], "history": {}}
+    found["exit_code"] = None
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            found["id"] = record.run.run_id
+            found |= {"id": record.run.run_id, "group": record.run.run_group, "job_type": record.run.job_type}
             updates = record.run.config.update
             found["config"] |= {item.key: json.loads(item.value_json) for item in updates if item.key}
+        elif kind == "summary":
+            found["summary"] |= {item.key: json.loads(item.value_json) for item in record.summary.update}
+        elif kind == "alert":
+            found["alerts"].append(record.alert.text)
         elif kind == "history":
             items = {
                 (item.key or ".".join(item.nested_key)): json.loads(item.value_json)

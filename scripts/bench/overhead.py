@@ -88,7 +88,7 @@ def whole_loop(bench: Bench) -> list[Row]:
             return take_step(run)
 
         with redirect_stdout(nowhere):
-            open_sinks(run, "disabled")
+            open_sinks(run, "disabled", bench.dataset)
             train(run, do_step)
         for sink in run.sinks:
             sink.close("finished")

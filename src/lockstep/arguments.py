@@ -32,7 +32,8 @@ def parse_config(argv: list[str]) -> Config:
         from_file + flags,
         prog="lockstep train",
         description="Train, or go on with, the run that these settings describe.\n\n"
-        "--config FILE reads a YAML file of the same settings first; flags win over it.",
+        "--config FILE reads a YAML file of the same settings first; flags win over it.\n"
+        "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS goes on from a model artifact, with its settings.",
         origin=(file, {flag for flag in from_file if flag.startswith("--")} - set(flags)),
     )
 

@@ -128,10 +128,8 @@ def load_newest(folder: Path, before: int | None = None) -> tuple[Checkpoint | N
 
 def prune(folder: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints and the best one; to be called after a save."""
-    paths = published(folder)
-    accuracies = {path: read_info(path).get("test_accuracy", -1.0) for path in paths}
-    best = max(paths, key=lambda path: (accuracies[path], path.name))
-    for path in paths[:-keep]:
+    best = best_published(folder)
+    for path in published(folder)[:-keep]:
         if path != best:
             _remove(path)
     for leftover in (
@@ -148,6 +146,15 @@ def set_aside(folder: Path, step: int) -> None:
             aside = folder / f".damaged-{path.name}"
             shutil.rmtree(aside, ignore_errors=True)
             os.replace(path, aside)
+
+
+def best_published(folder: Path) -> Path | None:
+    """The checkpoint with the highest test accuracy under a folder, the newest of equals, if any."""
+    return max(
+        published(folder),
+        key=lambda path: (read_info(path).get("test_accuracy", -1.0), path.name),
+        default=None,
+    )
 
 
 def best_accuracy(folder: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -28,6 +29,7 @@ commands:
   explain    show what one optimizer step really does
   report     draw a run's curves, confusions and worst mistakes into its folder
   compare    put several runs into one table and one picture
+  sync       give W&B what it does not have yet of the runs in a folder
   fetch      fetch and verify the data, for machines without internet later
   doctor     check what would stop a run, before it waits in a queue
 
@@ -69,10 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate_command,
         "replay": replay_command,
         "explain": explain_command,
-        "report": report_command,
-        "compare": compare_command,
+        "report": elsewhere("report"),
+        "compare": elsewhere("compare"),
+        "sync": elsewhere("sync"),
         "fetch": fetch_command,
-        "doctor": doctor_command,
+        "doctor": elsewhere("doctor"),
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -96,6 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
 
 
+def elsewhere(name: str) -> Callable[[list[str]], int]:
+    """The command in the module of its name, which is imported when the command runs."""
+
+    def command(argv: list[str]) -> int:
+        return getattr(importlib.import_module(f"lockstep.{name}"), name)(argv)
+
+    return command
+
+
 def report_mistake(error: ConfigError) -> int:
     """Prints a user's mistake as one line, on the main rank only."""
     if process_rank() == 0:
@@ -106,14 +118,19 @@ def report_mistake(error: ConfigError) -> int:
 def train_command(argv: list[str]) -> int:
     """Trains, or goes on with, the run that the settings describe."""
     began = time.perf_counter()
-    config = parse_config(argv)
+    resume_from, flags = take_option(argv, "--resume-from")
+    if resume_from:
+        from lockstep.tracking.resume_from import with_artifact
+
+        flags = with_artifact(resume_from, flags)
+    config = parse_config(flags)
     launch = read_launch()
     from lockstep.console import say
     from lockstep.preemption import EXIT_RESUMABLE
     from lockstep.training import run_training
 
     try:
-        outcome = run_training(config, launch, began)
+        outcome = run_training(config, launch, began, resume_from)
     except Interrupted as stop:
         if launch.is_main:
             say(f"interrupted after step {stop.step}, checkpoint saved; the same command goes on from there")
@@ -195,9 +212,7 @@ def explain_command(argv: list[str]) -> int:
         return 0
     step, rest = take_option(argv, "--step")
     if not step.isdecimal() or int(step) < 1:
-        raise ConfigError(
-            f"--step = {step!r}: must be a whole number >= 1, the optimizer step to explain; try --step 1"
-        )
+        raise ConfigError(f"--step = {step!r}: must be a whole number >= 1, an optimizer step; try --step 1")
     config = parse_config(rest)
     launch = read_launch()
     from lockstep.explain import run_explain
@@ -206,20 +221,6 @@ def explain_command(argv: list[str]) -> int:
     if launch.is_main:
         print(explanation.text())
     return 0
-
-
-def report_command(argv: list[str]) -> int:
-    """Draws runs from their files."""
-    from lockstep.report import report
-
-    return report(argv)
-
-
-def compare_command(argv: list[str]) -> int:
-    """Compares runs by their files."""
-    from lockstep.compare import compare
-
-    return compare(argv)
 
 
 def fetch_command(argv: list[str]) -> int:
@@ -234,13 +235,6 @@ def fetch_command(argv: list[str]) -> int:
         f"{len(dataset.train)} training and {len(dataset.test)} test images"
     )
     return 0
-
-
-def doctor_command(argv: list[str]) -> int:
-    """Checks what would stop a run."""
-    from lockstep.doctor import doctor
-
-    return doctor(argv)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,14 @@ class TrackingConfig:
     entity: str = ""
     """W&B user or team. Empty: the account's default."""
     group: str = ""
-    """W&B group. Empty: none."""
+    """W&B group. Empty: in a SLURM array one for the array, else none."""
+    job_type: str = "train"
+    """W&B job type: what kind of run this is within its group."""
+    watch: int = 0
+    """Steps between two histograms of each weight and gradient, a multiple of train.log_every. 0: none."""
+
+    def __post_init__(self) -> None:
+        require(self.watch >= 0, "tracking.watch", self.watch, "must be >= 0 steps; 0 logs no histograms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +153,11 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", self.seed, "must be in [0, 2**63)")
+        # A histogram belongs to a record: W&B has one row a step, and none is sent twice.
+        require(
+            self.tracking.watch % self.train.log_every == 0,
+            "tracking.watch",
+            self.tracking.watch,
+            f"must be a multiple of train.log_every = {self.train.log_every}; "
+            f"try {-(-self.tracking.watch // self.train.log_every) * self.train.log_every}",
+        )

@@ -31,6 +31,8 @@ MAY_CHANGE = (
     "tracking.project",
     "tracking.entity",
     "tracking.group",
+    "tracking.job_type",
+    "tracking.watch",
 )
 
 

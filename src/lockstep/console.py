@@ -47,6 +47,6 @@ class Console:
         if "test_loss" in record:
             say(f"{place}  test accuracy {record['test_accuracy']:.2%}  test loss {record['test_loss']:.4f}")
 
-    def close(self, status: Status) -> None:
+    def close(self, status: Status, reason: str = "") -> None:
         if self._bar is not None:
             self._bar.close()

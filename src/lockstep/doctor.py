@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from lockstep.launch_checks import (
 )
 from lockstep.launch_commands import Place, commands
 from lockstep.plan import window_length
-from lockstep.tracking import wandb_mode
+from lockstep.tracking.mode import ask_server, server_url, wandb_mode
 
 HELP = """usage: lockstep doctor [--slurm] [--nodes N] [--processes-per-node M] [OPTIONS]
 
@@ -179,17 +178,13 @@ def check_data(config: Config) -> str:
 def check_wandb(config: Config) -> str:
     mode = wandb_mode(config.tracking.mode)
     if mode == "offline":
-        folder = run_folder(config) / "wandb"
-        return f"offline; later, where there is internet: wandb sync {folder}/offline-run-*"
+        return f"offline; later, where there is internet: lockstep sync {run_folder(config)}"
     if mode == "online":
-        # A proxy, or a server of one's own, would have to be asked in its own way.
-        if {"WANDB_BASE_URL", "https_proxy", "HTTPS_PROXY"} & set(os.environ):
-            return "online, a key was found; whether the server answers was not tried"
         try:
-            socket.create_connection(("api.wandb.ai", 443), timeout=5).close()
+            ask_server()
         except OSError as error:
             raise ConfigError(
-                f"a key was found, but api.wandb.ai cannot be reached ({error}); use --tracking.mode offline"
+                f"a key was found, but {server_url()} does not answer ({error}); use --tracking.mode offline"
             ) from error
         return "online, a key was found, the server answers"
     return mode

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+from functools import cache
 from typing import Any
 
 import accelerate
 import torch
 
 from lockstep.ranks import Ranks
+
+GIT_SECONDS = 10  # a large checkout on a network file system may take longer; it is not worth waiting for
 
 
 def device_name(ranks: Ranks) -> str:
@@ -29,4 +33,18 @@ def environment(ranks: Ranks) -> dict[str, Any]:
             "torch": torch.__version__,
             "accelerate": accelerate.__version__,
         },
+        "git": git_state(),
     }
+
+
+@cache
+def git_state() -> dict[str, Any] | None:
+    """The working directory's commit, and whether it has no changes to tracked files; None outside of git."""
+    command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=GIT_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = result.stdout.splitlines()
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
+    return {"commit": commit, "is_clean": all(line.startswith("#") for line in lines)}

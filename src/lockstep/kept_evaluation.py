@@ -1,4 +1,4 @@
-"""The newest evaluation, kept in the run folder: enough to draw it later, without data or weights."""
+"""The last and the best evaluation, kept in the run folder: enough to show them without data or weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lockstep.evaluate import Evaluation
 from lockstep.metrics import Record, Status
 from lockstep.run import Run
 
-EVALUATION_FILE = "evaluation.npz"
+EVALUATIONS_FOLDER = "evaluations"
+LAST, BEST = "last", "best"
 NUM_MISTAKES = 25
 
 
@@ -32,11 +33,13 @@ class KeptEvaluation:
     """Of the mistakes, uint8 (mistakes, 28, 28)."""
 
 
-class EvaluationFile:
-    """Keeps each evaluation of a run as it is recorded, in place of the one before."""
+class EvaluationFiles:
+    """Keeps each evaluation of a run as it is recorded, in place of the one before, and the best of them."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        best = read_evaluation(run.folder, BEST)
+        self._best_accuracy = best.scores.accuracy if best else -1.0
 
     def log(self, record: Record) -> None:
         if "test_loss" in record:
@@ -45,14 +48,19 @@ class EvaluationFile:
             mistakes = scores.worst_mistakes(NUM_MISTAKES)
             images = self._run.test_store.images[mistakes].to("cpu")
             kept = KeptEvaluation(step=step, scores=scores, mistakes=mistakes, images=images)
-            write_evaluation(self._run.folder, kept)
+            content = as_npz(kept)
+            (self._run.folder / EVALUATIONS_FOLDER).mkdir(exist_ok=True)
+            write_atomically(_path(self._run.folder, LAST), content)
+            if scores.accuracy > self._best_accuracy:
+                self._best_accuracy = scores.accuracy
+                write_atomically(_path(self._run.folder, BEST), content)
 
-    def close(self, status: Status) -> None:
+    def close(self, status: Status, reason: str = "") -> None:
         pass
 
 
-def write_evaluation(folder: Path, kept: KeptEvaluation) -> None:
-    """Writes evaluation.npz: plain arrays, a row a sample."""
+def as_npz(kept: KeptEvaluation) -> bytes:
+    """The file of an evaluation: plain arrays, a row a sample."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -64,16 +72,16 @@ def write_evaluation(folder: Path, kept: KeptEvaluation) -> None:
         mistake_ids=np.array(kept.mistakes, dtype=np.int64),
         mistake_images=kept.images.numpy(),
     )
-    write_atomically(folder / EVALUATION_FILE, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def read_evaluation(folder: Path) -> KeptEvaluation | None:
-    """The evaluation that a run folder keeps; None before the first one.
+def read_evaluation(folder: Path, which: str = LAST) -> KeptEvaluation | None:
+    """The last or the best evaluation that a run folder keeps; None before the first one.
 
     Raises:
         ConfigError: the file is damaged.
     """
-    path = folder / EVALUATION_FILE
+    path = _path(folder, which)
     if not path.exists():
         return None
     try:
@@ -92,3 +100,7 @@ def read_evaluation(folder: Path) -> KeptEvaluation | None:
             f"{path}: is damaged ({error}); remove it, the next evaluation writes it"
         ) from error
     return KeptEvaluation(step=step, scores=scores, mistakes=mistakes, images=images)
+
+
+def _path(folder: Path, which: str) -> Path:
+    return folder / EVALUATIONS_FOLDER / f"{which}.npz"

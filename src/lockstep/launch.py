@@ -78,6 +78,12 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     )
 
 
+def array_group(environ: Mapping[str, str] = os.environ) -> str:
+    """A name for the runs that one SLURM array starts; empty outside of an array."""
+    job = environ.get("SLURM_ARRAY_JOB_ID", "")
+    return f"slurm-{job}" if job else ""
+
+
 def process_rank(environ: Mapping[str, str] = os.environ) -> int:
     """The rank to report under, also where the launch as a whole makes no sense."""
     return int(environ.get("RANK", environ.get("SLURM_PROCID", "0")))

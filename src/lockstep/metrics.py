@@ -17,7 +17,8 @@ class Sink(Protocol):
 
     def log(self, record: Record) -> None: ...
 
-    def close(self, status: Status) -> None: ...
+    def close(self, status: Status, reason: str = "") -> None:
+        """Takes how this start ended; where it failed, also why."""
 
 
 class MetricsFile:
@@ -33,5 +34,5 @@ class MetricsFile:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()  # a killed run keeps every record that it made
 
-    def close(self, status: Status) -> None:
+    def close(self, status: Status, reason: str = "") -> None:
         self._file.close()

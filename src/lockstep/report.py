@@ -16,7 +16,7 @@ REPORT_FOLDER = "report"
 HELP = """usage: lockstep report RUN...
 
 Draw curves.png, confusion.png and mistakes.png anew, into the folder report/ of each run folder RUN. What is
-drawn is what metrics.jsonl and evaluation.npz hold: neither data nor weights are needed, and a run that was
+drawn is what metrics.jsonl and evaluations/ hold: neither data nor weights are needed, and a run that was
 killed, or still goes on, can be looked at too.
 """
 

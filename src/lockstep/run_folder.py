@@ -19,6 +19,7 @@ from lockstep.errors import ConfigError
 from lockstep.ranks import Ranks
 from lockstep.run_files import SETTINGS_FILE, STARTS_FILE, read_settings, read_starts, read_summary
 
+LOCK_FILE = ".lock"
 LOCK_WAIT_SECONDS = 20  # on a network file system the lock of a killed process may outlive it a little
 
 
@@ -49,7 +50,8 @@ def begin(config: Config, folder: Path, step: int, environment: dict[str, Any]) 
     checkpoint.write_atomically(folder / SETTINGS_FILE, to_yaml(config))
     with (folder / STARTS_FILE).open("a") as file:
         file.write(json.dumps({"step": step, **environment}) + "\n")
-    relevant = sorted(before.keys() & environment.keys() - {"world_size"})
+    # Neither the number of ranks nor the user's other files change the bits.
+    relevant = sorted(before.keys() & environment.keys() - {"world_size", "git"})
     return [
         f"{key} {before[key]} → {environment[key]}" for key in relevant if before[key] != environment[key]
     ]
@@ -68,7 +70,7 @@ def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
     Raises:
         ConfigError: another process holds the lock, or the folder cannot be written.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK_FILE)
 
     def acquire() -> None:
         try:

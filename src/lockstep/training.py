@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 from lockstep import checkpoint, tracking
 from lockstep.assemble import build_run, shared_dataset
 from lockstep.config import Config
 from lockstep.config_tree import as_dict, run_folder
 from lockstep.console import Console, say
+from lockstep.data import Dataset
 from lockstep.environment import device_name, environment
 from lockstep.errors import Interrupted
-from lockstep.kept_evaluation import EvaluationFile
-from lockstep.launch import Launch
+from lockstep.kept_evaluation import EvaluationFiles
+from lockstep.launch import Launch, array_group
 from lockstep.loop import train
 from lockstep.metrics import MetricsFile, Status
 from lockstep.models import topology_warnings
@@ -27,6 +31,7 @@ from lockstep.run import Run
 from lockstep.run_files import SUMMARY_FILE, read_metrics
 from lockstep.run_folder import begin, check_folder, locked_folder, newest_checkpoint
 from lockstep.stopwatch import Phases
+from lockstep.tracking.resume_from import place_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +44,14 @@ class Outcome:
     """Whether there was nothing left to do."""
 
 
-def run_training(config: Config, launch: Launch, began: float) -> Outcome:
+def run_training(config: Config, launch: Launch, began: float, resume_from: str = "") -> Outcome:
     """Trains a config to its end, from where its run folder stands. Every process of the launch calls it.
 
     Args:
         config: of the run.
         launch: what the launcher asked for.
         began: when the command did, as `time.perf_counter` counts.
+        resume_from: a W&B artifact whose checkpoint goes into the run folder first, unless that is as far.
 
     Raises:
         ConfigError: on every rank, before any training.
@@ -53,7 +59,7 @@ def run_training(config: Config, launch: Launch, began: float) -> Outcome:
     """
     phases = Phases(began)
     phases.end("import")
-    config = resolve_precision(config, launch)
+    config = in_group(resolve_precision(config, launch))
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     folder = run_folder(config)
     with joined(launch, config.precision) as ranks:
@@ -61,6 +67,8 @@ def run_training(config: Config, launch: Launch, began: float) -> Outcome:
         with locked_folder(folder, ranks):
             summary = ranks.on_main(lambda: check_folder(config, folder))
             was_finished = summary is not None
+            if resume_from and not was_finished:
+                ranks.on_main(lambda: place_checkpoint(resume_from, folder))
             return Outcome(
                 folder=folder,
                 summary=summary if summary is not None else _train_to_end(config, mode, ranks, phases),
@@ -76,8 +84,9 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
     run = ranks.together(lambda: build_run(config, ranks, dataset, start))
     run.stop.install()
     status: Status = "failed"
+    reason = ""
     try:
-        ranks.on_main(lambda: _begin(run, mode))
+        ranks.on_main(lambda: _begin(run, mode, dataset))
         phases.end("set_up")
         train(run, do_step=order_checked(run) if config.train.check_order else None)
         phases.end("train")
@@ -89,9 +98,12 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
         status = "interrupted"
         ranks.on_main(run.stop.mark_resumable)  # before a rank leaves: its exit code makes launchers kill
         raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise
     finally:
         for sink in run.sinks:
-            sink.close(status)
+            sink.close(status, reason)
         run.closing.close()
         if status != "failed":
             if ranks.is_main and config.train.report:
@@ -99,7 +111,7 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
             ranks.barrier()  # nor may one leave while the main rank draws, or closes W&B
 
 
-def _begin(run: Run, mode: str) -> None:
+def _begin(run: Run, mode: str, dataset: Dataset) -> None:
     """What the main rank does before the first step: says what runs, notes it, opens the sinks."""
     say(describe(run, mode))
     for warning in topology_warnings(run.model):
@@ -110,17 +122,39 @@ def _begin(run: Run, mode: str) -> None:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
             say(f"warning: the steps to come may differ in their last bits: {', '.join(changes)}")
-    open_sinks(run, mode)
+    open_sinks(run, mode, dataset)
 
 
-def open_sinks(run: Run, mode: str) -> None:
+def open_sinks(run: Run, mode: str, dataset: Dataset) -> None:
     """Opens where the main rank's records go, one by one: those that are open are closed on every way out."""
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
-    run.sinks.append(EvaluationFile(run))
     run.sinks.append(Console(run.step, run.num_steps))
+    run.sinks.append(EvaluationFiles(run))
     if mode != "disabled":
         tree = {**as_dict(run.config), "environment": environment(run.ranks)}
-        run.sinks.append(tracking.WandbRun(run.folder, run.config.tracking, mode, tree, notify=say))
+        wandb_run = tracking.WandbRun(
+            run.folder,
+            run.config.tracking,
+            mode,
+            tree,
+            notify=say,
+            tensors=lambda: weights_and_gradients(run.model),
+            dataset=dataset.facts,
+        )
+        run.sinks.append(wandb_run)
+
+
+def weights_and_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What `tracking.watch` shows; after a step, a gradient is that of the global batch, clipped."""
+    named = list(model.named_parameters())
+    gradients = {f"gradients/{name}": p.grad for name, p in named if p.grad is not None}
+    return {f"weights/{name}": p for name, p in named} | gradients
+
+
+def in_group(config: Config) -> Config:
+    """The config with its W&B group: the one that was stated, else that of a SLURM array."""
+    group = config.tracking.group or array_group()
+    return replace(config, tracking=replace(config.tracking, group=group))
 
 
 def describe(run: Run, mode: str) -> str:

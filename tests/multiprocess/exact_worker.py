@@ -28,7 +28,7 @@ class Keep:
     def log(self, record: dict) -> None:
         self.records.append({key: value for key, value in record.items() if key != "images_per_second"})
 
-    def close(self, status: str) -> None:
+    def close(self, status: str, reason: str = "") -> None:
         pass
 
 

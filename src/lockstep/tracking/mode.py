@@ -1,0 +1,56 @@
+"""Whether W&B is used, and how: what the settings come to on this machine. Imports no wandb."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from urllib.error import HTTPError
+from urllib.parse import urlparse
+from urllib.request import urlopen
+
+from lockstep.errors import ConfigError
+
+ANSWER_SECONDS = 10
+
+
+def wandb_mode(wanted: str) -> str:
+    """What `tracking.mode` comes to on this machine: online, offline or disabled.
+
+    Raises:
+        ConfigError: online was asked for, and there is no key.
+    """
+    if wanted == "auto":
+        # W&B's own switch wins over the default, so that `WANDB_MODE=disabled` works as users know it.
+        wanted = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if wanted == "online" and not has_key():
+        raise ConfigError("tracking.mode = 'online': no W&B key was found; set WANDB_API_KEY, or use offline")
+    return wanted
+
+
+def ask_server() -> None:
+    """Asks W&B's server for any answer.
+
+    Raises:
+        OSError: it gives none, or one that says that it is broken.
+    """
+    try:
+        urlopen(server_url(), timeout=ANSWER_SECONDS).close()
+    except HTTPError as error:
+        if error.code >= 500:
+            raise
+
+
+def server_url() -> str:
+    """Where the server is: W&B's own, or the user's."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def has_key() -> bool:
+    """Whether W&B would find a key without asking for one: in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(server_url()).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

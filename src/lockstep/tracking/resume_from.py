@@ -1,0 +1,80 @@
+"""From a model artifact on W&B's server back to a run folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lockstep import checkpoint
+from lockstep.arguments import take_option, yaml_flags
+from lockstep.errors import refuse
+from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE
+from lockstep.tracking.contents import CHECKPOINT_FOLDER
+from lockstep.tracking.wandb_run import WANDB_ID_FILE
+
+PREFIX = "wandb:"
+
+
+def with_artifact(reference: str, flags: list[str]) -> list[str]:
+    """The flags of the run that an artifact is of, and the user's own after them; every rank asks for them.
+
+    Raises:
+        ConfigError: the reference is none, the server does not have it, or there is a settings file besides.
+    """
+    file, _ = take_option(flags, "--config")
+    if file:
+        raise refuse(
+            "--config", file, "the artifact of --resume-from has its own settings; leave one of them out"
+        )
+    with TemporaryDirectory() as scratch:
+        return yaml_flags(Path(_find(reference).get_entry(SETTINGS_FILE).download(scratch))) + flags
+
+
+def place_checkpoint(reference: str, folder: Path) -> None:
+    """Puts an artifact's checkpoint into a run folder, unless that is as far already; for the main rank.
+
+    A folder without a run gets the records and the W&B run of the artifact's, too.
+
+    Raises:
+        ConfigError: the reference is none, the server does not have it, or its checkpoint is damaged.
+    """
+    artifact = _find(reference)
+    step, checkpoints = artifact.metadata["step"], folder / "checkpoints"
+    if any(int(path.name.removeprefix("step-")) >= step for path in checkpoint.published(checkpoints)):
+        return
+    checkpoints.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
+        content = Path(artifact.download(scratch, skip_cache=True))
+        try:
+            checkpoint.load(content / CHECKPOINT_FOLDER)
+        except checkpoint.DamagedCheckpoint as damage:
+            raise refuse("--resume-from", reference, f"{damage}; use another version") from damage
+        for name in (METRICS_FILE, STARTS_FILE):
+            if not (folder / name).exists():
+                shutil.copy(content / name, folder / name)
+        if not (folder / WANDB_ID_FILE).exists():
+            run_id = artifact.metadata["run_id"]
+            checkpoint.write_atomically(folder / WANDB_ID_FILE, run_id)
+            # As an online start leaves it: the server has steps of this run, so offline files are not for it.
+            (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
+        os.replace(content / CHECKPOINT_FOLDER, checkpoints / f"step-{step:08d}")
+
+
+def _find(reference: str) -> Any:
+    name = reference.removeprefix(PREFIX)
+    if name == reference or name.count("/") not in (1, 2):
+        raise refuse("--resume-from", reference, "must be wandb:[ENTITY/]PROJECT/NAME:ALIAS")
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        artifact = wandb.Api().artifact(name, type="model")
+    except (wandb.errors.Error, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise refuse("--resume-from", reference, f"cannot be had ({reason}); see the run's page") from error
+    if "step" not in artifact.metadata:
+        raise refuse("--resume-from", reference, "was not made by lockstep; name a run's model artifact")
+    return artifact

@@ -1,0 +1,113 @@
+"""The real W&B client and a server on loopback: one run over its starts, broken networks, artifacts."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from processes import QUICK, lockstep, read_run, train_quick
+from test_interruption import LONG, start, wait_for_step
+from wandb_artifacts import metadata
+from wandb_server import KEY, WandbServer, install
+
+pytestmark = pytest.mark.slow
+ONLINE = ["--tracking.mode", "online"]
+STEPS = list(range(1, 37))
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    try:
+        return install(tmp_path_factory.mktemp("openwandb") / "venv")
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", "") or str(error)
+        pytest.skip(f"openwandb cannot be had: {reason.strip().splitlines()[-1]}")
+
+
+@pytest.fixture
+def server(program, tmp_path_factory):
+    server = WandbServer(program, tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+def run_id(folder: Path) -> str:
+    return (folder / "run" / "wandb-id").read_text()
+
+
+def assert_no_key_in(folder: Path) -> None:
+    content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert KEY.encode() not in content
+
+
+def test_a_run_goes_on_from_its_artifact_elsewhere(tmp_path, server):
+    """Two processes, interrupted; then one process on a machine that has only the name of the artifact."""
+    (tmp_path / "here").mkdir()
+    process = start(tmp_path / "here", 2, *ONLINE, "--tracking.group", "some", env=server.env)
+    wait_for_step(tmp_path / "here", 4, process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    identity = run_id(tmp_path / "here")
+    assert server.ends == {identity: [1]}
+    assert server.preempted == {identity}
+    stored = server.artifacts.named("run", "latest")
+    assert metadata(stored)["step"] == server.steps(identity)[-1] < 36
+
+    place = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
+    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *place, env=server.env)
+    assert result.returncode == 0, result.stderr
+    assert "resuming" in result.stdout
+    assert "wandb:" not in result.stdout + result.stderr
+    assert run_id(tmp_path / "there") == identity
+    assert server.steps(identity) == STEPS
+    assert server.ends[identity] == [1, 0]
+    summary = read_run(tmp_path / "there" / "run")
+    undisturbed = train_quick(tmp_path, "undisturbed", 1, *LONG[len(QUICK) :])
+    assert summary["weights_sha256"] == undisturbed["weights_sha256"]
+    assert [record["loss"] for record in summary["records"]] == [
+        record["loss"] for record in undisturbed["records"]
+    ]
+    assert server.summaries[identity]["weights_sha256"] == summary["weights_sha256"]
+    assert metadata(server.artifacts.named("run", "latest"))["weights_sha256"] == summary["weights_sha256"]
+    assert metadata(server.artifacts.named("run", "best"))["test_accuracy"] == summary["best_test_accuracy"]
+    assert set(server.artifacts.named("synthetic", "latest").used_by) == {identity}
+    assert_no_key_in(tmp_path)
+    assert not any(
+        KEY.encode() in file for each in server.artifacts.artifacts for file in each.files.values()
+    )
+
+
+def test_a_server_that_breaks_costs_nothing_and_is_given_the_rest_later(tmp_path, server):
+    """It answers 500 from some step of a run on, and while two others last, one of them offline."""
+    quick = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; else 15
+    process = start(tmp_path, 1, *ONLINE, "--train.epochs", "1000", env=server.env | quick)
+    deadline = time.monotonic() + 60
+    while not server.history and time.monotonic() < deadline:
+        time.sleep(0.1)
+    server.stop()
+    wait_for_step(tmp_path, server.steps(run_id(tmp_path))[-1] + 50, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+    last_lines = (tmp_path / "output").read_text().splitlines()[-2:]
+    assert last_lines[0].endswith(f"lockstep sync {tmp_path / 'run'}")
+    assert "the same command goes on" in last_lines[1]
+    for name, mode, env in (("offline", "offline", {}), ("no-server", "online", server.env)):
+        place = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
+        result = lockstep("train", *QUICK, *place, env=env)
+        assert result.returncode == 0, result.stderr
+        assert f"lockstep sync {tmp_path / name}" in result.stdout
+    assert lockstep("sync", str(tmp_path / "no-server"), env=server.env).returncode == 1
+
+    server.start()
+    result = lockstep("sync", str(tmp_path), env=server.env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 of 3 runs" in result.stdout
+    for name in ("run", "offline", "no-server"):
+        identity = (tmp_path / name / "wandb-id").read_text()
+        num_records = (tmp_path / name / "metrics.jsonl").read_text().count("\n")
+        assert server.steps(identity) == list(range(1, num_records + 1))
+        assert server.ends[identity][-1] == (1 if name == "run" else 0)
+        assert server.artifacts.named(name, "best").type == "model"
+    assert_no_key_in(tmp_path)
