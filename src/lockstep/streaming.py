@@ -120,7 +120,12 @@ class ReadAhead:
     def close(self) -> None:
         """Ends the workers."""
         atexit.unregister(self.close)
-        self._arrays = iter([])  # the loader's iterator ends its workers when nobody holds it
+        # torch has no public name for this and leaves it to the garbage collector, which comes too late where a
+        # traceback still holds the iterator: the exit of the process then waits for the workers for ever.
+        shut_down = getattr(self._arrays, "_shutdown_workers", None)
+        self._arrays = iter([])
+        if shut_down is not None:
+            shut_down()
 
 
 def _uploaded(arrays: Arrays, device: torch.device, copies: torch.cuda.Stream) -> list[Tensor]:
