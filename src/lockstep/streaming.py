@@ -120,8 +120,8 @@ class ReadAhead:
     def close(self) -> None:
         """Ends the workers."""
         atexit.unregister(self.close)
-        # torch has no public name for this and leaves it to the garbage collector, which comes too late where a
-        # traceback still holds the iterator: the exit of the process then waits for the workers for ever.
+        # torch has no public name for this and leaves it to the garbage collector, which comes too late where
+        # a traceback holds the iterator: the exit of the process would wait for the workers for ever.
         shut_down = getattr(self._arrays, "_shutdown_workers", None)
         self._arrays = iter([])
         if shut_down is not None:
