@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -69,11 +72,36 @@ def test_unknown_module_is_answered_with_the_valid_ones():
     ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
 def test_optimizers_are_torchs(name, kind):
-    optimizer = build_optimizer(
-        nn.Linear(2, 2), OptimizerConfig(name=name, lr=0.1, weight_decay=0.01), fused=True
-    )
-    assert type(optimizer) is kind
-    assert optimizer.param_groups[0]["weight_decay"] == 0.01
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.load_state_dict(model.state_dict())
+    optimizer = build_optimizer(model, OptimizerConfig(name=name, lr=0.1, weight_decay=0.01), fused=True)
+    assert isinstance(optimizer, kind)
+    settings = {"momentum": 0.9} if name == "sgd" else {}
+    torchs = kind(other.parameters(), lr=0.1, weight_decay=0.01, fused=True, **settings)
+    for _ in range(3):
+        for each, network in ((optimizer, model), (torchs, other)):
+            each.zero_grad()
+            network(torch.ones(1, 2)).square().sum().backward()
+            each.step()
+    assert torch.equal(model.weight, other.weight)
+    torchs.load_state_dict(optimizer.state_dict())
+    optimizer.load_state_dict(torchs.state_dict())
+
+
+def test_an_optimizer_does_not_import_the_compiler():
+    program = """
+import sys, torch
+from lockstep.config import OptimizerConfig
+from lockstep.optim import build_optimizer
+model = torch.nn.Linear(2, 2)
+optimizer = build_optimizer(model, OptimizerConfig(), fused=True)
+optimizer.zero_grad()
+model(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_group_without_parameters_is_refused():

@@ -112,10 +112,10 @@ def test_a_checked_run_has_the_same_weights_and_leaves_nothing_behind():
     plain, _ = small_run(config)
     train(plain)
     run, _ = small_run(config)
-    before = run.ranks, run.optimizer, run.criterion, run.reduction
+    before = run.clip_grad_norm, run.optimizer, run.criterion, run.reduction
     train(run, order_checked(run))
     assert weights_sha256(run.model.state_dict()) == weights_sha256(plain.model.state_dict())
-    assert (run.ranks, run.optimizer, run.criterion, run.reduction) == before
+    assert (run.clip_grad_norm, run.optimizer, run.criterion, run.reduction) == before
     assert not run.model._forward_hooks
     assert not run.optimizer.optimizer._optimizer_step_pre_hooks
     assert not any(parameter._post_accumulate_grad_hooks for parameter in run.trained)
@@ -123,7 +123,7 @@ def test_a_checked_run_has_the_same_weights_and_leaves_nothing_behind():
 
 def broken_step(run, fault):
     """`take_step` with one mistake."""
-    optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
+    optimizer, reduction = run.optimizer, run.reduction
     window = next(run.windows)
     if fault != "no zero_grad":
         optimizer.zero_grad(set_to_none=True)
@@ -145,7 +145,7 @@ def broken_step(run, fault):
         optimizer.step()
     reduction.sum_over_ranks()
     for _ in range({"no clip": 0, "two clips": 2}.get(fault, 1)):
-        accelerator.clip_grad_norm_(run.trained, 1.0)
+        run.clip_grad_norm(run.trained, 1.0)
     if fault != "no rate":
         set_learning_rate(optimizer, schedule(run))
     if fault != "step before the sum":

@@ -79,7 +79,8 @@ def take_step(run: Run) -> StepResult:
         outputs.append(logits.detach())
     with run.parts.part("communication"):
         reduction.sum_over_ranks()
-    grad_norm = accelerator.clip_grad_norm_(run.trained, run.config.optimizer.max_grad_norm)
+    accelerator.unscale_gradients()
+    grad_norm = run.clip_grad_norm(run.trained, run.config.optimizer.max_grad_norm)
     set_learning_rate(optimizer, schedule(run))
     optimizer.step()
     run.step += 1

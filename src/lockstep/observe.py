@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -64,7 +63,7 @@ class ObservedStep:
     @contextmanager
     def _watching(self, run: Run) -> Iterator[None]:
         """Hooks and observers are there for one step, so that an evaluation between two is not watched."""
-        real = run.ranks, run.optimizer, run.criterion, run.reduction
+        real = run.clip_grad_norm, run.optimizer, run.criterion, run.reduction
         accelerator, scaler = run.ranks.accelerator, run.ranks.accelerator.scaler
         with ExitStack() as stack:
             for handle in (
@@ -73,16 +72,16 @@ class ObservedStep:
                 *(p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in run.trained),
             ):
                 stack.callback(handle.remove)
-            run.ranks = replace(run.ranks, accelerator=_Accelerator(accelerator, self))
             run.optimizer = cast(Any, _Optimizer(run.optimizer, run.trained, self))
             run.reduction = _Reduction(run.reduction, self)
             run.criterion = self._observed_criterion(run.criterion)
+            run.clip_grad_norm = self._observed_clip(run.clip_grad_norm)
             if scaler is not None:
                 accelerator.scaler = _Scaler(scaler, self)
             try:
                 yield
             finally:
-                run.ranks, run.optimizer, run.criterion, run.reduction = real
+                run.clip_grad_norm, run.optimizer, run.criterion, run.reduction = real
                 accelerator.scaler = scaler
 
     def note(self, kind: Kind, micro_batch: int | None = None) -> None:
@@ -135,6 +134,14 @@ class ObservedStep:
 
         return observed
 
+    def _observed_clip(self, clip: Callable[..., Tensor]) -> Any:
+        def observed(parameters: list[nn.Parameter], limit: float) -> Tensor:
+            norm = clip(parameters, limit)
+            self.note(Kind.CLIP)
+            return norm
+
+        return observed
+
 
 def order_checked(run: Run, do_step: StepFunction = take_step) -> StepFunction:
     """A step function that raises where a step of this rank does not keep the order.
@@ -164,13 +171,6 @@ class _Observer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
-
-
-class _Accelerator(_Observer):
-    def clip_grad_norm_(self, *arguments: Any, **options: Any) -> Any:
-        norm = self._real.clip_grad_norm_(*arguments, **options)  # unscales first
-        self._watch.note(Kind.CLIP)
-        return norm
 
 
 class _Scaler(_Observer):

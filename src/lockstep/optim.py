@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,27 +25,32 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool) -
     Raises:
         ConfigError: a group names no module of the model, or one that has no parameters.
     """
-    leave_compiler_out()
     groups = parameter_groups(model, config)
+    kind: Any = KINDS[config.name]
     if config.name == "sgd":
-        return torch.optim.SGD(
+        return kind(
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
         )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
 
 
-def leave_compiler_out() -> None:
-    """Keeps torch's optimizers from importing torch.compile's machinery: about a third of a start.
+def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimizer, which does not import torch.compile's machinery: more than a second of each start.
 
-    torch wraps some of their methods so that a compiler leaves them alone, and imports the compiler for that
-    at their first call, unless the method was wrapped before. Nothing here compiles an optimizer, so the bare
-    method will do. Without effect in a version of torch that keeps it elsewhere.
+    torch wraps the methods of its optimizers so that a compiler leaves them alone, and the wrappers import
+    the compiler for that. Nothing here compiles an optimizer, so the bare methods will do.
     """
-    for method in vars(torch.optim.Optimizer).values():
-        bare = getattr(method, "__wrapped__", None)
-        if bare is not None and not hasattr(bare, "__dynamo_disable"):
-            bare.__dict__["__dynamo_disable"] = bare
+    wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    bare = {name: inspect.unwrap(getattr(kind, name)) for name in wrapped}
+    step = torch.no_grad()(inspect.unwrap(kind.step))  # what the wrapper of `step` does besides
+    return type(kind.__name__, (kind,), {**bare, "step": step})
+
+
+KINDS = {
+    "sgd": without_compiler(torch.optim.SGD),
+    "adam": without_compiler(torch.optim.Adam),
+    "adamw": without_compiler(torch.optim.AdamW),
+}
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:

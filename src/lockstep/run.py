@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 from lockstep.batches import MicroBatch
 from lockstep.config import Config
@@ -51,6 +51,9 @@ class Run:
     optimizer: AcceleratedOptimizer
     criterion: Criterion
     reduction: Reduction
+    clip_grad_norm: Callable[[list[nn.Parameter], float], Tensor] = nn.utils.clip_grad_norm_
+    """Scales the gradients of parameters down to a norm; returns the norm from before. It is torch's own:
+    Accelerate's imports half a second of code for distributed tensors."""
     windows: Iterator[list[MicroBatch]]
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
