@@ -88,6 +88,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     return {**summary, "records": [json.loads(line) for line in lines]}
 
 
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    """What of a record two equal runs share."""
+    return {key: value for key, value in record.items() if not key.endswith(("_seconds", "_per_second"))}
+
+
 def free_port() -> int:
     """A port nobody listens on just now."""
     with socket.socket() as probe:

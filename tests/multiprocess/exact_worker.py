@@ -11,6 +11,7 @@ from lockstep import loop
 from lockstep.checkpoint import weights_sha256
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.loop import train
+from processes import without_times
 from runs import fresh_ranks, small_config, small_run
 
 loop.save = lambda run: None
@@ -26,7 +27,7 @@ class Keep:
         self.records: list[dict] = []
 
     def log(self, record: dict) -> None:
-        self.records.append({key: value for key, value in record.items() if key != "images_per_second"})
+        self.records.append(without_times(record))
 
     def close(self, status: str, reason: str = "") -> None:
         pass

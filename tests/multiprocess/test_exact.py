@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from processes import read_run, train_quick, workers
+from processes import read_run, train_quick, without_times, workers
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def test_the_command_gives_the_same_weights_on_two_processes(tmp_path):
     assert one["weights_sha256"] == two["weights_sha256"]
     assert one["test_loss"] == two["test_loss"]
     for first, second in zip(one["records"], two["records"], strict=True):
-        assert first | {"images_per_second": 0} == second | {"images_per_second": 0}
+        assert without_times(first) == without_times(second)
 
 
 def test_fast_agrees_to_rounding_over_fifty_steps(tmp_path):
