@@ -22,7 +22,7 @@ from results import Row, median_row
 
 MATRIX_SIZES = (512, 1024, 2048, 4096)
 COPY_BYTES = 2**28
-LOOKUPS = (torch.ops.aten.index.Tensor,)
+LOOKUPS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_select.default)
 
 
 class TrafficCounter(TorchDispatchMode):

@@ -205,10 +205,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-
-
 def _torch_bytes(state: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)

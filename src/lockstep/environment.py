@@ -40,7 +40,7 @@ def environment(ranks: Ranks) -> dict[str, Any]:
 @cache
 def git_state() -> dict[str, Any] | None:
     """The working directory's commit, and whether it has no changes to tracked files; None outside of git."""
-    command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
         result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=GIT_SECONDS)
     except (OSError, subprocess.SubprocessError):

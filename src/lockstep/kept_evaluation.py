@@ -38,6 +38,10 @@ class EvaluationFiles:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        for which in (LAST, BEST):  # of steps that a resume takes anew
+            kept = read_evaluation(run.folder, which)
+            if kept is not None and kept.step > run.step:
+                _path(run.folder, which).unlink()
         best = read_evaluation(run.folder, BEST)
         self._best_accuracy = best.scores.accuracy if best else -1.0
 

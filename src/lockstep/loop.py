@@ -59,6 +59,7 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
                 save(run)
             if is_stopped:
                 raise Interrupted(run.step)
+        del result  # its images and logits are not to stay through the next step
 
 
 def take_step(run: Run) -> StepResult:

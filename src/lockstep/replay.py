@@ -110,7 +110,7 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
             departure=departures[0] if departures else "",
             differences=", ".join(
                 f"{name} {before[name]} → {now[name]}"
-                for name in before.keys() & now
+                for name in sorted((before.keys() & now.keys()) - {"git"})
                 if before[name] != now[name]
             ),
             folder=target,

@@ -1,11 +1,12 @@
 """The real W&B client, offline; its files are read back."""
 
 import json
+import os
 
 import pytest
 import yaml
 
-from processes import QUICK, ROOT, launched, lockstep, run
+from processes import BIN, QUICK, ROOT, launched, lockstep, run
 from test_interruption import kill, start, wait_for_step
 from wandb_file import read_wandb
 
@@ -80,7 +81,8 @@ def test_a_sweep_runs_through_accelerate_with_its_parameters_as_flags(tmp_path, 
     filled = {"${env}": ["/usr/bin/env"], "${program}": [sweep["program"]], "${args}": flags["args"]}
     command = [part for word in sweep["command"] for part in filled.get(word, [word])]
     small = ["--data.name", "synthetic", "--data.num-train", "600", "--tracking.mode", "offline"]
-    result = run([*command, *small], env={"WANDB_RUN_ID": "from-agent"})
+    path = f"{BIN}:{os.environ['PATH']}"  # where the agent finds accelerate
+    result = run([*command, *small], env={"WANDB_RUN_ID": "from-agent", "PATH": path})
     assert result.returncode == 0, result.stderr
     (folder,) = tmp_path.iterdir()
     config = yaml.safe_load((folder / "config.yaml").read_text())

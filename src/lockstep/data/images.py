@@ -29,7 +29,7 @@ class ImageStore:
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Images (*ids, 28, 28) and labels (*ids) of sample ids of any shape."""
         # index_select copies whole rows; indexing with a tensor goes pixel by pixel.
-        flat = ids.flatten()
+        flat = ids.flatten().to(self.labels.device)
         images, labels = self.images.index_select(0, flat), self.labels.index_select(0, flat)
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from lockstep import checkpoint
 from lockstep.kept_evaluation import BEST, LAST, read_evaluation
-from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE, read_summary
+from lockstep.run_files import (
+    METRICS_FILE,
+    SETTINGS_FILE,
+    STARTS_FILE,
+    read_metrics,
+    read_starts,
+    read_summary,
+)
 
 DATASET_FILE = "dataset.json"
 CHECKPOINT_FOLDER = "checkpoint"  # its place in an artifact
@@ -75,10 +82,10 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
         )
         artifact.add_dir(str(path), name=CHECKPOINT_FOLDER)
         artifact.add_file(str(folder / SETTINGS_FILE))
-        for name in (METRICS_FILE, STARTS_FILE):  # up to the checkpoint: what follows is made again
-            lines = (folder / name).read_text().splitlines(keepends=True)
+        # Up to the checkpoint: what follows is made again.
+        for name, entries in ((METRICS_FILE, read_metrics(folder)), (STARTS_FILE, read_starts(folder))):
             with artifact.new_file(name) as file:
-                file.writelines(line for line in lines if json.loads(line)["step"] <= found.step)
+                file.writelines(json.dumps(entry) + "\n" for entry in entries if entry["step"] <= found.step)
         yield artifact, names
 
 

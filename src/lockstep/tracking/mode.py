@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import urlparse
 from urllib.request import urlopen
@@ -38,6 +39,8 @@ def ask_server() -> None:
     except HTTPError as error:
         if error.code >= 500:
             raise
+    except (HTTPException, ValueError) as error:
+        raise OSError(f"{server_url()}: {error!r}") from error
 
 
 def server_url() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,4 +69,5 @@ def upload_offline_starts(folder: Path) -> None:
     ]
     if pending:
         command = [sys.executable, "-m", "wandb", "sync", *pending]
-        subprocess.run(command, check=False, capture_output=True, timeout=SYNC_SECONDS)
+        with suppress(subprocess.SubprocessError):
+            subprocess.run(command, check=False, capture_output=True, timeout=SYNC_SECONDS)

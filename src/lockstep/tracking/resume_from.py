@@ -29,8 +29,13 @@ def with_artifact(reference: str, flags: list[str]) -> list[str]:
         raise refuse(
             "--config", file, "the artifact of --resume-from has its own settings; leave one of them out"
         )
+    artifact = _find(reference)
     with TemporaryDirectory() as scratch:
-        return yaml_flags(Path(_find(reference).get_entry(SETTINGS_FILE).download(scratch))) + flags
+        try:
+            settings = artifact.get_entry(SETTINGS_FILE).download(scratch)
+        except (OSError, KeyError, ValueError) as error:
+            raise refuse("--resume-from", reference, f"its settings cannot be had ({error})") from error
+        return yaml_flags(Path(settings)) + flags
 
 
 def place_checkpoint(reference: str, folder: Path) -> None:
@@ -43,7 +48,8 @@ def place_checkpoint(reference: str, folder: Path) -> None:
     """
     artifact = _find(reference)
     step, checkpoints = artifact.metadata["step"], folder / "checkpoints"
-    if any(int(path.name.removeprefix("step-")) >= step for path in checkpoint.published(checkpoints)):
+    newest, _ = checkpoint.load_newest(checkpoints)
+    if newest is not None and newest.step >= step:
         return
     checkpoints.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
@@ -52,7 +58,7 @@ def place_checkpoint(reference: str, folder: Path) -> None:
             checkpoint.load(content / CHECKPOINT_FOLDER)
         except checkpoint.DamagedCheckpoint as damage:
             raise refuse("--resume-from", reference, f"{damage}; use another version") from damage
-        for name in (METRICS_FILE, STARTS_FILE):
+        for name in (SETTINGS_FILE, METRICS_FILE, STARTS_FILE):
             if not (folder / name).exists():
                 shutil.copy(content / name, folder / name)
         if not (folder / WANDB_ID_FILE).exists():
@@ -60,7 +66,9 @@ def place_checkpoint(reference: str, folder: Path) -> None:
             checkpoint.write_atomically(folder / WANDB_ID_FILE, run_id)
             # As an online start leaves it: the server has steps of this run, so offline files are not for it.
             (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
-        os.replace(content / CHECKPOINT_FOLDER, checkpoints / f"step-{step:08d}")
+        target = checkpoints / f"step-{step:08d}"
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one
+        os.replace(content / CHECKPOINT_FOLDER, target)
 
 
 def _find(reference: str) -> Any:

@@ -30,7 +30,7 @@ RETRY_SECONDS = 60  # until it asks a server again that did not answer
 # How long the end of a run waits for the thread. What is left comes with the next start, or can be synced.
 OPEN_SECONDS = 5
 CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 10, "failed": 10}
-FINISH_SECONDS = 1800  # when wandb itself gives up on its uploads; the waiting above is what counts
+MOST_WAITING = 50  # records, before histograms are left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,9 @@ class WandbRun:
     def log(self, record: Record) -> None:
         """Hands a record on; with histograms, it waits for a copy of the tensors."""
         self._start()
-        is_watched = self._config.watch > 0 and record["step"] % self._config.watch == 0
+        is_due = self._config.watch > 0 and record["step"] % self._config.watch == 0
+        # Without a server nobody takes them: they would fill the memory.
+        is_watched = is_due and self._queue.qsize() < MOST_WAITING
         tensors = self._tensors() if is_watched else {}
         copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         self._queue.put((record, copies))
@@ -139,7 +141,12 @@ class WandbRun:
         import wandb
 
         quiet = wandb.Settings(
-            console="off", silent=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
+            console="off",
+            silent=True,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=CLOSE_SECONDS["finished"]
+            + self._patience_seconds,  # its exit hook waits so long, too
+            finish_timeout_raises=True,
         )
         # wandb's telemetry would tell of a broken server on its own account.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
@@ -165,7 +172,7 @@ class WandbRun:
                 )
                 break
             except (OSError, wandb.errors.Error) as error:
-                reason = str(error).splitlines()[0]
+                reason = (str(error) or repr(error)).splitlines()[0]
                 self._tell(f"no server ({reason}); it is asked again every {RETRY_SECONDS:.0f} s")
                 wandb.teardown()  # its service still holds the run id
             if self._is_ending.wait(RETRY_SECONDS):
