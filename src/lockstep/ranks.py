@@ -8,6 +8,7 @@ waits for the GPU.
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import os
 import sys
@@ -134,6 +135,7 @@ class Ranks:
     def close(self) -> None:
         """Leaves the process group."""
         if dist.is_initialized():
+            gc.collect()  # a DistributedDataParallel in a reference cycle would outlive its group
             dist.destroy_process_group()
 
 
