@@ -72,3 +72,10 @@ def test_a_streamed_run_has_the_bits_of_a_resident_one(tmp_path):
                 take_step(run)
         digests.append(weights_sha256(run.model.state_dict()))
     assert digests[0] == digests[1]
+
+
+def test_replay_reads_samples_by_ids_on_the_cpu():
+    run, dataset = small_run(small_config(), fresh_ranks())
+    images, labels = run.train_images.read(torch.tensor([3, 5]))
+    assert torch.equal(images.cpu(), dataset.train.images[[3, 5]])
+    assert torch.equal(labels.cpu(), dataset.train.labels[[3, 5]])
