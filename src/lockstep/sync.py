@@ -13,7 +13,8 @@ from lockstep.console import say
 from lockstep.errors import ConfigError, refuse
 from lockstep.run_files import SETTINGS_FILE, read_starts, read_summary
 from lockstep.run_folder import LOCK_FILE
-from lockstep.tracking import WandbRun, wandb_mode
+from lockstep.tracking import WandbRun
+from lockstep.tracking.mode import has_key
 from lockstep.tracking.wandb_run import SYNCED_FILE, WANDB_ID_FILE
 
 HELP = """usage: lockstep sync DIR...
@@ -34,7 +35,8 @@ def sync(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else 2
-    wandb_mode("online")
+    if not has_key():
+        raise ConfigError("no W&B key was found; set WANDB_API_KEY, or run: wandb login")
     runs: list[Path] = []
     for name in argv:
         found = sorted(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 
@@ -39,9 +40,9 @@ class Dataset:
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             digest.update(str(len(part)).encode())
-            for ids in torch.arange(len(part)).split(READ_TOGETHER):
-                for tensor in part.read(ids):
-                    digest.update(tensor.numpy().data)
+            for start in range(0, len(part), READ_TOGETHER):
+                for array in part.part(start, start + READ_TOGETHER):
+                    digest.update(np.ascontiguousarray(array).data)
         return {
             "name": self.name,
             "num_train": len(self.train),

@@ -33,6 +33,10 @@ class ImageStore:
         images, labels = self.images.index_select(0, flat), self.labels.index_select(0, flat)
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
 
+    def part(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
+        """Consecutive images (samples, 28, 28) and labels (samples,) of a store in memory, without a copy."""
+        return self.images[start:stop].numpy(), self.labels[start:stop].numpy()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
@@ -52,6 +56,11 @@ class ImageFiles:
         places = ids.ravel().numpy()
         images, labels = self._decoded(self.images.rows(places), self.labels.rows(places))
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
+
+    def part(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
+        """Consecutive images (samples, 28, 28) and labels (samples,)."""
+        images, labels = self.read(torch.arange(start, min(stop, self.count)))
+        return images.numpy(), labels.numpy()
 
     def load(self) -> ImageStore:
         """All of them, in memory."""

@@ -1,4 +1,8 @@
-"""A run's records on their way to W&B: a queue, and the one thread that has anything to do with wandb."""
+"""A run's records on their way to W&B: a queue, and the one thread that has anything to do with wandb.
+
+The thread computes with NumPy and never with torch: a torch operation there would start a second team of
+OpenMP threads, more than there are cores, and from then on every step of the training takes twice as long.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
+import numpy as np
 import torch
 
 from lockstep.checkpoint import write_atomically
@@ -101,7 +106,9 @@ class WandbRun:
         # Without a server nobody takes them: they would fill the memory.
         is_watched = is_due and self._queue.qsize() < MOST_WAITING
         tensors = self._tensors() if is_watched else {}
-        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        copies = {
+            name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()
+        }
         self._queue.put((record, copies))
 
     def close(self, status: Status, reason: str = "") -> None:
@@ -240,7 +247,6 @@ def histograms(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         return {}
     import wandb
 
-    values: dict[str, Any] = {
-        name: tensor[tensor.isfinite()].float().numpy() for name, tensor in tensors.items()
-    }
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    values = {name: array[np.isfinite(array)] for name, array in arrays.items()}
     return {name: wandb.Histogram(array) for name, array in values.items() if array.size}
