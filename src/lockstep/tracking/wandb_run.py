@@ -121,7 +121,8 @@ class WandbRun:
             self._thread.join(CLOSE_SECONDS[status] + self._patience_seconds)
         if not self.is_complete:
             self._is_troubled = True  # what becomes of the thread from here on is not worth a line
-            self._notify(f"W&B's server does not have all of this run; later: lockstep sync {self._folder}")
+            state = "W&B's server does not have all of this run" if self._is_online else "W&B was offline"
+            self._notify(f"{state}; to upload it: lockstep sync {self._folder}")
 
     def _start(self) -> None:
         """Starts the thread with the first record: importing wandb holds up what else Python does."""
