@@ -32,6 +32,7 @@ from lockstep.assemble import build_run
 from lockstep.config import BatchConfig, Config, DataConfig, RunConfig
 from lockstep.data import Dataset, load_dataset
 from lockstep.launch import read_launch
+from lockstep.machine import num_cores
 from lockstep.ranks import Ranks, start_ranks
 from lockstep.run import Run
 from results import Row, as_table, publish
@@ -40,7 +41,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+NUM_CORES = num_cores()
 
 
 def side_by_side(

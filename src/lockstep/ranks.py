@@ -7,7 +7,6 @@ waits for the GPU.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib.util
 import os
@@ -26,6 +25,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from lockstep.config import Config
 from lockstep.errors import AgreedStop, ConfigError
 from lockstep.launch import Launch, srun_rendezvous
+from lockstep.machine import keep_freed_memory, num_cores
 
 T = TypeVar("T")
 
@@ -192,8 +192,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         os.environ.update(srun_rendezvous())
     # A process that takes every core while its neighbours do the same is over ten times slower.
     if use_cpu and "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        os.environ["OMP_NUM_THREADS"] = str(max(1, cores // launch.local_world_size))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, num_cores() // launch.local_world_size))
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if importlib.util.find_spec("lomo_optim") is None:
         # Accelerate's optimizer looks for this package twice a step, through all of sys.path: 0.4 ms. An
@@ -224,18 +223,6 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         num_threads=torch.get_num_threads(),
         control=control,
     )
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what is freed for the next step: pages that go back to the system come back one by one.
-
-    With large micro-batches that is a quarter of a step on a CPU. mallopt(3); nothing where there is none.
-    """
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the most it takes: smaller tensors come from the heap,
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # and the heap does not shrink
 
 
 def _check_precision(precision: str, device_type: str) -> None:

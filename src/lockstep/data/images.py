@@ -1,8 +1,10 @@
-"""Images with their labels, in memory or on disk: both are read by sample id."""
+"""Images with their labels, in memory or on disk, both read by sample id; and the data set made of them."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lockstep.data.idx import IdxFile
+
+READ_TOGETHER = 4096  # samples; a set on disk may be larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +75,27 @@ class ImageFiles:
         upright = np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
         digits = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
         return torch.from_numpy(upright), torch.from_numpy(digits.astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The training images, in memory or on disk, and the test images, in memory."""
+
+    name: str
+    train: ImageStore | ImageFiles
+    test: ImageStore
+
+    def facts(self) -> dict[str, Any]:
+        """What tells it from any other: name, sizes, and a SHA-256 over all images and labels."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.test):
+            digest.update(str(len(part)).encode())
+            for start in range(0, len(part), READ_TOGETHER):
+                for array in part.part(start, start + READ_TOGETHER):
+                    digest.update(np.ascontiguousarray(array).data)
+        return {
+            "name": self.name,
+            "num_train": len(self.train),
+            "num_test": len(self.test),
+            "sha256": digest.hexdigest(),
+        }

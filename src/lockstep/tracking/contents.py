@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from lockstep import checkpoint
 from lockstep.kept_evaluation import BEST, LAST, read_evaluation
 from lockstep.run_files import (
@@ -95,3 +98,10 @@ def dataset_artifact(wandb: Any, path: Path) -> Any:
     artifact = wandb.Artifact(facts["name"], "dataset", metadata=facts)
     artifact.add_reference(f"sha256:{facts['sha256']}", name=facts["name"])
     return artifact
+
+
+def histograms(wandb: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """W&B's histograms of the finite values of tensors, by name; none of a tensor without any."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    values = {name: array[np.isfinite(array)] for name, array in arrays.items()}
+    return {name: wandb.Histogram(array) for name, array in values.items() if array.size}

@@ -1,7 +1,7 @@
 """A run's records on their way to W&B: a queue, and the one thread that has anything to do with wandb.
 
-The thread computes with NumPy and never with torch: a torch operation there would start a second team of
-OpenMP threads, more than there are cores, and from then on every step of the training takes twice as long.
+While training goes on it computes with NumPy and never with torch: a torch operation would start a second
+team of OpenMP threads, more than there are cores, and from then on every step takes twice as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-import numpy as np
 import torch
 
 from lockstep.checkpoint import write_atomically
@@ -152,8 +151,8 @@ class WandbRun:
             console="off",
             silent=True,
             init_timeout=INIT_SECONDS,
-            finish_timeout=CLOSE_SECONDS["finished"]
-            + self._patience_seconds,  # its exit hook waits so long, too
+            # Its exit hook waits so long, too.
+            finish_timeout=CLOSE_SECONDS["finished"] + self._patience_seconds,
             finish_timeout_raises=True,
         )
         # wandb's telemetry would tell of a broken server on its own account.
@@ -196,9 +195,11 @@ class WandbRun:
         if record["step"] < self._next_step:
             return
         self._next_step = record["step"] + 1
+        import wandb
+
         row = {key: value for key, value in record.items() if key != "step"}
         try:
-            run.log(row | histograms(tensors), step=record["step"])
+            run.log(row | contents.histograms(wandb, tensors), step=record["step"])
         except Exception as error:
             self._tell(error)
 
@@ -240,14 +241,3 @@ class WandbRun:
         if not self._is_troubled:
             self._notify(f"W&B: {' '.join(str(trouble).split())}")
         self._is_troubled = True
-
-
-def histograms(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """W&B's histograms of the finite values of tensors, by name; none of a tensor without any."""
-    if not tensors:
-        return {}
-    import wandb
-
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    values = {name: array[np.isfinite(array)] for name, array in arrays.items()}
-    return {name: wandb.Histogram(array) for name, array in values.items() if array.size}
