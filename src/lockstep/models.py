@@ -68,9 +68,10 @@ class Cnn(nn.Module):
 
 
 class StridedCnn(nn.Module):
-    """A third of `Cnn`'s work: the first convolution steps by two pixels, and one linear layer ends it.
+    """A quarter of `Cnn`'s work: no border, a first convolution that steps by two pixels, one linear layer.
 
-    Per image and forward 0.46 million multiplications, against 1.24 million.
+    MNIST's digits are scaled to 20 x 20 pixels and centred by mass, so the outer two rows and columns are
+    all but empty. Per image and forward 0.29 million multiplications, against 1.24 million.
     """
 
     def __init__(self, dropout: float = 0.0) -> None:
@@ -78,12 +79,13 @@ class StridedCnn(nn.Module):
         self.conv1 = nn.Conv2d(1, 32, 6, stride=2)
         self.conv2 = nn.Conv2d(32, 64, 3)
         self.dropout = KeyedDropout(dropout)
-        self.linear = nn.Linear(64 * 2 * 2, NUM_CLASSES)
+        self.linear = nn.Linear(64 * 3 * 3, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(F.max_pool2d(self.conv1(images), 2))  # (batch, 32, 6, 6)
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (batch, 64, 2, 2)
+        inner = images[..., 2:-2, 2:-2]  # (batch, 1, 24, 24)
+        x = F.relu(F.max_pool2d(self.conv1(inner), 2))  # (batch, 32, 5, 5)
+        x = F.relu(self.conv2(x))  # (batch, 64, 3, 3)
         return self.linear(self.dropout(x.flatten(1)))
 
 
