@@ -68,22 +68,22 @@ def windows(
     for span in spans:
         epoch, _ = plan.place(step)
         draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
-        num_global = torch.tensor([plan.num_real(step + place) for place in range(len(span.ids))])
-        weights = (span.ids >= 0) / num_global.to(span.ids.device)[:, None, None]  # (steps, window, micro)
         for place, (pixels, labels) in enumerate(span.windows):
+            ids = span.ids[place]  # (window, micro)
+            weights = (ids >= 0) / plan.num_real(step)
             window = []
-            normal = normalised(pixels)  # (window, micro, 1, 28, 28)
-            for index, ids in enumerate(span.ids[place]):
-                images = normal[index]
+            # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
+            batches = zip(normalised(pixels), labels, ids, weights, strict=True)
+            for index, (images, digits, micro_ids, micro_weights) in enumerate(batches):
                 if augment and draws is not None:
                     images = augment.apply(images, draws[place, index])
                 window.append(
                     MicroBatch(
                         images=images,
-                        labels=labels[index],
-                        ids=ids,
+                        labels=digits,
+                        ids=micro_ids,
                         step=step,
-                        weights=weights[place, index],
+                        weights=micro_weights,
                         is_last=index == plan.window - 1,
                     )
                 )

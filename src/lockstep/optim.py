@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,8 +44,20 @@ def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
     """
     wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     bare = {name: inspect.unwrap(getattr(kind, name)) for name in wrapped}
+    bare["zero_grad"] = _with_signature(bare["zero_grad"])
     step = torch.no_grad()(inspect.unwrap(kind.step))  # what the wrapper of `step` does besides
     return type(kind.__name__, (kind,), {**bare, "step": step})
+
+
+def _with_signature(method: Callable[..., None]) -> Callable[..., None]:
+    """The same method with its signature made beforehand: Accelerate asks `zero_grad` for it each step."""
+
+    @functools.wraps(method)
+    def same(*arguments: Any, **options: Any) -> None:
+        method(*arguments, **options)
+
+    vars(same)["__signature__"] = inspect.signature(method)
+    return same
 
 
 KINDS = {
@@ -75,6 +89,19 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         {"params": members[module], "lr": rate, "base_lr": rate, "name": module or "model"}
         for module, rate in rates.items()
     ]
+
+
+def clip_grad_norm(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scales the gradients of parameters down to a norm; returns the norm from before, float32 ().
+
+    It is torch's `clip_grad_norm_` without the pass over memory that multiplies by 1 where there is no limit.
+    Accelerate's would import half a second of code for distributed tensors.
+    """
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    if max_norm < math.inf:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -55,8 +55,8 @@ class ExactReduction:
     Each micro-batch's gradient is computed alone, so its bits do not depend on where that happens. A rank
     adds its own slots like a binary counter; the ranks' blocks, each a whole subtree, are then added in the
     same tree by exchanging slices: every rank adds one slice of all blocks and hands the sum back, which
-    moves as many bytes as a ring all-reduce. Extra memory: at most log2(window) + 1 gradients in the tree,
-    and two for the exchange.
+    moves as many bytes as a ring all-reduce. Extra memory: at most log2(window) gradients in the tree, and
+    with several ranks two for the exchange.
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
@@ -70,8 +70,8 @@ class ExactReduction:
         self._world_size = accelerator.num_processes
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._tree = TreeSum()
-        # One flat buffer for all gradients, so that they have the same memory layout, and the norm the same
-        # order of addition, on any number of ranks. Its length divides into slices.
+        self._num_held = 0  # micro-batches whose gradients are still in `.grad`
+        # With several ranks, one flat buffer for all gradients, of a length that divides into slices.
         total = sum(parameter.numel() for parameter in self._parameters)
         slice_length = -(-total // self._world_size)
         kind = {parameter.dtype for parameter in self._parameters}
@@ -85,18 +85,28 @@ class ExactReduction:
 
     @contextmanager
     def accumulate(self, batch: MicroBatch) -> Iterator[None]:
-        """Takes the micro-batch's gradient out of `.grad` and adds it to the tree."""
+        """Takes the gradient of each two micro-batches out of `.grad` and adds it to the tree.
+
+        The sum of two is the lowest level of the tree, and autograd's own: both are in the cache then.
+        """
         yield
+        self._num_held += 1
+        if self._num_held == 2 or batch.is_last:
+            self._tree.add(self._take_gradients(), level=self._num_held - 1)
+            self._num_held = 0
+
+    def _take_gradients(self) -> list[Tensor]:
         gradients = []
         for parameter in self._parameters:
             gradients.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
             parameter.grad = None
-        self._tree.add(gradients)
+        return gradients
 
     def sum_over_ranks(self) -> None:
         """Adds the blocks of all ranks in the tree's order."""
-        torch._foreach_copy_(self._views, self._tree.total())
+        total = self._tree.total()
         if self._world_size > 1:
+            torch._foreach_copy_(self._views, total)
             blocks = torch.empty_like(self._flat)
             dist.all_to_all_single(blocks, self._flat)
             tree = TreeSum()
@@ -104,8 +114,9 @@ class ExactReduction:
                 tree.add([block])
             (my_slice,) = tree.total()
             dist.all_gather_into_tensor(self._flat, my_slice)
-        for parameter, view in zip(self._parameters, self._views, strict=True):
-            parameter.grad = view
+            total = self._views
+        for parameter, gradient in zip(self._parameters, total, strict=True):
+            parameter.grad = gradient
 
 
 class TreeSum:
@@ -118,9 +129,8 @@ class TreeSum:
     def __init__(self) -> None:
         self._stack: list[tuple[int, list[Tensor]]] = []
 
-    def add(self, leaf: list[Tensor]) -> None:
-        """Adds a leaf, a list of tensors, which the tree may then write to."""
-        level = 0
+    def add(self, leaf: list[Tensor], level: int = 0) -> None:
+        """Adds a leaf, a list of tensors, or the sum of 2**level of them. The tree may then write to it."""
         while self._stack and self._stack[-1][0] == level:
             leaf = _added(self._stack.pop()[1], leaf)
             level += 1

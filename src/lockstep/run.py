@@ -17,6 +17,7 @@ from lockstep.evaluate import Evaluation
 from lockstep.losses import Criterion
 from lockstep.metrics import Sink
 from lockstep.models import KeyedDropout
+from lockstep.optim import clip_grad_norm
 from lockstep.plan import Plan
 from lockstep.preemption import StopRequest
 from lockstep.ranks import Ranks
@@ -51,9 +52,8 @@ class Run:
     optimizer: AcceleratedOptimizer
     criterion: Criterion
     reduction: Reduction
-    clip_grad_norm: Callable[[list[nn.Parameter], float], Tensor] = nn.utils.clip_grad_norm_
-    """Scales the gradients of parameters down to a norm; returns the norm from before. It is torch's own:
-    Accelerate's imports half a second of code for distributed tensors."""
+    clip_grad_norm: Callable[[list[nn.Parameter], float], Tensor] = clip_grad_norm
+    """Scales the gradients of parameters down to a norm; returns the norm from before."""
     windows: Iterator[list[MicroBatch]]
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
