@@ -1,5 +1,6 @@
 """The loop in one process; traps T1 to T6 of distributed Accelerate loops, each as a regression test."""
 
+import time
 from copy import deepcopy
 
 import pytest
@@ -10,6 +11,7 @@ from lockstep.config import BatchConfig, DataConfig, OptimizerConfig, ScheduleCo
 from lockstep.errors import RunStopped
 from lockstep.loop import stop_if_not_finite, take_step, train
 from lockstep.optim import build_optimizer, lr_factor
+from lockstep.ranks import Ranks
 from lockstep.sentinel import FiniteWatch
 from runs import record_gradients, reference_gradients, small_config, small_run
 
@@ -176,3 +178,11 @@ def test_a_run_whose_gradients_all_overflow_ends(monkeypatch):
     run.ranks.accelerator.scaler.scale(torch.ones(1))  # it makes its scale at first use
     with pytest.raises(RunStopped, match="every gradient overflows"):
         stop_if_not_finite(run, FiniteWatch(allows_overflow=True))
+
+
+def test_waiting_for_slower_ranks_counts_as_training(tmp_path, monkeypatch):
+    config = small_config(tmp_path, train=TrainConfig(epochs=1, log_every=5, digest_every=100))
+    run, _ = small_run(config)
+    monkeypatch.setattr(Ranks, "agree", lambda self, mine: time.sleep(0.05) or mine)
+    train(run)
+    assert run.clock.total() > 0.05 * run.num_steps

@@ -29,6 +29,11 @@ def test_swapped_values_and_swapped_parameters_are_noticed():
     assert one != other
 
 
+def test_a_parameter_may_be_a_single_number():
+    one, other = parameter_digests(nn.ParameterList([torch.tensor(1.0), torch.tensor(2.0)])).tolist()
+    assert one != other
+
+
 def test_digest_is_a_function_of_the_weights_alone():
     ranks = fresh_ranks()
     model = Cnn()

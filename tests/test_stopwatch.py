@@ -1,6 +1,7 @@
 import time
 
 import pytest
+import torch
 
 from lockstep.stopwatch import Stopwatch
 
@@ -8,7 +9,7 @@ from lockstep.stopwatch import Stopwatch
 def test_seconds_of_all_starts_without_the_pauses(monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    clock = Stopwatch(7, earlier_seconds=50)
+    clock = Stopwatch(7, earlier_seconds=50, device=torch.device("cpu"))
     now = 110.0
     clock.start()  # set-up does not count
     now = 113.0

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -54,7 +55,7 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
         if found is None:
             raise ConfigError(f"CHECKPOINT = {str(path)!r}: holds no whole checkpoint yet")
         store = shared_dataset(config, ranks).test.to(ranks.device)
-        model = build_model(config.model, config.seed)
+        model = ranks.together(lambda: build_model(config.model, config.seed))
         model.load_state_dict(found.weights, strict=True)
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
         result = evaluate(model, build_criterion(config.loss), store, ranks)
@@ -70,18 +71,9 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     """A run at step 0, or where a checkpoint left it: the same on every rank of every topology.
 
     Raises:
-        ConfigError: the sizes do not divide, or a model or module name is unknown.
+        ConfigError: on every rank: the sizes do not divide, or a model or module name is unknown.
     """
-    plan = Plan(
-        seed=config.seed,
-        num_samples=len(dataset.train),
-        batch=config.batch,
-        world_size=ranks.world_size,
-        exact=config.reduction == "exact",
-    )
-    model = build_model(config.model, config.seed).to(ranks.device)
-    # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see and count it.
-    bare_optimizer = build_optimizer(model, config.optimizer, fused=config.precision != "fp16")
+    plan, model, bare_optimizer = ranks.together(lambda: _parts(config, ranks, dataset))
     reduction = REDUCTIONS[config.reduction](ranks.accelerator, model)
     optimizer = ranks.accelerator.prepare_optimizer(bare_optimizer)
     if start is not None:
@@ -102,7 +94,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     return Run(
         step=first_step,
         skipped_steps=start.state["skipped_steps"] if start else 0,
-        clock=Stopwatch(first_step, start.info["train_seconds"] if start else 0.0),
+        clock=Stopwatch(first_step, start.info["train_seconds"] if start else 0.0, ranks.device),
         parts=PartTimer(ranks.device),
         config=config,
         folder=run_folder(config),
@@ -120,6 +112,21 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         test_store=dataset.test.to(ranks.device),
         closing=closing,
     )
+
+
+def _parts(config: Config, ranks: Ranks, dataset: Dataset) -> tuple[Plan, nn.Module, torch.optim.Optimizer]:
+    """All that a config may be wrong about, made without the other ranks."""
+    plan = Plan(
+        seed=config.seed,
+        num_samples=len(dataset.train),
+        batch=config.batch,
+        world_size=ranks.world_size,
+        exact=config.reduction == "exact",
+    )
+    model = build_model(config.model, config.seed).to(ranks.device)
+    # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see and count it.
+    fused = None if config.precision == "fp16" else True
+    return plan, model, build_optimizer(model, config.optimizer, fused=fused)
 
 
 def shared_dataset(config: Config, ranks: Ranks) -> Dataset:

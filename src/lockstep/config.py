@@ -136,7 +136,8 @@ class Config:
     seed: int = 0
     """Defines initial weights, sample order and every random draw."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Autocast precision. auto: what `accelerate launch --mixed_precision` says, else no (fp32)."""
+    """Autocast precision. auto: what `accelerate launch --mixed_precision` says, else no (fp32; on CUDA
+    with torch's settings, by which cuDNN's convolutions may use TF32)."""
     reduction: Literal["exact", "fast"] = "exact"
     """How gradients are summed. exact: in one fixed tree, the same bits on any number of ranks. fast:
     DistributedDataParallel, which overlaps the sum with the backward; its rounding depends on the ranks."""

@@ -38,7 +38,7 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     with joined(launch, config.precision) as ranks:
         dataset = shared_dataset(config, ranks)
-        run = ranks.together(lambda: build_run(config, ranks, dataset))
+        run = build_run(config, ranks, dataset)
         with run.closing:
             return explain_step(run, step)
 

@@ -48,22 +48,28 @@ def train(run: Run, do_step: StepFunction | None = None) -> None:
             record |= training_record(run, result)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
-        with run.clock.paused():
-            if is_due(run, intervals.eval_every):
-                record |= test_record(run)
-            if record:
-                emit(run, record)
-            is_stopped = run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps
-            if is_due(run, intervals.checkpoint_every) or is_best(run) or is_stopped:
-                stop_if_not_finite(run, watch)
-                save(run)
-            if is_stopped:
-                raise Interrupted(run.step)
+        is_stopped = run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps
+        is_scored = is_due(run, intervals.eval_every)
+        is_kept = is_due(run, intervals.checkpoint_every) or is_stopped
+        if record or is_scored or is_kept:
+            with run.clock.paused():
+                if is_scored:
+                    record |= test_record(run)
+                if record:
+                    emit(run, record)
+                if is_kept or is_best(run):
+                    stop_if_not_finite(run, watch)
+                    save(run)
+        if is_stopped:
+            raise Interrupted(run.step)
         del result  # its images and logits are not to stay through the next step
 
 
 def take_step(run: Run) -> StepResult:
-    """One optimizer step over the next global batch. All ranks must call it; none waits for its device."""
+    """One optimizer step over the next global batch. All ranks must call it.
+
+    None waits for its device, except in fp16, whose scaler looks whether the gradient overflowed.
+    """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
     with run.parts.part("data"):
         window = next(run.windows)
@@ -126,7 +132,12 @@ def is_best(run: Run) -> bool:
 
 
 def save(run: Run) -> None:
-    """Publishes a checkpoint of this step, then lets older ones go. All ranks must call it."""
+    """Publishes a checkpoint of this step, then lets older ones go. All ranks must call it.
+
+    Raises:
+        RunStopped: the ranks' weights differ.
+    """
+    agreed_digest(run.model, run.ranks, run.step)
     folder = run.folder / "checkpoints"
 
     def publish() -> None:

@@ -19,10 +19,13 @@ ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, *, fused: bool | None
+) -> torch.optim.Optimizer:
     """An optimizer over the model's parameter groups; what no group names is frozen.
 
-    Each group keeps its module's name as `name` and its peak rate as `base_lr`.
+    Each group keeps its module's name as `name` and its peak rate as `base_lr`. `fused` is torch's own, where
+    None lets it choose.
 
     Raises:
         ConfigError: a group names no module of the model, or one that has no parameters.

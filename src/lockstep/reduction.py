@@ -63,10 +63,12 @@ class ExactReduction:
         self.model = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, but no DDP
         self.loss_scale = torch.tensor(1.0, device=accelerator.device)
         if accelerator.device.type == "cuda":
-            # The same kernels in the same order each time. Where an operation has none torch only warns:
-            # max-pooling is on its list, but repeats its bits where windows do not overlap.
+            # The same kernels in the same order each time. Where an operation has none torch warns and names
+            # it; some that it names repeat their bits all the same, as max-pooling without overlap.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
+            # Nothing here reads memory before it is written, so it need not be filled with NaN.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._world_size = accelerator.num_processes
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._tree = TreeSum()

@@ -85,7 +85,7 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
         now = environment(ranks) | {"num_threads": torch.get_num_threads()}
         start = newest_checkpoint(folder, ranks, before=step)
         dataset = shared_dataset(config, ranks)
-        run = ranks.together(lambda: build_run(config, ranks, dataset, start))
+        run = build_run(config, ranks, dataset, start)
         closing.enter_context(run.closing)
         if not 1 <= step <= run.num_steps:
             raise ConfigError(f"--step = {step}: this run has steps 1 to {run.num_steps}")

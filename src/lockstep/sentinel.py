@@ -27,7 +27,7 @@ def parameter_digests(model: nn.Module) -> Tensor:
     """
     digests = []
     for parameter in model.parameters():
-        bits = parameter.detach().contiguous().view(torch.uint8).flatten()
+        bits = parameter.detach().flatten().view(torch.uint8)
         width = 4 if bits.numel() % 4 == 0 else 1
         words = bits.view(torch.int32).long() if width == 4 else bits.long()
         places = torch.arange(words.numel(), device=words.device)

@@ -13,10 +13,11 @@ import torch
 class Stopwatch:
     """Counts the seconds of training over all starts of a run, and those of a lap between two records."""
 
-    def __init__(self, step: int, earlier_seconds: float) -> None:
+    def __init__(self, step: int, earlier_seconds: float, device: torch.device) -> None:
         self.lap_step = step
         """Steps done when the lap began."""
         self._earlier = earlier_seconds
+        self._on_cuda = device.type == "cuda"
         self._paused_at: float | None = None
         self.start()
 
@@ -42,7 +43,9 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside does not count."""
+        """What happens inside does not count. A sync point on CUDA: what was asked before counts in full."""
+        if self._on_cuda:
+            torch.cuda.synchronize()
         self._paused_at = time.perf_counter()
         try:
             yield

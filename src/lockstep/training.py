@@ -81,7 +81,7 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
     dataset = shared_dataset(config, ranks)
     phases.end("data")
     start = newest_checkpoint(run_folder(config), ranks)
-    run = ranks.together(lambda: build_run(config, ranks, dataset, start))
+    run = build_run(config, ranks, dataset, start)
     run.stop.install()
     status: Status = "failed"
     reason = ""

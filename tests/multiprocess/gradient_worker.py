@@ -12,7 +12,7 @@ from lockstep.config import BatchConfig
 from lockstep.data import ImageStore
 from lockstep.errors import ConfigError, RunStopped
 from lockstep.evaluate import evaluate
-from lockstep.loop import train
+from lockstep.loop import save, train
 from lockstep.ranks import PeerError
 from lockstep.sentinel import agreed_digest
 from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
@@ -86,6 +86,9 @@ def check_sentinel() -> None:
         run.model.linear2.bias.data.view(torch.int32)[3] ^= 1
     with pytest.raises(RunStopped, match=rf"step 7: .* ranks \[{last}\] .* first in linear2.bias"):
         agreed_digest(run.model, ranks, step=7)
+    with pytest.raises(RunStopped, match=r"first in linear2.bias"):  # before any of it is kept
+        save(run)
+    assert not run.folder.exists()
 
 
 check_agreements()
