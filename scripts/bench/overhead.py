@@ -1,7 +1,7 @@
 """What the trainer costs over a bare loop: zero_grad, forward, loss, backward, step and nothing else.
 
 The bare loop has the same network, optimizer and micro-batches; its batches lie ready as tensors, while the
-trainer gathers and normalises its own unless a row says otherwise.
+trainer's step is measured over the same ones, and once more with gathering and normalising its own.
 """
 
 from __future__ import annotations
@@ -43,20 +43,25 @@ def steps(bench: Bench, micro_size: int) -> list[Row]:
     run = bench.run(config)
     ready = [next(run.windows) for _ in range(NUM_READY)]
     ready_run = replace(bench.run(config), windows=itertools.cycle(ready))
+    fast_run = replace(bench.run(replace(config, reduction="fast")), windows=itertools.cycle(ready))
     bare_step = bare_loop(config, run, ready)
     repeats = bench.count(10)
     times = side_by_side(
         {
             "trainer": partial(seconds_of, partial(take_step, run), repeats),
             "ready": partial(seconds_of, partial(take_step, ready_run), repeats),
+            "fast": partial(seconds_of, partial(take_step, fast_run), repeats),
             "bare": partial(seconds_of, bare_step, repeats),
         },
         bench.count(20),
     )
     shape = f"256 = {256 // micro_size} x {micro_size}"
     return [
-        ratio(f"step / bare step, {shape}", times["trainer"], times["bare"], at_most=limit(bench)),
-        ratio(f"step / bare step, {shape}, batches ready for both", times["ready"], times["bare"]),
+        ratio(f"step / bare step, {shape}", times["ready"], times["bare"], at_most=limit(bench)),
+        ratio(
+            f"step, fast reduction / bare step, {shape}", times["fast"], times["bare"], at_most=limit(bench)
+        ),
+        ratio(f"step with its data / bare step, {shape}", times["trainer"], times["bare"]),
         median_row(f"bare step, {shape}", [1e3 * seconds / repeats for seconds in times["bare"]], "ms"),
     ]
 
