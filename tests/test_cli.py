@@ -9,6 +9,7 @@ import pytest
 
 from lockstep.cli import main
 from lockstep.curves import draw_curves
+from lockstep.job import prepare
 from lockstep.kept_evaluation import read_evaluation
 from lockstep.run_files import read_metrics, read_starts, resume_steps
 from processes import QUICK, lockstep
@@ -79,6 +80,7 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     first = lockstep(*words)
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
+    assert prepare(1, words[1:]) == folder  # what the job scripts take for the run's folder
     summary = json.loads((folder / "summary.json").read_text())
     pictures = sorted((folder / "report").iterdir())
     assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]
