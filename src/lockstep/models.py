@@ -7,6 +7,8 @@ numbers of a run would depend on the topology.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -213,6 +215,8 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
 
 
 def _import(name: str) -> Callable[[], nn.Module]:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` has it; a console script has its own folder instead
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -65,10 +65,10 @@ def run_training(config: Config, launch: Launch, began: float, resume_from: str 
     with joined(launch, config.precision) as ranks:
         mode = ranks.on_main(lambda: tracking.wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
-            if resume_from:
-                ranks.on_main(lambda: place_checkpoint(resume_from, folder))
             summary = ranks.on_main(lambda: check_folder(config, folder))
             was_finished = summary is not None
+            if resume_from and not was_finished:
+                ranks.on_main(lambda: place_checkpoint(resume_from, config, folder))
             return Outcome(
                 folder=folder,
                 summary=summary if summary is not None else _train_to_end(config, mode, ranks, phases),

@@ -10,8 +10,10 @@ from typing import Any
 
 from lockstep import checkpoint
 from lockstep.arguments import take_option, yaml_flags
+from lockstep.config import Config
 from lockstep.errors import refuse
-from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE
+from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE, read_settings
+from lockstep.run_folder import check_settings
 from lockstep.tracking.contents import CHECKPOINT_FOLDER
 from lockstep.tracking.wandb_run import WANDB_ID_FILE
 
@@ -38,22 +40,23 @@ def with_artifact(reference: str, flags: list[str]) -> list[str]:
         return yaml_flags(Path(settings)) + flags
 
 
-def place_checkpoint(reference: str, folder: Path) -> None:
+def place_checkpoint(reference: str, config: Config, folder: Path) -> None:
     """Puts an artifact's checkpoint into a run folder, unless that is as far already; for the main rank.
 
     A folder without a run gets the records and the W&B run of the artifact's, too.
 
     Raises:
-        ConfigError: the reference is none, the server does not have it, or its checkpoint is damaged.
+        ConfigError: the reference is none, the server does not have it, its checkpoint is damaged, or it is
+            of a run with other settings.
     """
     artifact = _find(reference)
     step, checkpoints = artifact.metadata["step"], folder / "checkpoints"
     newest, _ = checkpoint.load_newest(checkpoints)
     if newest is not None and newest.step >= step:
         return
-    checkpoints.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
         content = Path(artifact.download(scratch, skip_cache=True))
+        check_settings(config, read_settings(content), f"the run of {reference}", "leave it as it was")
         try:
             checkpoint.load(content / CHECKPOINT_FOLDER)
         except checkpoint.DamagedCheckpoint as damage:
@@ -66,6 +69,7 @@ def place_checkpoint(reference: str, folder: Path) -> None:
             checkpoint.write_atomically(folder / WANDB_ID_FILE, run_id)
             # As an online start leaves it: the server has steps of this run, so offline files are not for it.
             (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
+        checkpoints.mkdir(exist_ok=True)
         target = checkpoints / f"step-{step:08d}"
         shutil.rmtree(target, ignore_errors=True)  # a damaged one
         os.replace(content / CHECKPOINT_FOLDER, target)
