@@ -7,7 +7,15 @@ import pytest
 import yaml
 
 from lockstep import config as config_module
-from lockstep.config import BatchConfig, Config, OptimizerConfig, RunConfig, TrackingConfig, TrainConfig
+from lockstep.config import (
+    BatchConfig,
+    Config,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrackingConfig,
+    TrainConfig,
+)
 from lockstep.config_tree import MAY_CHANGE, as_dict, derived_name, differences, identity, leaves, to_yaml
 from lockstep.errors import ConfigError
 
@@ -54,6 +62,10 @@ def test_all_sections_are_frozen_and_keyword_only():
         (OptimizerConfig, {"lr": float("nan")}, "optimizer.lr = nan"),
         (OptimizerConfig, {"max_grad_norm": 0.0}, "optimizer.max_grad_norm = 0.0"),
         (OptimizerConfig, {"groups": {"cnn": 0.0}}, "optimizer.groups[cnn] = 0.0"),
+        (OptimizerConfig, {"groups": {"cnn": 0.1}, "lr": 0.1}, "optimizer.lr = 0.1"),
+        (OptimizerConfig, {"name": "sgd", "betas": (0.8, 0.9)}, "optimizer.betas = (0.8, 0.9)"),
+        (OptimizerConfig, {"momentum": 0.0}, "optimizer.momentum = 0.0"),
+        (ScheduleConfig, {"name": "constant", "warmup": 0.1}, "schedule.warmup = 0.1"),
         (RunConfig, {"name": "a/b"}, "run.name = 'a/b'"),
         (Config, {"seed": -1}, "seed = -1"),
         (Config, {"tracking": TrackingConfig(watch=30)}, "tracking.watch = 30"),
