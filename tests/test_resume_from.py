@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import wandb
 
 from lockstep.config_tree import to_yaml
 from lockstep.errors import ConfigError
@@ -38,3 +39,14 @@ def test_an_artifact_of_another_run_leaves_nothing_behind(tmp_path, monkeypatch)
     with pytest.raises(ConfigError, match=r"seed = 1: the run of wandb:p/run:best was started with 0; "):
         place_checkpoint("wandb:p/run:best", small_config(seed=1), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("trouble", [ConnectionError("no route\nto host"), wandb.errors.CommError("denied")])
+def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch, trouble):
+    def fail(*_, **__):
+        raise trouble
+
+    monkeypatch.setattr(Artifact, "download", fail)
+    monkeypatch.setattr(resume_from, "_find", lambda reference: Artifact())
+    with pytest.raises(ConfigError, match=r"--resume-from = 'wandb:p/run:best': cannot be had \(.*\); see"):
+        place_checkpoint("wandb:p/run:best", small_config(), tmp_path)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from lockstep.config import Config
 from lockstep.config_tree import leaves
-from lockstep.errors import ConfigError, require
+from lockstep.errors import ConfigError, RankError, require
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def yaml_flags(path: Path) -> list[str]:
     try:
         tree = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise ConfigError(
+        raise RankError(
             f"--config = {str(path)!r}: cannot be read ({error.strerror}); name a YAML file"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from lockstep import checkpoint
 from lockstep.arguments import take_option, yaml_flags
 from lockstep.config import Config
-from lockstep.errors import refuse
+from lockstep.errors import RankError, refuse
 from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE, read_settings
 from lockstep.run_folder import check_settings
 from lockstep.tracking.contents import CHECKPOINT_FOLDER
@@ -33,10 +35,8 @@ def with_artifact(reference: str, flags: list[str]) -> list[str]:
         )
     artifact = _find(reference)
     with TemporaryDirectory() as scratch:
-        try:
+        with _from_server(reference):
             settings = artifact.get_entry(SETTINGS_FILE).download(scratch)
-        except (OSError, KeyError, ValueError) as error:
-            raise refuse("--resume-from", reference, f"its settings cannot be had ({error})") from error
         return yaml_flags(Path(settings)) + flags
 
 
@@ -55,7 +55,8 @@ def place_checkpoint(reference: str, config: Config, folder: Path) -> None:
     if newest is not None and newest.step >= step:
         return
     with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
-        content = Path(artifact.download(scratch, skip_cache=True))
+        with _from_server(reference):
+            content = Path(artifact.download(scratch, skip_cache=True))
         check_settings(config, read_settings(content), f"the run of {reference}", "leave it as it was")
         try:
             checkpoint.load(content / CHECKPOINT_FOLDER)
@@ -75,6 +76,19 @@ def place_checkpoint(reference: str, config: Config, folder: Path) -> None:
         os.replace(content / CHECKPOINT_FOLDER, target)
 
 
+@contextmanager
+def _from_server(reference: str) -> Iterator[None]:
+    """Tells in one line what W&B's client raises where something cannot be had."""
+    import wandb
+
+    try:
+        yield
+    except (wandb.errors.Error, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        mistake = f"--resume-from = {reference!r}: cannot be had ({reason}); see the run's page"
+        raise RankError(mistake) from error
+
+
 def _find(reference: str) -> Any:
     name = reference.removeprefix(PREFIX)
     if name == reference or name.count("/") not in (1, 2):
@@ -82,11 +96,8 @@ def _find(reference: str) -> Any:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    try:
+    with _from_server(reference):
         artifact = wandb.Api().artifact(name, type="model")
-    except (wandb.errors.Error, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise refuse("--resume-from", reference, f"cannot be had ({reason}); see the run's page") from error
     if "step" not in artifact.metadata:
         raise refuse("--resume-from", reference, "was not made by lockstep; name a run's model artifact")
     return artifact
