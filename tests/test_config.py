@@ -105,8 +105,3 @@ def test_a_leaf_that_an_older_file_lacks_was_at_its_default():
     saved = as_dict(Config())
     del saved["loss"]["label_smoothing"]
     assert differences(Config(), saved) == {}
-
-
-def test_fields_are_typed_for_the_command_line():
-    for section in sections():
-        assert typing.get_type_hints(section)

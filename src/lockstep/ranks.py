@@ -187,7 +187,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     has_mps = torch.backends.mps.is_available() and launch.world_size == 1  # no backend joins MPS processes
     use_cpu = launch.wants_cpu or not (torch.cuda.is_available() or has_mps)
     kind = "cpu" if use_cpu else "cuda" if torch.cuda.is_available() else "mps"
-    _check_precision(precision, kind)
+    check_precision(precision, kind)
     if launch.launcher == "srun":
         os.environ.update(srun_rendezvous())
     # A process that takes every core while its neighbours do the same is over ten times slower.
@@ -225,7 +225,12 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     )
 
 
-def _check_precision(precision: str, device_type: str) -> None:
+def check_precision(precision: str, device_type: str) -> None:
+    """Checks that a kind of device, 'cuda' (the current one), 'mps' or 'cpu', does a precision.
+
+    Raises:
+        RankError: it does not.
+    """
     if precision == "fp16" and device_type != "cuda":
         raise RankError(
             f"precision = 'fp16': needs a CUDA device, and this process has {device_type}; use bf16 or no"
