@@ -138,7 +138,7 @@ def test_uniform_is_exact_at_its_ends():
 
 
 def test_a_users_batchnorm_and_dropout_are_warned_of():
-    from lockstep.models import topology_warnings
+    from lockstep.users_model import topology_warnings
 
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5), torch.nn.GroupNorm(1, 1))
     warnings = topology_warnings(model)

@@ -9,6 +9,7 @@ import pytest
 
 from lockstep.cli import main
 from lockstep.curves import draw_curves
+from lockstep.job import prepare
 from lockstep.kept_evaluation import read_evaluation
 from lockstep.run_files import read_metrics, read_starts, resume_steps
 from processes import QUICK, lockstep
@@ -79,6 +80,7 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     first = lockstep(*words)
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
+    assert prepare(1, words[1:]) == folder  # what the job scripts take for the run's folder
     summary = json.loads((folder / "summary.json").read_text())
     pictures = sorted((folder / "report").iterdir())
     assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]
@@ -116,6 +118,15 @@ def test_a_refused_start_does_not_claim_the_name(tmp_path):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"]
     refused(lockstep(*words, "--model.name", "resnet"), "model.name = 'resnet'")
     assert lockstep(*words).returncode == 0
+
+
+def test_a_users_own_model_is_found_where_the_command_is_started(tmp_path):
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "my_module.py").write_text("from lockstep.models import Mlp as MyNet\n")
+    words = ["--model.name", "my_package.my_module:MyNet", "--train.steps", "1"]
+    result = lockstep("train", *QUICK, *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [path.name.rpartition("-")[0] for path in (tmp_path / "runs").iterdir()] == ["synthetic-MyNet"]
 
 
 def test_a_resume_on_other_threads_warns(tmp_path):

@@ -7,7 +7,15 @@ import pytest
 import yaml
 
 from lockstep import config as config_module
-from lockstep.config import BatchConfig, Config, OptimizerConfig, RunConfig, TrackingConfig, TrainConfig
+from lockstep.config import (
+    BatchConfig,
+    Config,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrackingConfig,
+    TrainConfig,
+)
 from lockstep.config_tree import MAY_CHANGE, as_dict, derived_name, differences, identity, leaves, to_yaml
 from lockstep.errors import ConfigError
 
@@ -54,6 +62,10 @@ def test_all_sections_are_frozen_and_keyword_only():
         (OptimizerConfig, {"lr": float("nan")}, "optimizer.lr = nan"),
         (OptimizerConfig, {"max_grad_norm": 0.0}, "optimizer.max_grad_norm = 0.0"),
         (OptimizerConfig, {"groups": {"cnn": 0.0}}, "optimizer.groups[cnn] = 0.0"),
+        (OptimizerConfig, {"groups": {"cnn": 0.1}, "lr": 0.1}, "optimizer.lr = 0.1"),
+        (OptimizerConfig, {"name": "sgd", "betas": (0.8, 0.9)}, "optimizer.betas = (0.8, 0.9)"),
+        (OptimizerConfig, {"momentum": 0.0}, "optimizer.momentum = 0.0"),
+        (ScheduleConfig, {"name": "constant", "warmup": 0.1}, "schedule.warmup = 0.1"),
         (RunConfig, {"name": "a/b"}, "run.name = 'a/b'"),
         (Config, {"seed": -1}, "seed = -1"),
         (Config, {"tracking": TrackingConfig(watch=30)}, "tracking.watch = 30"),
@@ -70,6 +82,8 @@ def test_derived_name_follows_what_defines_the_run():
     base = Config()
     assert derived_name(base) == derived_name(Config(run=RunConfig(dir="elsewhere")))
     assert derived_name(base) == derived_name(Config(train=TrainConfig(log_every=7)))
+    assert derived_name(base) == derived_name(Config(precision="no"))
+    assert derived_name(base) != derived_name(Config(precision="bf16"))
     assert derived_name(base) != derived_name(Config(seed=1))
     assert derived_name(base) != derived_name(Config(optimizer=OptimizerConfig(groups={"gru": 0.1})))
 
@@ -91,8 +105,3 @@ def test_a_leaf_that_an_older_file_lacks_was_at_its_default():
     saved = as_dict(Config())
     del saved["loss"]["label_smoothing"]
     assert differences(Config(), saved) == {}
-
-
-def test_fields_are_typed_for_the_command_line():
-    for section in sections():
-        assert typing.get_type_hints(section)

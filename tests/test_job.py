@@ -53,6 +53,8 @@ def test_the_table_shows_what_differs_in_a_group(tmp_path):
     begin("one", 0, 0.1, "sweep-1")
     begin("two", 0, 0.2, "sweep-1")
     begin("other", 5, 0.2, "")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.yaml").write_text("seed: 1\n")  # of another program
     summary = '{"test_accuracy": 0.991, "test_loss": 0.03, "world_size": 4}'
     (tmp_path / "two" / "summary.json").write_text(summary)
     header, *rows = [line.split() for line in sweep_table(tmp_path, "sweep-1").splitlines()]

@@ -1,5 +1,6 @@
 import pytest
 
+from lockstep.cli import main
 from lockstep.config import Config
 from lockstep.errors import ConfigError
 from lockstep.launch import array_group, process_rank, read_launch, srun_rendezvous
@@ -71,6 +72,15 @@ def test_the_rank_to_report_under():
     assert process_rank({"RANK": "0", "SLURM_PROCID": "4"}) == 0
     assert process_rank({"RANK": "4", "LOCAL_RANK": "0"}) == 4
     assert process_rank({"SLURM_PROCID": "1"}) == 1
+
+
+def test_a_mistake_that_one_rank_may_have_alone_is_told_by_it(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "--config", "nowhere.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("lockstep: error: rank 1: --config = 'nowhere.yaml': cannot be")
+    assert main(["train", "--sead", "1"]) == 2  # every rank has the same flags, and the main rank tells
+    assert capsys.readouterr().err == ""
 
 
 def test_precision_is_stated_once():

@@ -5,7 +5,7 @@ from torch import nn
 from lockstep.checkpoint import weights_sha256
 from lockstep.config import ModelConfig
 from lockstep.errors import ConfigError
-from lockstep.models import MODELS, build_model
+from lockstep.models import MODELS, KeyedDropout, Mlp, build_model
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -26,7 +26,56 @@ def test_a_users_own_model_is_imported():
     assert type(model).__name__ == "Mlp"
 
 
-@pytest.mark.parametrize("name", ["resnet", "no_such_module:Net", "lockstep.models:Nothing"])
-def test_an_unknown_model_is_refused(name):
-    with pytest.raises(ConfigError, match=rf"model\.name = '{name}'"):
+class NeedsASize(Mlp):
+    def __init__(self, size):
+        super().__init__()
+
+
+class TwoDtypes(Mlp):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+
+class Features(Mlp):
+    def forward(self, images):
+        return images.flatten(1)
+
+
+class Pair(Mlp):
+    def forward(self, images):
+        return super().forward(images), images
+
+
+class Frozen(Mlp):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("resnet", "must be one of cnn, "),
+        (":Net", "cannot be imported"),
+        ("no_such_module:Net", "cannot be imported"),
+        ("lockstep.models:Nothing", "cannot be imported"),
+        ("lockstep.models:MODELS", "is no class of torch.nn.Module"),
+        ("lockstep.config:Config", "is no class of torch.nn.Module"),
+        ("test_models:NeedsASize", r"its constructor must take no arguments \(missing .* 'size'\)"),
+        ("test_models:TwoDtypes", "must be of one dtype, and are of torch.float32, torch.float64"),
+        ("test_models:Frozen", "must be of one dtype, and are of none"),
+        ("test_models:Features", r"makes \(2, 784\) of 2 images; it must make logits \(2, 10\)"),
+        ("test_models:Pair", "makes tuple of 2 images"),
+    ],
+)
+def test_a_wrong_model_is_refused(name, rule):
+    with pytest.raises(ConfigError, match=rf"^model\.name = '{name}': .*{rule}"):
         build_model(ModelConfig(name=name), seed=0)
+
+
+def test_keyed_dropout_of_pictures_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"KeyedDropout's input = \(2, 1, 28, 28\): must be \(batch, units\)"
+    ):
+        KeyedDropout(0.5).eval()(torch.zeros(2, 1, 28, 28))

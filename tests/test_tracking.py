@@ -8,6 +8,7 @@ import torch
 from wandb.proto import wandb_internal_pb2
 
 from lockstep.config import TrackingConfig
+from lockstep.config_tree import to_yaml
 from lockstep.data import load_dataset
 from lockstep.environment import git_state
 from lockstep.errors import ConfigError
@@ -15,6 +16,7 @@ from lockstep.kept_evaluation import EvaluationFiles, read_evaluation
 from lockstep.metrics import MetricsFile
 from lockstep.records import test_record as score_test_set
 from lockstep.run_files import read_metrics
+from lockstep.sync import sync
 from lockstep.tracking import WandbRun, wandb_mode
 from lockstep.tracking.mode import has_key
 from lockstep.tracking.offline import highest_step, records
@@ -47,6 +49,13 @@ def test_mode_follows_the_key(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode("auto") == "disabled"
     assert wandb_mode("offline") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "shared")
+    with pytest.raises(ConfigError, match="WANDB_MODE = 'shared': must be online, offline, disabled, or not"):
+        wandb_mode("auto")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_API_KEY")
+    with pytest.raises(ConfigError, match="WANDB_MODE = 'online': no W&B key"):
+        wandb_mode("auto")
 
 
 def test_a_key_in_the_netrc_file_is_found(monkeypatch, tmp_path):
@@ -90,6 +99,29 @@ def test_records_that_wandb_has_are_not_sent_again(tmp_path):
 
 def tensors():
     return {"weights/some": torch.tensor([1.0, 2.0, float("nan")])}
+
+
+def test_a_run_that_is_synced_from_inside_has_its_folders_name(tmp_path, monkeypatch):
+    class Complete:
+        is_complete = True
+
+        def __init__(self, folder, *_, **__):
+            names.append(folder.name)
+
+        def close(self, status):
+            pass
+
+    names: list[str] = []
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(small_config()))
+    (folder / "starts.jsonl").write_text('{"step": 0}\n')
+    (folder / "wandb-id").write_text("x")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr("lockstep.sync.WandbRun", Complete)
+    assert sync(["."]) == 0
+    assert names == ["run"]
 
 
 def test_a_file_that_was_cut_short_is_read_up_to_there(tmp_path):

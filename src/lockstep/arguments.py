@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from lockstep.config import Config
 from lockstep.config_tree import leaves
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RankError, require
 
 T = TypeVar("T")
 
@@ -39,18 +39,25 @@ def parse_config(argv: list[str]) -> Config:
 
 
 def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
-    """Takes `name VALUE` or `name=VALUE` out of argv: the value (empty if absent) and the other words."""
-    value, rest, words = "", [], iter(argv)
+    """Takes `name VALUE` or `name=VALUE` out of argv: the value (empty if absent) and the other words.
+
+    Raises:
+        ConfigError: it has no value, or is there twice.
+    """
+    values, rest, words = [], [], iter(argv)
     for word in words:
         if word == name:
-            value = next(words, "")
-            if not value:
-                raise ConfigError(f"{name}: needs a value after it")
+            values.append(next(words, ""))
         elif word.startswith(f"{name}="):
-            value = word.partition("=")[2]
+            values.append(word.partition("=")[2])
         else:
             rest.append(word)
-    return value, rest
+    if not values:
+        return "", rest
+    if not all(values):
+        raise ConfigError(f"{name}: needs a value after it")
+    require(len(values) == 1, name, values[-1], f"there is {name} {values[0]} already; leave one out")
+    return values[0], rest
 
 
 def yaml_flags(path: Path) -> list[str]:
@@ -64,7 +71,7 @@ def yaml_flags(path: Path) -> list[str]:
     try:
         tree = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise ConfigError(
+        raise RankError(
             f"--config = {str(path)!r}: cannot be read ({error.strerror}); name a YAML file"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

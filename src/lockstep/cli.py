@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lockstep import __version__
 from lockstep.arguments import parse_config, take_option
-from lockstep.errors import ConfigError, Interrupted, RunStopped
+from lockstep.errors import ConfigError, Interrupted, RankError, RunStopped
 from lockstep.launch import process_rank, read_launch
 
 FAILED = 1
@@ -113,9 +113,11 @@ def elsewhere(name: str) -> Callable[[list[str]], int]:
 
 
 def report_mistake(error: ConfigError) -> int:
-    """Prints a user's mistake as one line, on the main rank only."""
-    if process_rank() == 0:
-        print(f"lockstep: error: {error}", file=sys.stderr, flush=True)
+    """Prints a user's mistake as one line: the main rank's, and of the others what they may have alone."""
+    rank = process_rank()
+    if rank == 0 or isinstance(error, RankError):
+        whose = f"rank {rank}: " if rank else ""
+        print(f"lockstep: error: {whose}{error}", file=sys.stderr, flush=True)
     return USAGE_ERROR
 
 

@@ -80,8 +80,13 @@ def run_folder(config: Config) -> Path:
 
 
 def derived_name(config: Config) -> str:
-    """A folder name that is a pure function of what defines the run, such as 'mnist-cnn-1f0c9a2b'."""
-    digest = hashlib.sha256(yaml.safe_dump(_plain(identity(config))).encode()).hexdigest()
+    """A folder name that is a pure function of what defines the run, such as 'mnist-cnn-1f0c9a2b'.
+
+    Precision 'auto' counts as 'no', which it is unless a launcher says otherwise; then a run has put that in
+    its place. So the job scripts and `lockstep doctor` can tell the name where no launcher is yet.
+    """
+    defining = identity(config) | ({"precision": "no"} if config.precision == "auto" else {})
+    digest = hashlib.sha256(yaml.safe_dump(_plain(defining)).encode()).hexdigest()
     model = config.model.name.rpartition(":")[2]  # of 'package.module:Class' the class
     return f"{config.data.name}-{model}-{digest[:8]}"
 

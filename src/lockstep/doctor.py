@@ -24,6 +24,7 @@ from lockstep.launch_checks import (
     one_task_a_node,
 )
 from lockstep.launch_commands import Place, commands
+from lockstep.machine import num_cores
 from lockstep.plan import window_length
 from lockstep.tracking.mode import ask_server, server_url, wandb_mode
 
@@ -52,7 +53,7 @@ def doctor(argv: list[str]) -> int:
         return 1
     checks: dict[str, Callable[[], str]] = {
         "batch": lambda: check_batch(config, place.world_size),
-        "processes": lambda: check_processes(place, os.cpu_count() or 1),
+        "processes": lambda: check_processes(place, num_cores()),
         "precision": lambda: check_precision(config, place),
         "rendezvous": lambda: check_rendezvous(place),
         "world size": lambda: check_world_size(place),
@@ -114,15 +115,12 @@ def check_batch(config: Config, world_size: int) -> str:
 
 
 def check_precision(config: Config, place: Place) -> str:
-    import torch
+    from lockstep.ranks import check_precision
 
     precision = config.precision
     if precision in ("auto", "no") or not (place.is_here or place.gpus):
         return f"{precision}" if place.is_here else f"{precision}; the nodes' GPUs cannot be asked from here"
-    if precision == "fp16" and not place.gpus:
-        raise refuse("precision", precision, "needs a CUDA device, and there is none here; use bf16 or no")
-    if precision == "bf16" and place.gpus and not torch.cuda.is_bf16_supported():
-        raise refuse("precision", precision, "this GPU cannot do it; use fp16 or no")
+    check_precision(precision, "cuda" if place.gpus else "cpu")
     return precision
 
 

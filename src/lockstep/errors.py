@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A user's mistake, told in one line: field, value, rule and remedy. Commands exit with code 2."""
+    """A user's mistake, told in one line: field, value, rule and remedy. Commands exit with code 2.
+
+    All ranks have it, by what they were all given or because they agreed on it, so one of them tells it.
+    """
+
+
+class RankError(ConfigError):
+    """A user's mistake that a rank finds where it runs, before it joins the others: each tells its own."""
 
 
 def refuse(name: str, value: object, rule: str) -> ConfigError:

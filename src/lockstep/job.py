@@ -56,7 +56,8 @@ def newest_step(folder: Path) -> int:
 def sweep_table(run_dir: Path, group: str) -> str:
     """The table of the runs of a tracking.group."""
     folders = [settings.parent for settings in sorted(run_dir.glob("*/config.yaml"))]
-    members = [folder for folder in folders if read_settings(folder)["tracking"]["group"] == group]
+    groups = {folder: read_settings(folder).get("tracking", {}).get("group") for folder in folders}
+    members = [folder for folder in folders if groups[folder] == group]
     return table(by_accuracy({folder.name: folder for folder in members}))
 
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lockstep.errors import ConfigError
+from lockstep.errors import RankError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     """Reads torchrun's, accelerate's and srun's variables.
 
     Raises:
-        ConfigError: several processes were asked for, but the launcher started one.
+        RankError: several processes were asked for, but the launcher started one.
     """
     under_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
     precision = environ.get("ACCELERATE_MIXED_PRECISION", "no")
@@ -41,9 +41,9 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
 
     for engine in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if environ.get(f"ACCELERATE_USE_{engine}", "false").lower() == "true":
-            raise ConfigError(f"accelerate's {engine}: Lockstep sums gradients itself; choose none of them")
+            raise RankError(f"accelerate's {engine}: Lockstep sums gradients itself; choose none of them")
     if environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
-        raise ConfigError("accelerate's dynamo_backend: is not supported; choose 'no'")
+        raise RankError("accelerate's dynamo_backend: is not supported; choose 'no'")
 
     if "RANK" in environ and "WORLD_SIZE" in environ:
         world_size = int(environ["WORLD_SIZE"])
@@ -69,7 +69,7 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
         )
     # `accelerate launch --cpu --num_processes N` sets a rendezvous address and then starts one process.
     if under_accelerate and "MASTER_PORT" in environ:
-        raise ConfigError(
+        raise RankError(
             "world size = 1: accelerate launch was asked for several processes but started one; "
             "give it --multi_gpu, on CPUs too, and not --cpu; for one process unset MASTER_PORT"
         )

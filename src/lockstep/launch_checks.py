@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import socket
@@ -12,6 +11,7 @@ import sys
 from lockstep.errors import ConfigError
 from lockstep.launch import rendezvous
 from lockstep.launch_commands import Place, launcher_words
+from lockstep.machine import num_cores
 
 PROBE_SECONDS = 60
 
@@ -57,7 +57,7 @@ def check_rendezvous(place: Place) -> str:
 def check_world_size(place: Place) -> str:
     """Starts the processes and counts them, without training: two launch forms exit 0 with a world of one."""
     nodes = place.nodes if place.in_allocation else 1
-    if not place.is_here or place.per_node > max(place.gpus, os.cpu_count() or 1):
+    if not place.is_here or place.per_node > max(place.gpus, num_cores()):
         return f"{place.world_size} asked for; not tried, as this machine is too small or would not train"
     words = launcher_words(nodes, place.per_node, rendezvous(nodes), "$SLURM_NODEID")
     # One write a line, as lines of several processes get merged.

@@ -6,7 +6,6 @@ numbers of a run would depend on the topology.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from lockstep.config import ModelConfig
 from lockstep.errors import refuse
 from lockstep.keyed_random import Purpose, random_words, uniform
+from lockstep.users_model import make_users_model
 
 NUM_CLASSES = 10
 
@@ -37,7 +37,13 @@ class KeyedDropout(nn.Module):
         self._key = (seed, layer, step, ids)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (batch, units) to the same, a part of the units at 0 and the rest scaled up."""
+        """From (batch, units) to the same, a part of the units at 0 and the rest scaled up.
+
+        Raises:
+            ConfigError: the input has another shape.
+        """
+        if x.dim() != 2:
+            raise refuse("KeyedDropout's input", tuple(x.shape), "must be (batch, units); flatten it first")
         if not self.training or self.part == 0:
             return x
         assert self._key is not None, "draw_for comes before each forward"
@@ -189,10 +195,10 @@ MODELS: dict[str, Callable[[float], nn.Module]] = {
 
 
 def build_model(config: ModelConfig, seed: int) -> nn.Module:
-    """A network with initial weights that are a pure function of the seed; torch's generator stays as it was.
+    """A network with initial weights that are a pure function of the seed; no generator is changed.
 
     Raises:
-        ConfigError: there is no model of that name.
+        ConfigError: there is no model of that name, or it is none that can be trained.
     """
     make: Callable[[], nn.Module]
     if config.name in MODELS:
@@ -200,7 +206,7 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
     elif ":" in config.name:
         if config.dropout:
             raise refuse("model.dropout", config.dropout, "is for built-in models; put KeyedDropout in yours")
-        make = _import(config.name)
+        make = partial(make_users_model, config.name, NUM_CLASSES)
     else:
         raise refuse(
             "model.name",
@@ -208,31 +214,5 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
             f"must be one of {', '.join(MODELS)}, or your own as 'package.module:Class'",
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices' generators too
         return make()
-
-
-def _import(name: str) -> Callable[[], nn.Module]:
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise refuse(
-            "model.name",
-            name,
-            f"cannot be imported ({error}); it must be 'package.module:Class', importable from here",
-        ) from error
-
-
-def topology_warnings(model: nn.Module) -> list[str]:
-    """What in a user's model makes its numbers depend on the topology."""
-    kinds = {
-        nn.modules.batchnorm._BatchNorm: "its statistics are a micro-batch's; GroupNorm has no such problem",
-        nn.modules.dropout._DropoutNd: "it reads a global generator; lockstep.models.KeyedDropout does not",
-    }
-    return [
-        f"model.{name} is a {type(module).__name__}, so this run's numbers depend on its topology: {reason}"
-        for name, module in model.named_modules()
-        for kind, reason in kinds.items()
-        if isinstance(module, kind)
-    ]

@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
 from lockstep.config import Config
-from lockstep.errors import AgreedStop, ConfigError
+from lockstep.errors import AgreedStop, ConfigError, RankError
 from lockstep.launch import Launch, srun_rendezvous
 from lockstep.machine import keep_freed_memory, num_cores
 
@@ -159,15 +159,15 @@ def resolve_precision(config: Config, launch: Launch) -> Config:
     """The config with the precision that runs: its own, or the launcher's where it says 'auto'.
 
     Raises:
-        ConfigError: the two name different ones, or the launcher's is none of ours.
+        RankError: the two name different ones, or the launcher's is none of ours.
     """
     wanted = config.precision
     if wanted == "auto":
         if launch.precision not in ("no", "bf16", "fp16"):
-            raise ConfigError(f"--mixed_precision {launch.precision}: must be no, bf16 or fp16")
+            raise RankError(f"--mixed_precision {launch.precision}: must be no, bf16 or fp16")
         return replace(config, precision=launch.precision)  # type: ignore[arg-type]  # checked above
     if launch.precision not in ("no", wanted):
-        raise ConfigError(
+        raise RankError(
             f"precision = {wanted!r}: the launcher says --mixed_precision {launch.precision}; "
             "state it in one place, or in both the same"
         )
@@ -182,12 +182,12 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         precision: 'no', 'bf16' or 'fp16'.
 
     Raises:
-        ConfigError: the device cannot do the precision, or the world is not the one that was asked for.
+        RankError: the device cannot do the precision, or the world is not the one that was asked for.
     """
     has_mps = torch.backends.mps.is_available() and launch.world_size == 1  # no backend joins MPS processes
     use_cpu = launch.wants_cpu or not (torch.cuda.is_available() or has_mps)
     kind = "cpu" if use_cpu else "cuda" if torch.cuda.is_available() else "mps"
-    _check_precision(precision, kind)
+    check_precision(precision, kind)
     if launch.launcher == "srun":
         os.environ.update(srun_rendezvous())
     # A process that takes every core while its neighbours do the same is over ten times slower.
@@ -209,7 +209,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if accelerator.num_processes != launch.world_size:
-        raise ConfigError(
+        raise RankError(
             f"world size = {accelerator.num_processes}: {launch.launcher} asked for {launch.world_size}; "
             "start the processes with accelerate launch --multi_gpu, torchrun or srun"
         )
@@ -225,9 +225,14 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     )
 
 
-def _check_precision(precision: str, device_type: str) -> None:
+def check_precision(precision: str, device_type: str) -> None:
+    """Checks that a kind of device, 'cuda' (the current one), 'mps' or 'cpu', does a precision.
+
+    Raises:
+        RankError: it does not.
+    """
     if precision == "fp16" and device_type != "cuda":
-        raise ConfigError(
+        raise RankError(
             f"precision = 'fp16': needs a CUDA device, and this process has {device_type}; use bf16 or no"
         )
     if (
@@ -235,4 +240,4 @@ def _check_precision(precision: str, device_type: str) -> None:
         and device_type == "cuda"
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
-        raise ConfigError("precision = 'bf16': this GPU cannot do it; use fp16 or no")
+        raise RankError("precision = 'bf16': this GPU cannot do it; use fp16 or no")

@@ -89,11 +89,11 @@ class OptimizerConfig:
     name: Literal["sgd", "adam", "adamw"] = "adam"
     """torch.optim's SGD, Adam or AdamW, fused where the device has it."""
     lr: float = 0.005
-    """Peak learning rate; the schedule multiplies it."""
+    """Peak learning rate; the schedule multiplies it. Where there are groups, they have the rates."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of Adam's two moments."""
+    """Decay of Adam's two moments (adam and adamw only)."""
     momentum: float = 0.9
-    """SGD's momentum."""
+    """SGD's momentum (sgd only)."""
     weight_decay: float = 0.0
     """L2 penalty for sgd and adam, decoupled decay for adamw."""
     max_grad_norm: float = math.inf
@@ -118,6 +118,14 @@ class OptimizerConfig:
             self.max_grad_norm,
             "must be > 0; inf measures the norm without clipping",
         )
+        for name, is_used, purpose in (
+            ("lr", not self.groups, "a model without optimizer.groups, which have the rates"),
+            ("betas", self.name != "sgd", "adam and adamw"),
+            ("momentum", self.name == "sgd", "sgd"),
+        ):
+            value, default = getattr(self, name), getattr(OptimizerConfig, name)
+            fits = is_used or value == default
+            require(fits, f"optimizer.{name}", value, f"is for {purpose}; leave it at {default}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,3 +139,6 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "must be a part of the run in [0, 1)")
+        default = ScheduleConfig.warmup
+        fits = self.name != "constant" or self.warmup == default
+        require(fits, "schedule.warmup", self.warmup, f"is for one-cycle and cosine; leave it at {default}")

@@ -23,8 +23,8 @@ from lockstep.loop import take_step
 from lockstep.ranks import joined, resolve_precision
 from lockstep.records import step_record
 from lockstep.run import Run
-from lockstep.run_files import Record, read_metrics
-from lockstep.run_folder import environment_of, newest_checkpoint
+from lockstep.run_files import Record, read_metrics, read_settings
+from lockstep.run_folder import check_settings, environment_of, newest_checkpoint
 from lockstep.sentinel import agreed_digest
 
 COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
@@ -76,8 +76,10 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
         launch: what the launcher asked for.
 
     Raises:
-        ConfigError: the run has no such step.
+        ConfigError: the run has no such step, or the config is that of another run.
     """
+    remedy = "leave it as it was, so that the run is the same"
+    check_settings(config, read_settings(folder), f"run {str(folder)!r}", remedy)
     before = environment_of(folder, step)
     with joined(launch, resolve_precision(config, launch).precision) as ranks, ExitStack() as closing:
         if ranks.device.type == "cpu" and before.get("device") == "cpu":

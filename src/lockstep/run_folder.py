@@ -15,7 +15,7 @@ from lockstep import checkpoint
 from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config
 from lockstep.config_tree import differences, to_yaml
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, refuse
 from lockstep.ranks import Ranks
 from lockstep.run_files import SETTINGS_FILE, STARTS_FILE, read_settings, read_starts, read_summary
 
@@ -30,14 +30,19 @@ def check_folder(config: Config, folder: Path) -> dict[str, Any] | None:
         ConfigError: the folder holds a run with other settings.
     """
     if (folder / SETTINGS_FILE).exists():
-        changes = differences(config, read_settings(folder))
-        if changes:
-            name, (now, before) = next(iter(changes.items()))
-            raise ConfigError(
-                f"{name} = {now!r}: run {str(folder)!r} was started with {before!r}; "
-                "choose another run.name, or leave run.name out to have one derived"
-            )
+        remedy = "choose another run.name, or leave run.name out to have one derived"
+        check_settings(config, read_settings(folder), f"run {str(folder)!r}", remedy)
     return read_summary(folder)
+
+
+def check_settings(config: Config, saved: dict[str, Any], run: str, remedy: str) -> None:
+    """Checks that the saved settings of a run define the same one.
+
+    Raises:
+        ConfigError: they do not; it names the run, and the remedy.
+    """
+    for name, (now, before) in differences(config, saved).items():
+        raise refuse(name, now, f"{run} was started with {before!r}; {remedy}")
 
 
 def begin(config: Config, folder: Path, step: int, environment: dict[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ def sync_run(folder: Path) -> bool:
             config = parse_config(["--config", str(folder / SETTINGS_FILE)])
             environment = {name: value for name, value in read_starts(folder)[-1].items() if name != "step"}
             run = WandbRun(
-                folder,
+                folder.resolve(),  # W&B's name of the run is the folder's, which '.' does not tell
                 config.tracking,
                 "online",
                 {**as_dict(config), "environment": environment},

@@ -22,7 +22,6 @@ from lockstep.kept_evaluation import EvaluationFiles
 from lockstep.launch import Launch, array_group
 from lockstep.loop import train
 from lockstep.metrics import MetricsFile, Status
-from lockstep.models import topology_warnings
 from lockstep.observe import order_checked
 from lockstep.plan import window_length
 from lockstep.ranks import Ranks, joined, resolve_precision
@@ -32,6 +31,7 @@ from lockstep.run_files import SUMMARY_FILE, read_metrics
 from lockstep.run_folder import begin, check_folder, locked_folder, newest_checkpoint
 from lockstep.stopwatch import Phases
 from lockstep.tracking.resume_from import place_checkpoint
+from lockstep.users_model import topology_warnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ def run_training(config: Config, launch: Launch, began: float, resume_from: str 
     with joined(launch, config.precision) as ranks:
         mode = ranks.on_main(lambda: tracking.wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
-            if resume_from:
-                ranks.on_main(lambda: place_checkpoint(resume_from, folder))
             summary = ranks.on_main(lambda: check_folder(config, folder))
             was_finished = summary is not None
+            if resume_from and not was_finished:
+                ranks.on_main(lambda: place_checkpoint(resume_from, config, folder))
             return Outcome(
                 folder=folder,
                 summary=summary if summary is not None else _train_to_end(config, mode, ranks, phases),

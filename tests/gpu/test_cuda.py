@@ -9,6 +9,7 @@ from image_files import synthetic_files
 from lockstep.checkpoint import weights_sha256
 from lockstep.config import ModelConfig, TrainConfig
 from lockstep.loop import take_step
+from lockstep.models import build_model
 from runs import fresh_ranks, record_gradients, small_config, small_run
 
 pytestmark = [
@@ -72,6 +73,12 @@ def test_a_streamed_run_has_the_bits_of_a_resident_one(tmp_path):
                 take_step(run)
         digests.append(weights_sha256(run.model.state_dict()))
     assert digests[0] == digests[1]
+
+
+def test_building_a_model_leaves_the_device_generator_as_it_was():
+    before = torch.cuda.get_rng_state()
+    build_model(ModelConfig(), seed=5)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_replay_reads_samples_by_ids_on_the_cpu():

@@ -119,6 +119,8 @@ def test_the_debugger_is_entered_before_the_step(folder):
         (["RUN", "--step", "0"], "--step = '0': must be a whole number from 1"),
         (["RUN"], "--step = '': must be"),
         (["RUN", "--step", "7"], "--step = 7: this run has steps 1 to 6"),
+        (["RUN", "--step", "1", "--seed", "1"], "seed = 1: run "),
+        (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': there is --config "),
     ],
 )
 def test_mistakes_are_one_line(folder, words, message):

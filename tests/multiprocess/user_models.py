@@ -7,7 +7,7 @@ from lockstep.models import Mlp
 
 
 class FailsOnRankOne(Mlp):
-    """Raises on rank 1 in its third forward."""
+    """Raises on rank 1 in its third forward, the second of training."""
 
     calls = 0
 
@@ -19,10 +19,11 @@ class FailsOnRankOne(Mlp):
 
 
 class Slow(Mlp):
-    """A forward that takes a minute."""
+    """A forward of a training step that takes a minute."""
 
     def forward(self, images):
-        time.sleep(60)
+        if self.training:
+            time.sleep(60)
         return super().forward(images)
 
 
@@ -40,7 +41,9 @@ class ForwardsTwice(Mlp):
 
 
 class Broken(Mlp):
-    """Raises in its first forward."""
+    """Raises in its first forward of a training step."""
 
     def forward(self, images):
-        raise RuntimeError("boom in the user's model")
+        if self.training:
+            raise RuntimeError("boom in the user's model")
+        return super().forward(images)

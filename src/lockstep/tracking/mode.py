@@ -9,22 +9,27 @@ from urllib.error import HTTPError
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
-from lockstep.errors import ConfigError
+from lockstep.errors import require
 
 ANSWER_SECONDS = 10
+MODES = ("online", "offline", "disabled")
 
 
 def wandb_mode(wanted: str) -> str:
     """What `tracking.mode` comes to on this machine: online, offline or disabled.
 
     Raises:
-        ConfigError: online was asked for, and there is no key.
+        ConfigError: WANDB_MODE is none of ours, or online was asked for, and there is no key.
     """
+    name = "tracking.mode"
+    # W&B's own switch wins over the default, so that `WANDB_MODE=disabled` works as users know it.
+    if wanted == "auto" and (stated := os.environ.get("WANDB_MODE")):
+        name, wanted = "WANDB_MODE", stated
+        require(wanted in MODES, name, wanted, f"must be {', '.join(MODES)}, or not set")
     if wanted == "auto":
-        # W&B's own switch wins over the default, so that `WANDB_MODE=disabled` works as users know it.
-        wanted = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    if wanted == "online" and not has_key():
-        raise ConfigError("tracking.mode = 'online': no W&B key was found; set WANDB_API_KEY, or use offline")
+        return "online" if has_key() else "offline"
+    rule = "no W&B key was found; set WANDB_API_KEY, or use offline"
+    require(wanted != "online" or has_key(), name, wanted, rule)
     return wanted
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lockstep import checkpoint
 from lockstep.arguments import take_option, yaml_flags
-from lockstep.errors import refuse
-from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE
+from lockstep.config import Config
+from lockstep.errors import RankError, refuse
+from lockstep.run_files import METRICS_FILE, SETTINGS_FILE, STARTS_FILE, read_settings
+from lockstep.run_folder import check_settings
 from lockstep.tracking.contents import CHECKPOINT_FOLDER
 from lockstep.tracking.wandb_run import WANDB_ID_FILE
 
@@ -31,29 +35,29 @@ def with_artifact(reference: str, flags: list[str]) -> list[str]:
         )
     artifact = _find(reference)
     with TemporaryDirectory() as scratch:
-        try:
+        with _from_server(reference):
             settings = artifact.get_entry(SETTINGS_FILE).download(scratch)
-        except (OSError, KeyError, ValueError) as error:
-            raise refuse("--resume-from", reference, f"its settings cannot be had ({error})") from error
         return yaml_flags(Path(settings)) + flags
 
 
-def place_checkpoint(reference: str, folder: Path) -> None:
+def place_checkpoint(reference: str, config: Config, folder: Path) -> None:
     """Puts an artifact's checkpoint into a run folder, unless that is as far already; for the main rank.
 
     A folder without a run gets the records and the W&B run of the artifact's, too.
 
     Raises:
-        ConfigError: the reference is none, the server does not have it, or its checkpoint is damaged.
+        ConfigError: the reference is none, the server does not have it, its checkpoint is damaged, or it is
+            of a run with other settings.
     """
     artifact = _find(reference)
     step, checkpoints = artifact.metadata["step"], folder / "checkpoints"
     newest, _ = checkpoint.load_newest(checkpoints)
     if newest is not None and newest.step >= step:
         return
-    checkpoints.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
-        content = Path(artifact.download(scratch, skip_cache=True))
+        with _from_server(reference):
+            content = Path(artifact.download(scratch, skip_cache=True))
+        check_settings(config, read_settings(content), f"the run of {reference}", "leave it as it was")
         try:
             checkpoint.load(content / CHECKPOINT_FOLDER)
         except checkpoint.DamagedCheckpoint as damage:
@@ -66,9 +70,23 @@ def place_checkpoint(reference: str, folder: Path) -> None:
             checkpoint.write_atomically(folder / WANDB_ID_FILE, run_id)
             # As an online start leaves it: the server has steps of this run, so offline files are not for it.
             (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
+        checkpoints.mkdir(exist_ok=True)
         target = checkpoints / f"step-{step:08d}"
         shutil.rmtree(target, ignore_errors=True)  # a damaged one
         os.replace(content / CHECKPOINT_FOLDER, target)
+
+
+@contextmanager
+def _from_server(reference: str) -> Iterator[None]:
+    """Tells in one line what W&B's client raises where something cannot be had."""
+    import wandb
+
+    try:
+        yield
+    except (wandb.errors.Error, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        mistake = f"--resume-from = {reference!r}: cannot be had ({reason}); see the run's page"
+        raise RankError(mistake) from error
 
 
 def _find(reference: str) -> Any:
@@ -78,11 +96,8 @@ def _find(reference: str) -> Any:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    try:
+    with _from_server(reference):
         artifact = wandb.Api().artifact(name, type="model")
-    except (wandb.errors.Error, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise refuse("--resume-from", reference, f"cannot be had ({reason}); see the run's page") from error
     if "step" not in artifact.metadata:
         raise refuse("--resume-from", reference, "was not made by lockstep; name a run's model artifact")
     return artifact
