@@ -18,7 +18,7 @@ from lockstep.checkpoint import Checkpoint
 from lockstep.config import Config
 from lockstep.config_tree import run_folder
 from lockstep.data import Dataset, ImageFiles, fetch_dataset, load_dataset
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, require
 from lockstep.evaluate import evaluate
 from lockstep.launch import Launch
 from lockstep.losses import build_criterion
@@ -56,6 +56,9 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
             raise ConfigError(f"CHECKPOINT = {str(path)!r}: holds no whole checkpoint yet")
         store = shared_dataset(config, ranks).test.to(ranks.device)
         model = ranks.together(lambda: build_model(config.model, config.seed))
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        fits = shapes == {name: value.shape for name, value in found.weights.items()}
+        require(fits, "model.name", config.model.name, "is not the network of these weights; leave it out")
         model.load_state_dict(found.weights, strict=True)
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
         result = evaluate(model, build_criterion(config.loss), store, ranks)

@@ -87,7 +87,7 @@ class OptimizerConfig:
     """torch.optim, and which module learns at which rate."""
 
     name: Literal["sgd", "adam", "adamw"] = "adam"
-    """torch.optim's SGD, Adam or AdamW, fused where the device has it."""
+    """torch.optim's SGD, Adam or AdamW; fused, but in fp16, where a fused one hides an overflow."""
     lr: float = 0.005
     """Peak learning rate; the schedule multiplies it. Where there are groups, they have the rates."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -129,3 +129,6 @@ def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
     checkpoint = tmp_path / "run" / "checkpoints" / "step-00000003"
     result = on_two_ranks("evaluate", str(checkpoint))
     assert json.loads(result.stdout)["checkpoint_step"] == 3
+    result = lockstep("evaluate", str(checkpoint), "--model.name", "rnn")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "model.name = 'rnn': is not the network of these weights" in result.stderr
