@@ -43,6 +43,13 @@ def test_srun_with_one_task_a_process():
     assert 12000 <= int(rendezvous["MASTER_PORT"]) < 28000
 
 
+def test_an_srun_task_that_sees_one_gpu_only_takes_that():
+    from lockstep.ranks import device_index
+
+    task = read_launch({**SRUN, "SLURM_LOCALID": "3"})
+    assert [device_index(task, num_visible) for num_visible in (8, 1)] == [3, 0]
+
+
 def test_a_launcher_inside_srun_wins():
     inside = {**SRUN, "RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_MIXED_PRECISION": "no"}
     assert read_launch(inside).world_size == 2

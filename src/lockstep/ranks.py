@@ -190,6 +190,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     _check_precision(precision, kind)
     if launch.launcher == "srun":
         os.environ.update(srun_rendezvous())
+        if kind == "cuda":
+            os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
     # A process that takes every core while its neighbours do the same is over ten times slower.
     if use_cpu and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, num_cores() // launch.local_world_size))
@@ -223,6 +225,14 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         num_threads=torch.get_num_threads(),
         control=control,
     )
+
+
+def device_index(launch: Launch, num_visible: int) -> int:
+    """Which of the GPUs that this process sees is its own: under `srun --gpus-per-task=1` it sees no other.
+
+    Accelerate picks the device in the same way, but gives LOCAL_RANK itself to DistributedDataParallel.
+    """
+    return launch.local_rank % num_visible
 
 
 def _check_precision(precision: str, device_type: str) -> None:
