@@ -47,6 +47,13 @@ def workers(num_processes: int, script: str, *arguments: str) -> subprocess.Comp
     return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests")}, timeout=100)
 
 
+def exact_prints(num_processes: int, *arguments: str) -> Any:
+    """What exact_worker.py prints on so many processes: digests of weights and records, by run."""
+    result = workers(num_processes, "exact_worker.py", *arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`lockstep ARGUMENTS` under torchrun, on two processes."""
     return run(

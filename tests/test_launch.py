@@ -3,7 +3,7 @@ import pytest
 from lockstep.cli import main
 from lockstep.config import Config
 from lockstep.errors import ConfigError
-from lockstep.launch import array_group, process_rank, read_launch, srun_rendezvous
+from lockstep.launch import array_group, device_index, process_rank, read_launch, srun_rendezvous
 
 SRUN = {
     "SLURM_JOB_ID": "77",
@@ -42,6 +42,11 @@ def test_srun_with_one_task_a_process():
     assert rendezvous["RANK"] == "3"
     assert rendezvous["WORLD_SIZE"] == "5"
     assert 12000 <= int(rendezvous["MASTER_PORT"]) < 28000
+
+
+def test_an_srun_task_that_sees_one_gpu_only_takes_that():
+    task = read_launch({**SRUN, "SLURM_LOCALID": "3"})
+    assert [device_index(task, num_visible) for num_visible in (8, 1)] == [3, 0]
 
 
 def test_a_launcher_inside_srun_wins():

@@ -58,6 +58,8 @@ class WandbServer:
         self.preempted: set[str] = set()
         """Runs that said that they would be."""
         self.artifacts = ArtifactStore()
+        self.delay_seconds = 0.0
+        """What each answer takes."""
         self._program, self._folder, self._upstream_port = program, folder, free_port()
         self._front = Front(("127.0.0.1", 0), _front_handler(self))
         Thread(target=self._front.serve_forever, daemon=True).start()
@@ -144,6 +146,7 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
 
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            time.sleep(server.delay_seconds)
             try:
                 self._answer(*self._ask(body))
             except OSError:  # openwandb is stopped

@@ -64,7 +64,7 @@ def explain_step(run: Run, step: int) -> Explanation:
     window = next(run.windows)
     run.windows = itertools.chain([window], run.windows)
     recurrences = measure_recurrences(run, window)
-    theta = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    theta = {name: _kept(p) for name, p in run.model.named_parameters()}
     state = _optimizer_state(run)
     result = observed(run)
     was_skipped = Kind.SKIPPED_STEP in [event.kind for event in observed.events]
@@ -86,13 +86,13 @@ def explain_step(run: Run, step: int) -> Explanation:
 
 def _keep_gradients(run: Run, moments: dict[str, dict[str, Tensor]], moment: str) -> None:
     named = run.model.named_parameters()
-    moments[moment] = {name: p.grad.detach().clone() for name, p in named if p.grad is not None}
+    moments[moment] = {name: _kept(p.grad) for name, p in named if p.grad is not None}
 
 
 def _optimizer_state(run: Run) -> dict[Tensor, dict[str, Any]]:
     """A copy of each parameter's state, without what is not there yet."""
     return {
-        parameter: {key: value.clone() for key, value in entry.items() if value is not None}
+        parameter: {key: _kept(value) for key, value in entry.items() if value is not None}
         for parameter, entry in run.optimizer.state.items()
     }
 
@@ -109,7 +109,7 @@ def _rows(
     formula = FORMULAS[run.config.optimizer.name]
     rows = []
     for name, parameter in run.model.named_parameters():
-        before, after, group = theta[name], parameter.detach(), groups.get(parameter)
+        before, after, group = theta[name], _kept(parameter), groups.get(parameter)
         gradients = [moments.get(moment, {}).get(name) for moment in ("before clip", "after clip")]
         off = None
         if group is not None and gradients[1] is not None and has_formula:
@@ -168,6 +168,11 @@ def _recurrence_facts(recurrence: Recurrence) -> list[str]:
         f"{recurrence.name}: hidden units with |h| > {SATURATED} {full}",
         f"{recurrence.name}: largest singular value of weight_hh {recurrence.stretch:.3g}",
     ]
+
+
+def _kept(values: Tensor) -> Tensor:
+    """A copy on the CPU: the checks are in float64, which not every device has (MPS)."""
+    return values.detach().to("cpu", copy=True)
 
 
 def _norm(values: Tensor) -> float:

@@ -143,3 +143,11 @@ def node_address(nodes: str) -> str:
     name = scontrol("show", "hostnames", nodes).split()[0]
     facts = dict(word.split("=", 1) for word in scontrol("show", "node", name, "-o").split() if "=" in word)
     return facts["NodeAddr"]
+
+
+def device_index(launch: Launch, num_visible: int) -> int:
+    """Which of the GPUs that this process sees is its own: under `srun --gpus-per-task=1` it sees no other.
+
+    Accelerate picks the device in the same way, but gives LOCAL_RANK itself to DistributedDataParallel.
+    """
+    return launch.local_rank % num_visible

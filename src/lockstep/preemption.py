@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
+from lockstep.launch import process_rank
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 EXIT_RESUMABLE = 75
@@ -28,7 +30,8 @@ class StopRequest:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._asked = False
-        self._stop_file = environ.get("LOCKSTEP_STOP_FILE")
+        # On the main rank alone, as the ranks agree anyway: each step looks for it, in a shared folder.
+        self._stop_file = environ.get("LOCKSTEP_STOP_FILE") if process_rank(environ) == 0 else None
         self._resumable_file = environ.get("LOCKSTEP_RESUMABLE_FILE")
 
     def install(self) -> None:
@@ -43,7 +46,7 @@ class StopRequest:
         self._asked = True
 
     def is_set(self) -> bool:
-        """Whether a signal came, or the job script left its file."""
+        """Whether a signal came, or, on the main rank, the job script left its file."""
         return self._asked or (self._stop_file is not None and os.path.exists(self._stop_file))
 
     def mark_resumable(self) -> None:

@@ -24,7 +24,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 
 from lockstep.config import Config
 from lockstep.errors import AgreedStop, ConfigError, RankError
-from lockstep.launch import Launch, srun_rendezvous
+from lockstep.launch import Launch, device_index, srun_rendezvous
 from lockstep.machine import keep_freed_memory, num_cores
 
 T = TypeVar("T")
@@ -190,6 +190,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     check_precision(precision, kind)
     if launch.launcher == "srun":
         os.environ.update(srun_rendezvous())
+        if kind == "cuda":
+            os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
     # A process that takes every core while its neighbours do the same is over ten times slower.
     if use_cpu and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, num_cores() // launch.local_world_size))

@@ -52,7 +52,7 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
                     name=name,
                     gradient_norms=squares.sqrt().tolist(),
                     saturated=(saturated / units).tolist(),
-                    stretch=torch.linalg.matrix_norm(weight.detach().float(), 2).item(),
+                    stretch=torch.linalg.matrix_norm(weight.detach().to("cpu").float(), 2).item(),
                 )
             )
     return found
@@ -84,14 +84,14 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
     scaler = run.ranks.accelerator.scaler
     scale = scaler.get_scale() if scaler is not None else 1.0  # or fp16 gradients would be flushed to zero
     gradients = torch.autograd.grad(loss * scale, states)
-    weights = (batch.ids >= 0)[None, :, None].double()  # padding does not count
+    weights = (batch.ids >= 0)[None, :, None].to("cpu").double()  # padding does not count; MPS has no float64
     sums = []
     for state, gradient in zip(states, gradients, strict=True):
-        is_saturated = (state.detach().abs() > SATURATED) * weights
+        is_saturated = (state.detach().to("cpu").abs() > SATURATED) * weights
         sums.append(
             torch.stack(
                 [
-                    (gradient.double() / scale).square().sum(),
+                    (gradient.to("cpu").double() / scale).square().sum(),
                     is_saturated.sum(),
                     weights.sum() * state.shape[2],
                 ]

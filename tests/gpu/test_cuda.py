@@ -6,16 +6,30 @@ import pytest
 import torch
 
 from image_files import synthetic_files
+from lockstep import checkpoint
+from lockstep.assemble import build_run
 from lockstep.checkpoint import weights_sha256
 from lockstep.config import ModelConfig, TrainConfig
-from lockstep.loop import take_step
+from lockstep.loop import snapshot, take_step
 from lockstep.models import build_model
+from processes import exact_prints
 from runs import fresh_ranks, record_gradients, small_config, small_run
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    # Max-pooling, whose backward repeats its bits all the same where windows do not overlap.
+    pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation:UserWarning"),
+    # Python 3.12 on, of the workers that read ahead: CUDA has threads by then, which they do not use.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    """Exact reduction sets it for the whole process."""
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def weights_after(precision, model, steps=5, reduction="exact"):
@@ -50,6 +64,46 @@ def test_fp16_skips_an_overflowed_step_and_goes_on():
     take_step(run)
     assert run.skipped_steps == 1
     assert weights_sha256(run.model.state_dict()) != before
+
+
+def test_an_fp16_run_goes_on_with_its_loss_scale(tmp_path):
+    """Stopped after an overflow, which halved the scale and put the schedule a step behind."""
+    config = small_config(precision="fp16")
+    run, dataset = small_run(config, fresh_ranks("fp16"))
+    overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
+    take_step(run)
+    overflow.remove()
+    path = checkpoint.save(tmp_path, snapshot(run))
+    for _ in range(4):
+        take_step(run)
+    resumed = build_run(config, fresh_ranks("fp16"), dataset, checkpoint.load(path))
+    for _ in range(4):
+        take_step(resumed)
+    scales = [each.ranks.accelerator.scaler.get_scale() for each in (run, resumed)]
+    assert scales[0] == scales[1] <= 2.0**15  # it begins with 2**16
+    assert run.skipped_steps == resumed.skipped_steps >= 1
+    assert weights_sha256(run.model.state_dict()) == weights_sha256(resumed.model.state_dict())
+
+
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 0.1), ("fp16", 0.02)])
+def test_the_gradient_of_a_half_precision_is_near_that_of_float32(precision, most):
+    gradients = []
+    for each in ("no", precision):
+        run, _ = small_run(small_config(precision=each), fresh_ranks(each))
+        steps = record_gradients(run)
+        take_step(run)
+        gradients.append(torch.cat([gradient.flatten() for gradient in steps[0].values()]))
+    off = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
+    assert 0 < off < most
+
+
+def test_two_processes_on_one_gpu_have_the_bits_of_one():
+    assert exact_prints(2, "gloo") == exact_prints(1)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_have_the_bits_of_one():
+    assert exact_prints(2) == exact_prints(1)
 
 
 def test_exact_and_fast_agree_to_rounding():

@@ -1,7 +1,10 @@
-"""Run under torchrun: trains small runs in every precision and prints what no topology may change."""
+"""Run under torchrun: trains small runs in every precision and prints what no topology may change.
+
+With the argument 'gloo' several processes may share one GPU, as NCCL lets none."""
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 
 import torch
@@ -59,6 +62,8 @@ def fingerprint(
     }
 
 
+if "gloo" in sys.argv:
+    dist.init_process_group("gloo")  # Accelerate takes the group that is there
 assert torch.get_num_threads() == 1
 clipped = OptimizerConfig(max_grad_norm=0.5)
 prints = {
@@ -68,6 +73,8 @@ prints = {
     "cnn augment dropout": fingerprint("cnn", "no", OptimizerConfig(), dropout=0.2),
     "mlp sgd": fingerprint("mlp", "no", OptimizerConfig(name="sgd", lr=0.1)),
 }
+if torch.cuda.is_available():
+    prints["cnn fp16"] = fingerprint("cnn", "fp16", OptimizerConfig())
 if not dist.is_initialized() or dist.get_rank() == 0:
     print(json.dumps(prints))
 if dist.is_initialized():

@@ -1,28 +1,20 @@
 """The promise: the same bits on any topology, compared by digests in real processes."""
 
-import json
-
 import pytest
 
-from processes import read_run, train_quick, without_times, workers
+from processes import exact_prints, read_run, train_quick, without_times
 
 pytestmark = pytest.mark.slow
 
 
-def prints_of(num_processes):
-    result = workers(num_processes, "exact_worker.py")
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def alone():
-    return prints_of(1)
+    return exact_prints(1)
 
 
 @pytest.mark.parametrize("num_processes", [2, 4, 8])
 def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes):
-    assert prints_of(num_processes) == alone
+    assert exact_prints(num_processes) == alone
 
 
 def test_the_runs_differ_from_each_other(alone):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.config import TrackingConfig
+from lockstep.tracking import WandbRun, wandb_run
 from processes import QUICK, lockstep, read_run, train_quick
 from test_interruption import LONG, start, wait_for_step
 from wandb_artifacts import metadata
@@ -77,6 +79,19 @@ def test_a_run_goes_on_from_its_artifact_elsewhere(tmp_path, server):
     assert not any(
         KEY.encode() in file for each in server.artifacts.artifacts for file in each.files.values()
     )
+
+
+def test_a_run_that_is_over_before_a_slow_server_answers_is_uploaded(tmp_path, server, monkeypatch):
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(wandb_run, "OPEN_SECONDS", 0.1)
+    server.delay_seconds = 0.3
+    told = []
+    run = WandbRun(tmp_path, TrackingConfig(), "online", {}, notify=told.append)
+    run.log({"step": 1, "samples_seen": 64})
+    run.close("finished")
+    assert (run.is_complete, told) == (True, [])
+    assert server.steps((tmp_path / "wandb-id").read_text()) == [1]
 
 
 def test_a_server_that_breaks_costs_nothing_and_is_given_the_rest_later(tmp_path, server):

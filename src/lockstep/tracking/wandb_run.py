@@ -32,7 +32,7 @@ SYNCED_FILE = "wandb-synced"
 INIT_SECONDS = 30  # how long the thread waits for W&B's server; training does not
 RETRY_SECONDS = 60  # until it asks a server again that did not answer
 # How long the end of a run waits for the thread. What is left comes with the next start, or can be synced.
-OPEN_SECONDS = 5
+OPEN_SECONDS = 5  # for a server that did not answer before
 CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 10, "failed": 10}
 MOST_WAITING = 50  # records, before histograms are left out
 
@@ -95,7 +95,8 @@ class WandbRun:
         self._queue: SimpleQueue[tuple[Record, dict[str, torch.Tensor]] | Ending] = SimpleQueue()
         for record in read_metrics(folder):  # W&B may miss some that earlier starts made
             self._queue.put((record, {}))
-        self._is_open, self._is_ending = Event(), Event()
+        self._is_answering, self._is_ending = Event(), Event()
+        self._is_answering.set()  # until it does not
         self._thread = Thread(target=self._serve, name="wandb", daemon=True)
 
     def log(self, record: Record) -> None:
@@ -115,8 +116,8 @@ class WandbRun:
         self._start()
         self._queue.put(Ending(status=status, reason=reason))
         self._is_ending.set()
-        # A server that has not answered yet is not waited for; without one, opening is quick.
-        if not self._is_online or self._is_open.wait(OPEN_SECONDS + self._patience_seconds):
+        # A slow server is waited for, one that did not answer hardly.
+        if self._is_answering.wait(OPEN_SECONDS + self._patience_seconds):
             self._thread.join(CLOSE_SECONDS[status] + self._patience_seconds)
         if not self.is_complete:
             self._is_troubled = True  # what becomes of the thread from here on is not worth a line
@@ -132,7 +133,7 @@ class WandbRun:
         """What the thread does: opens the run, hands on what W&B does not have yet, ends the run."""
         try:
             run = self._open()
-            self._is_open.set()
+            self._is_answering.set()
             if run is None:
                 return
             self._use_dataset(run)
@@ -141,7 +142,7 @@ class WandbRun:
             self._finish(run, item)
         except Exception as error:
             self._tell(error)
-            self._is_open.set()
+            self._is_answering.set()
 
     def _open(self) -> Any:
         """W&B's run: offline at once, online as soon as the server takes it; None where that was too late."""
@@ -179,6 +180,7 @@ class WandbRun:
                 )
                 break
             except (OSError, wandb.errors.Error) as error:
+                self._is_answering.clear()
                 reason = (str(error) or repr(error)).splitlines()[0]
                 self._tell(f"no server ({reason}); it is asked again every {RETRY_SECONDS:.0f} s")
                 wandb.teardown()  # its service still holds the run id
