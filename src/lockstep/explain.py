@@ -41,7 +41,7 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
 
 
 def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
-    """The run ends with this function: a process group that it holds has threads, and aborts at the exit."""
+    """The run ends with this function: it holds process groups, whose threads must end before the process."""
     dataset = shared_dataset(config, ranks)
     run = ranks.together(lambda: build_run(config, ranks, dataset))
     with run.closing:
