@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lockstep.assemble import build_run, shared_dataset
 from lockstep.config import Config
@@ -22,7 +22,7 @@ from lockstep.loop import take_step
 from lockstep.observe import ObservedStep
 from lockstep.order import Kind, as_text, first_violation
 from lockstep.plan import window_length
-from lockstep.ranks import joined, resolve_precision
+from lockstep.ranks import Ranks, joined, resolve_precision
 from lockstep.records import StepResult
 from lockstep.recurrence import SATURATED, Recurrence, measure_recurrences
 from lockstep.run import Run
@@ -37,10 +37,15 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
     config = resolve_precision(config, launch)
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     with joined(launch, config.precision) as ranks:
-        dataset = shared_dataset(config, ranks)
-        run = build_run(config, ranks, dataset)
-        with run.closing:
-            return explain_step(run, step)
+        return _explain_on(ranks, config, step)
+
+
+def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
+    """The run ends with this function: it holds process groups, whose threads must end before the process."""
+    dataset = shared_dataset(config, ranks)
+    run = build_run(config, ranks, dataset)
+    with run.closing:
+        return explain_step(run, step)
 
 
 def explain_step(run: Run, step: int) -> Explanation:
@@ -54,7 +59,7 @@ def explain_step(run: Run, step: int) -> Explanation:
             "--step", step, f"must be from {run.step + 1} to {run.num_steps}, the last step of this config"
         )
     moments: dict[str, dict[str, Tensor]] = {}
-    keep = partial(_keep_gradients, run, moments)
+    keep = partial(_keep_gradients, run.model, moments)
     before, clipped = partial(keep, "before clip"), partial(keep, "after clip")
     observed = ObservedStep(run, after={Kind.GRADIENT_SUM: before, Kind.UNSCALE: before, Kind.CLIP: clipped})
     run.model.train()
@@ -84,8 +89,9 @@ def explain_step(run: Run, step: int) -> Explanation:
     )
 
 
-def _keep_gradients(run: Run, moments: dict[str, dict[str, Tensor]], moment: str) -> None:
-    named = run.model.named_parameters()
+def _keep_gradients(model: nn.Module, moments: dict[str, dict[str, Tensor]], moment: str) -> None:
+    """Holds the model alone: DistributedDataParallel's hook holds this, and so a run would hold itself."""
+    named = model.named_parameters()
     moments[moment] = {name: _kept(p.grad) for name, p in named if p.grad is not None}
 
 

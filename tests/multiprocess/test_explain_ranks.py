@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from processes import QUICK, launched, lockstep, on_two_ranks, train_quick
+from processes import QUICK, launched, lockstep, on_two_ranks, train_quick, workers
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +38,12 @@ def test_the_sum_of_fast_reduction_is_seen_inside_the_last_backward():
     assert order[2] == "    checked: as the design demands"
     assert len(table) == 1 + 6
     assert all(line.endswith("same bits  updated") for line in table[1:])
+
+
+def test_a_run_that_was_explained_is_gone_before_the_process_exits():
+    """It holds process groups, and a thread of gloo that is still at work then aborts the process."""
+    result = workers(2, "explain_worker.py")
+    assert (result.returncode, result.stdout.split()) == (0, ["0", "0"]), result.stderr[-3000:]
 
 
 def test_watching_the_sum_of_fast_reduction_changes_no_bit(tmp_path):

@@ -57,24 +57,26 @@ class ImageFiles:
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Images (*ids, 28, 28) and labels (*ids) of sample ids of any shape."""
-        places = ids.ravel().numpy()
-        images, labels = self._decoded(self.images.rows(places), self.labels.rows(places))
+        images, labels = map(torch.from_numpy, self._rows(ids.ravel().numpy()))
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
 
     def part(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
-        """Consecutive images (samples, 28, 28) and labels (samples,)."""
-        images, labels = self.read(torch.arange(start, min(stop, self.count)))
-        return images.numpy(), labels.numpy()
+        """Consecutive images (samples, 28, 28) and labels (samples,), read without torch."""
+        return self._rows(np.arange(start, min(stop, self.count)))
 
     def load(self) -> ImageStore:
         """All of them, in memory."""
-        images, labels = self._decoded(self.images.first(self.count), self.labels.first(self.count))
+        arrays = self._decoded(self.images.first(self.count), self.labels.first(self.count))
+        images, labels = map(torch.from_numpy, arrays)
         return ImageStore(images=images, labels=labels)
 
-    def _decoded(self, images: NDArray, labels: NDArray) -> tuple[Tensor, Tensor]:
+    def _rows(self, places: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+        return self._decoded(self.images.rows(places), self.labels.rows(places))
+
+    def _decoded(self, images: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
         upright = np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
         digits = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
-        return torch.from_numpy(upright), torch.from_numpy(digits.astype(np.int64))
+        return upright, digits.astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

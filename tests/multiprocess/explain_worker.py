@@ -1,0 +1,13 @@
+"""Run under torchrun: explains a step with fast reduction, then prints how many runs are still there."""
+
+import gc
+
+from lockstep.config import TrainConfig
+from lockstep.explain import run_explain
+from lockstep.launch import read_launch
+from lockstep.run import Run
+from runs import small_config
+
+run_explain(small_config(reduction="fast", train=TrainConfig(steps=2)), read_launch(), 1)
+gc.collect()
+print(sum(type(each) is Run for each in gc.get_objects()))
