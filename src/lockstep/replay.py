@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lockstep.environment import environment
 from lockstep.errors import ConfigError
 from lockstep.launch import Launch
 from lockstep.loop import take_step
-from lockstep.ranks import joined, resolve_precision
+from lockstep.ranks import Ranks, joined, resolve_precision
 from lockstep.records import step_record
 from lockstep.run import Run
 from lockstep.run_files import Record, read_metrics, read_settings
@@ -81,14 +81,21 @@ def replay(folder: Path, config: Config, step: int, *, stop_there: bool, launch:
     remedy = "leave it as it was, so that the run is the same"
     check_settings(config, read_settings(folder), f"run {str(folder)!r}", remedy)
     before = environment_of(folder, step)
-    with joined(launch, resolve_precision(config, launch).precision) as ranks, ExitStack() as closing:
-        if ranks.device.type == "cpu" and before.get("device") == "cpu":
-            torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
-        now = environment(ranks) | {"num_threads": torch.get_num_threads()}
-        start = newest_checkpoint(folder, ranks, before=step)
-        dataset = shared_dataset(config, ranks)
-        run = build_run(config, ranks, dataset, start)
-        closing.enter_context(run.closing)
+    with joined(launch, resolve_precision(config, launch).precision) as ranks:
+        return _replay_on(ranks, folder, config, step, stop_there, before)
+
+
+def _replay_on(
+    ranks: Ranks, folder: Path, config: Config, step: int, stop_there: bool, before: Mapping[str, Any]
+) -> Replay:
+    """The run ends with this function: it holds process groups, whose threads must end before the process."""
+    if ranks.device.type == "cpu" and before.get("device") == "cpu":
+        torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
+    now = environment(ranks) | {"num_threads": torch.get_num_threads()}
+    start = newest_checkpoint(folder, ranks, before=step)
+    dataset = shared_dataset(config, ranks)
+    run = build_run(config, ranks, dataset, start)
+    with run.closing:
         if not 1 <= step <= run.num_steps:
             raise ConfigError(f"--step = {step}: this run has steps 1 to {run.num_steps}")
         recorded = {record["step"]: record for record in read_metrics(folder)}
