@@ -11,14 +11,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every rank of every test would compile torch anew
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In parallel, the tests of a file share a process, as they share fixtures; so do the cluster's."""
-    for item in items:
-        needs_cluster = item.path.parent.name == "slurm"
-        item.add_marker(pytest.mark.xdist_group("slurm" if needs_cluster else item.path.stem))
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     """Only tests/gpu uses GPUs: the others start more processes than there are, or expect a CPU."""
