@@ -74,6 +74,9 @@ def take_step(run: Run) -> StepResult:
     with run.parts.part("data"):
         window = next(run.windows)
     losses, outputs = [], []
+    scale = reduction.loss_scale
+    if accelerator.scaler is not None:
+        scale = accelerator.scaler.scale(scale)
     optimizer.zero_grad(set_to_none=True)
     for batch in window:
         for layer, dropout in enumerate(run.dropouts):
@@ -81,7 +84,7 @@ def take_step(run: Run) -> StepResult:
         with reduction.accumulate(batch):
             logits = reduction.model(batch.images)
             loss = share_of_mean(run.criterion(logits, batch.labels), batch)
-            accelerator.backward(loss, gradient=reduction.loss_scale)  # that is loss * loss_scale
+            loss.backward(gradient=scale)  # that is (loss * scale).backward()
         losses.append(loss.detach())
         outputs.append(logits.detach())
     with run.parts.part("communication"):

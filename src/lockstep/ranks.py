@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
+from accelerate.utils import DistributedDataParallelKwargs
 
 from lockstep.config import Config
 from lockstep.errors import AgreedStop, ConfigError, RankError
@@ -206,8 +206,6 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         cpu=use_cpu,
         mixed_precision=precision,
         # Gradients that are views of the buckets save one copy a step.
-        # Stated, as an exported ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide every gradient otherwise.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if accelerator.num_processes != launch.world_size:

@@ -13,7 +13,7 @@ from processes import BIN, QUICK, ROOT, SCRIPT, read_run, run, train_quick
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("LOCKSTEP_KILLS", "5"))  # for each number of processes
+KILLS = int(os.environ.get("LOCKSTEP_KILLS", "3"))  # for each number of processes
 LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--train.log-every", "1"]
 LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must follow a resume too
 
