@@ -34,7 +34,7 @@ class KeyedDropout(nn.Module):
 
     def draw_for(self, seed: int, layer: int, step: int, ids: Tensor) -> None:
         """States whose masks the next forward draws: sample ids (batch,) in a step."""
-        self._key = (seed, layer, step, ids)
+        vars(self)["_key"] = (seed, layer, step, ids)  # past nn.Module's search for parameters and buffers
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, units) to the same, a part of the units at 0 and the rest scaled up.
