@@ -98,7 +98,7 @@ def whole_loop(bench: Bench) -> list[Row]:
         for sink in run.sinks:
             sink.close("finished")
     # The first entry of `trainer` is from before its first block, and that block warms up.
-    return [ratio("whole loop / bare loop, 256 = 8 x 32", trainer[2:], bare[1:-1], at_most=limit(bench))]
+    return [ratio("whole loop with its data / bare loop, 256 = 8 x 32", trainer[2:], bare[1:-1])]
 
 
 def bare_loop(config: Config, run: Run, ready: list[list[MicroBatch]]) -> Callable[[], None]:
