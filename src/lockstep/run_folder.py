@@ -41,7 +41,9 @@ def check_settings(config: Config, saved: dict[str, Any], run: str, remedy: str)
     Raises:
         ConfigError: they do not; it names the run, and the remedy.
     """
-    for name, (now, before) in differences(config, saved).items():
+    changes = differences(config, saved)
+    if changes:
+        name, (now, before) = next(iter(changes.items()))
         raise refuse(name, now, f"{run} was started with {before!r}; {remedy}")
 
 
