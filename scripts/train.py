@@ -2,7 +2,7 @@
 
 import sys
 
-from lockstep.cli import main
+from lockstep.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

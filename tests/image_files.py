@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lockstep.config import DataConfig
-from lockstep.data.datasets import SYNTHETIC_TEST, SYNTHETIC_TRAIN, TORCHVISION_SETS, raw_folder
+from lockstep.data import TORCHVISION_SETS, raw_folder
 from lockstep.data.idx import encode_idx
+from lockstep.data.sources import SYNTHETIC_TEST, SYNTHETIC_TRAIN
 from lockstep.data.synthetic import synthetic_images
 
 

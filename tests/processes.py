@@ -56,9 +56,7 @@ def exact_prints(num_processes: int, *arguments: str) -> Any:
 
 def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`lockstep ARGUMENTS` under torchrun, on two processes."""
-    return run(
-        [str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", "-m", "lockstep.cli", *arguments]
-    )
+    return run([str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", "-m", "lockstep", *arguments])
 
 
 def run(

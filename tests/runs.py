@@ -10,12 +10,13 @@ import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
-from lockstep.assemble import build_run
 from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 from lockstep.data import Dataset, load_dataset
+from lockstep.engine import Run
 from lockstep.launch import read_launch
-from lockstep.ranks import Ranks, start_ranks
-from lockstep.run import Run
+from lockstep.launch.process_group import start_ranks
+from lockstep.launch.ranks import Ranks
+from lockstep.trainer import build_run
 
 
 def small_config(folder: Path | str = "unused", **changes: object) -> Config:
@@ -60,7 +61,7 @@ def record_gradients(run: Run) -> list[dict[str, torch.Tensor]]:
 
 def reference_gradients(model: nn.Module, run: Run, dataset: Dataset, step: int) -> dict[str, torch.Tensor]:
     """The gradient of the mean loss over a step's global batch, by one plain backward."""
-    epoch, place = run.plan.place(step)
+    epoch, place = run.plan.epoch_and_offset(step)
     ids = run.plan.epoch_ids(epoch)[place].ravel()
     ids = torch.from_numpy(ids[ids >= 0])
     images = ((dataset.train.images[ids].float() / 255 - 0.1307) / 0.3081).unsqueeze(1)

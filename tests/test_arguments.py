@@ -3,9 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.arguments import parse_config, yaml_flags
-from lockstep.config import Config, OptimizerConfig
-from lockstep.config_tree import to_yaml
+from lockstep.config import Config, OptimizerConfig, parse_config, to_yaml, yaml_flags
 from lockstep.errors import ConfigError
 
 CONFIGS = (Path(__file__).parent.parent / "configs").glob("*.yaml")

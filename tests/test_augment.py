@@ -1,20 +1,20 @@
 import pytest
 import torch
 
-from lockstep.augment import SIZE, Augment, build_augment
-from lockstep.batches import resident_spans, windows
-from lockstep.config import AugmentConfig, BatchConfig, Config, ModelConfig, TrainConfig
+from lockstep.config import IMAGE_SIZE, AugmentConfig, BatchConfig, Config, ModelConfig, TrainConfig
+from lockstep.data import build_augment, resident_spans, windows
+from lockstep.data.augment import Augment
+from lockstep.engine import take_step
 from lockstep.errors import ConfigError
-from lockstep.keyed_random import Purpose, random_words, uniform
-from lockstep.loop import take_step
 from lockstep.models import KeyedDropout
+from lockstep.plan import Purpose, random_words, uniform
 from runs import record_gradients, small_config, small_run
 
 ALL = AugmentConfig(shift_pixels=2, rotate_degrees=10, scale=0.1, cutout_pixels=6)
 
 
 def images_with_a_dot(count, row=14, column=14):
-    images = torch.zeros(count, 1, SIZE, SIZE)
+    images = torch.zeros(count, 1, IMAGE_SIZE, IMAGE_SIZE)
     images[:, 0, row, column] = 1
     return images
 
@@ -36,7 +36,7 @@ def test_shift_moves_by_whole_pixels_all_equally_often():
     moved = augment.apply(images_with_a_dot(5000), augment.draws(0, torch.arange(5000)))
     assert moved.amax(dim=(1, 2, 3)).min() > 0.999  # a whole pixel stays sharp
     places = moved.flatten(1).argmax(dim=1)
-    counts = torch.stack([places // SIZE, places % SIZE]).sub(12)
+    counts = torch.stack([places // IMAGE_SIZE, places % IMAGE_SIZE]).sub(12)
     assert counts.min() == 0
     assert counts.max() == 4
     for axis in counts:
@@ -45,14 +45,14 @@ def test_shift_moves_by_whole_pixels_all_equally_often():
 
 def test_cutout_blanks_one_square():
     augment = Augment(config=AugmentConfig(cutout_pixels=6), seed=1)
-    blanked = augment.apply(torch.ones(4000, 1, SIZE, SIZE), augment.draws(0, torch.arange(4000)))
+    blanked = augment.apply(torch.ones(4000, 1, IMAGE_SIZE, IMAGE_SIZE), augment.draws(0, torch.arange(4000)))
     assert torch.equal((blanked == 0).sum(dim=(1, 2, 3)), torch.full((4000,), 36))
     assert (blanked == 0).any(dim=(0, 1)).all()  # everywhere, in some image
 
 
 def test_rotation_and_scale_keep_the_middle():
     augment = Augment(config=AugmentConfig(rotate_degrees=30, scale=0.2), seed=1)
-    image = torch.zeros(50, 1, SIZE, SIZE)
+    image = torch.zeros(50, 1, IMAGE_SIZE, IMAGE_SIZE)
     image[:, :, 10:18, 10:18] = 1
     changed = augment.apply(image, augment.draws(0, torch.arange(50)))
     assert (changed[:, :, 13:15, 13:15] > 0.99).all()
@@ -110,7 +110,7 @@ def test_dropout_needs_a_built_in_model():
     from lockstep.models import build_model
 
     with pytest.raises(ConfigError, match=r"model\.dropout = 0\.5"):
-        build_model(ModelConfig(name="lockstep.models:Mlp", dropout=0.5), seed=0)
+        build_model(ModelConfig(name="lockstep.models.mlp:Mlp", dropout=0.5), seed=0)
 
 
 def test_one_changed_bit_of_a_draw_changes_the_gradient(monkeypatch):
@@ -128,7 +128,7 @@ def test_one_changed_bit_of_a_draw_changes_the_gradient(monkeypatch):
         words = random_words(seed, purpose, time, ids, block)
         return (words[0] ^ (1 << 31), *words[1:]) if purpose >= Purpose.DROPOUT else words
 
-    monkeypatch.setattr("lockstep.models.random_words", changed)
+    monkeypatch.setattr("lockstep.models.keyed_dropout.random_words", changed)
     assert not torch.equal(gradient(), before)
 
 
@@ -138,7 +138,7 @@ def test_uniform_is_exact_at_its_ends():
 
 
 def test_a_users_batchnorm_and_dropout_are_warned_of():
-    from lockstep.users_model import topology_warnings
+    from lockstep.models import topology_warnings
 
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5), torch.nn.GroupNorm(1, 1))
     warnings = topology_warnings(model)

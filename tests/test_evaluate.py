@@ -3,11 +3,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lockstep.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.config import LossConfig
 from lockstep.data import ImageStore
-from lockstep.evaluate import CHUNK_SIZE, evaluate
-from lockstep.losses import build_criterion
+from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
+from lockstep.engine import evaluate
+from lockstep.engine.evaluation import CHUNK_SIZE
+from lockstep.models import build_criterion
 from runs import fresh_ranks
 
 
@@ -18,7 +19,7 @@ def test_every_sample_is_scored_once(num_samples):
     labels = torch.randint(0, 10, (num_samples,), generator=generator)
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     result = evaluate(
-        model, build_criterion(LossConfig()), ImageStore(images=images, labels=labels), fresh_ranks()
+        model, build_criterion(LossConfig()), ImageStore(images=images, labels=labels), fresh_ranks(), step=0
     )
 
     assert model.training

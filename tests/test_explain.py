@@ -6,17 +6,17 @@ from copy import deepcopy
 import pytest
 import torch
 
-from lockstep.batches import MicroBatch
-from lockstep.cli import main
+from lockstep.commands.main import main
 from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.data import MicroBatch
+from lockstep.engine import as_text, take_step
+from lockstep.engine.step_order import demanded_order
 from lockstep.errors import ConfigError
-from lockstep.explain import explain_step
-from lockstep.explanation import Explanation, Row
-from lockstep.formulas import FORMULAS, off_formula
-from lockstep.loop import take_step
-from lockstep.losses import share_of_mean
-from lockstep.order import as_text, demanded_order
-from lockstep.recurrence import measure_recurrences
+from lockstep.inspect.explain import explain_step
+from lockstep.inspect.explanation import Explanation, Row
+from lockstep.inspect.optimizer_formulas import FORMULAS, off_formula
+from lockstep.inspect.recurrence import measure_recurrences
+from lockstep.models import share_of_mean
 from runs import fresh_ranks, small_config, small_run
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -72,7 +72,7 @@ def test_sgd_is_its_formula_to_the_last_bit(reduction):
     for step in (1, 7):
         _, explanation = explained(step, optimizer=optimizer, reduction=reduction)
         assert [row.off_formula for row in explanation.rows] == [0] * 6
-        assert [row.fate for row in explanation.rows] == ["updated"] * 6
+        assert [row.status for row in explanation.rows] == ["updated"] * 6
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -109,10 +109,10 @@ def test_module_that_no_group_names_is_frozen():
     _, explanation = explained(2, model=ModelConfig(name="cnn-gru"), optimizer=optimizer)
     for row in explanation.rows:
         if row.name.startswith("cnn."):
-            assert (row.group, row.fate, row.update_norm) == ("", "frozen", 0)
+            assert (row.group, row.status, row.update_norm) == ("", "frozen", 0)
             assert row.gradient_norm is row.clipped_norm is row.off_formula is None
         else:
-            assert (row.group, row.fate) == ("gru", "updated")
+            assert (row.group, row.status) == ("gru", "updated")
 
 
 def test_the_explained_run_is_the_trained_run():
@@ -143,7 +143,7 @@ def test_ranks_that_did_the_same_share_a_line():
         clipped_norm=None,
         update_norm=2.0,
         off_formula=0.0,
-        fate="updated",
+        status="updated",
     )
     traces = [("a", ""), ("a", ""), ("b", "event 1 must be a"), ("a", "")]
     text = Explanation(title="t", traces=traces, optimizer="sgd", rows=[row], facts=["f"]).text()
@@ -181,7 +181,9 @@ def test_gradients_of_the_hidden_states_are_those_of_the_recurrence():
     assert all(p.grad is not None for p in run.trained)  # the step's own gradients are still there
     assert recurrence.gradient_norms == pytest.approx(unrolled_gradients(run, window).tolist(), rel=1e-3)
     assert recurrence.name == "rnn"
-    assert recurrence.stretch == pytest.approx(torch.linalg.svdvals(run.model.rnn.weight_hh_l0).max().item())
+    assert recurrence.spectral_norm == pytest.approx(
+        torch.linalg.svdvals(run.model.rnn.weight_hh_l0).max().item()
+    )
 
     with torch.no_grad():
         run.model.rnn.weight_ih_l0.mul_(1000)

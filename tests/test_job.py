@@ -3,10 +3,9 @@ import subprocess
 
 import pytest
 
-from lockstep.config import Config, OptimizerConfig, RunConfig, TrackingConfig
-from lockstep.config_tree import to_yaml
+from lockstep.commands.job import count_failure, main, newest_step, prepare, sweep_table
+from lockstep.config import Config, OptimizerConfig, RunConfig, TrackingConfig, to_yaml
 from lockstep.errors import ConfigError
-from lockstep.job import count_failure, main, newest_step, prepare, sweep_table
 from processes import ROOT
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))

@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from lockstep.keyed_random import Purpose, philox4x32, random_words
+from lockstep.plan import Purpose, random_words
+from lockstep.plan.keyed_random import philox4x32
 
 PI_COUNTER = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
 PI_KEY = (0xA4093822, 0x299F31D0)

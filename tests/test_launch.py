@@ -1,9 +1,11 @@
 import pytest
 
-from lockstep.cli import main
+from lockstep.commands.main import main
 from lockstep.config import Config
 from lockstep.errors import ConfigError
-from lockstep.launch import array_group, device_index, process_rank, read_launch, srun_rendezvous
+from lockstep.launch import array_group, process_rank, read_launch
+from lockstep.launch.rendezvous import srun_rendezvous
+from lockstep.launch.variables import device_index
 
 SRUN = {
     "SLURM_JOB_ID": "77",
@@ -89,7 +91,7 @@ def test_a_mistake_that_one_rank_may_have_alone_is_told_by_it(monkeypatch, capsy
 
 
 def test_precision_is_stated_once():
-    from lockstep.ranks import resolve_precision
+    from lockstep.launch.process_group import resolve_precision
 
     says_bf16 = read_launch({"ACCELERATE_MIXED_PRECISION": "bf16"})
     assert resolve_precision(Config(), read_launch({})).precision == "no"

@@ -8,11 +8,12 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from lockstep.engine import build_optimizer, take_step, train
+from lockstep.engine.finite_check import FiniteCheck
+from lockstep.engine.loop import stop_if_not_finite
+from lockstep.engine.schedule import lr_factor
 from lockstep.errors import RunStopped
-from lockstep.loop import stop_if_not_finite, take_step, train
-from lockstep.optim import build_optimizer, lr_factor
-from lockstep.ranks import Ranks
-from lockstep.sentinel import FiniteWatch
+from lockstep.launch.ranks import Ranks
 from runs import record_gradients, reference_gradients, small_config, small_run
 
 
@@ -29,7 +30,7 @@ class RecordSink:
 
 @pytest.fixture(autouse=True)
 def _no_checkpoints(monkeypatch):
-    monkeypatch.setattr("lockstep.loop.save", lambda run: None)
+    monkeypatch.setattr("lockstep.engine.loop.save_checkpoint_of", lambda run: None)
 
 
 def trained(config):
@@ -177,7 +178,7 @@ def test_a_run_whose_gradients_all_overflow_ends(monkeypatch):
     run.ranks.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-11)
     run.ranks.accelerator.scaler.scale(torch.ones(1))  # it makes its scale at first use
     with pytest.raises(RunStopped, match="every gradient overflows"):
-        stop_if_not_finite(run, FiniteWatch(allows_overflow=True))
+        stop_if_not_finite(run, FiniteCheck(allows_overflow=True))
 
 
 def test_waiting_for_slower_ranks_counts_as_training(tmp_path, monkeypatch):

@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from lockstep.checkpoint import weights_sha256
 from lockstep.config import ModelConfig
 from lockstep.errors import ConfigError
-from lockstep.models import MODELS, KeyedDropout, Mlp, build_model
+from lockstep.models import MODELS, KeyedDropout, build_model
+from lockstep.models.mlp import Mlp
+from lockstep.runs.checkpoint import weights_sha256
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -22,7 +23,7 @@ def test_a_model_is_a_function_of_the_seed_and_maps_images_to_logits(name):
 
 
 def test_a_users_own_model_is_imported():
-    model = build_model(ModelConfig(name="lockstep.models:Mlp"), seed=0)
+    model = build_model(ModelConfig(name="lockstep.models.mlp:Mlp"), seed=0)
     assert type(model).__name__ == "Mlp"
 
 
@@ -59,8 +60,8 @@ class Frozen(Mlp):
         ("resnet", "must be one of cnn, "),
         (":Net", "cannot be imported"),
         ("no_such_module:Net", "cannot be imported"),
-        ("lockstep.models:Nothing", "cannot be imported"),
-        ("lockstep.models:MODELS", "is no class of torch.nn.Module"),
+        ("lockstep.models.build:Nothing", "cannot be imported"),
+        ("lockstep.models.build:MODELS", "is no class of torch.nn.Module"),
         ("lockstep.config:Config", "is no class of torch.nn.Module"),
         ("test_models:NeedsASize", r"its constructor must take no arguments \(missing .* 'size'\)"),
         ("test_models:TwoDtypes", "must be of one dtype, and are of torch.float32, torch.float64"),

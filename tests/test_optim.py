@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from lockstep.config import OptimizerConfig, ScheduleConfig
+from lockstep.engine import build_optimizer
+from lockstep.engine.optimizer import parameter_groups, set_learning_rate
+from lockstep.engine.schedule import lr_factor
 from lockstep.errors import ConfigError
-from lockstep.models import CnnGru
-from lockstep.optim import build_optimizer, lr_factor, parameter_groups, set_learning_rate
+from lockstep.models.rnn import CnnGru
 
 
 @pytest.mark.parametrize("num_steps", [10, 705, 1000])
@@ -92,7 +94,7 @@ def test_an_optimizer_does_not_import_the_compiler():
     program = """
 import sys, torch
 from lockstep.config import OptimizerConfig
-from lockstep.optim import build_optimizer
+from lockstep.engine.optimizer import build_optimizer
 model = torch.nn.Linear(2, 2)
 optimizer = build_optimizer(model, OptimizerConfig(), fused=True)
 optimizer.zero_grad()

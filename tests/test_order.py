@@ -4,19 +4,28 @@ import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
-from lockstep.checkpoint import weights_sha256
 from lockstep.config import BatchConfig, OptimizerConfig, TrainConfig
-from lockstep.loop import schedule, take_step, train
-from lockstep.losses import share_of_mean
-from lockstep.observe import ObservedStep, order_checked
-from lockstep.optim import build_optimizer, set_learning_rate
-from lockstep.order import Event, Kind, OrderError, as_text, demanded_order, first_violation
+from lockstep.engine import (
+    Kind,
+    ObservedStep,
+    as_text,
+    build_optimizer,
+    first_violation,
+    order_checked,
+    take_step,
+    train,
+)
+from lockstep.engine.loop import schedule
+from lockstep.engine.optimizer import set_learning_rate
+from lockstep.engine.step_order import Event, OrderError, demanded_order
+from lockstep.models import share_of_mean
+from lockstep.runs.checkpoint import weights_sha256
 from runs import small_config, small_run
 
 
 @pytest.fixture(autouse=True)
 def _no_checkpoints(monkeypatch):
-    monkeypatch.setattr("lockstep.loop.save", lambda run: None)
+    monkeypatch.setattr("lockstep.engine.loop.save_checkpoint_of", lambda run: None)
 
 
 def events(*words):

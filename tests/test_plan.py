@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from lockstep.config import BatchConfig
 from lockstep.errors import ConfigError
-from lockstep.plan import PADDING, Plan, order_parts, sample_order, window_length
+from lockstep.plan import PADDING, Plan, sample_order, window_length
+from lockstep.plan.sample_order import order_parts
 
 
 def make_plan(num_samples=1000, micro=8, window=2, world=4, seed=0):
@@ -61,7 +62,7 @@ def test_order_is_the_same_in_parts(sorted_together):
 def test_the_ids_of_a_step_are_those_in_its_epoch(monkeypatch):
     plan = make_plan(num_samples=130)
     expected = np.concatenate([plan.epoch_ids(0), plan.epoch_ids(1)])
-    monkeypatch.setattr("lockstep.plan.order_parts", partial(order_parts, sorted_together=50))
+    monkeypatch.setattr("lockstep.plan.plan.order_parts", partial(order_parts, sorted_together=50))
     for step, ids in enumerate(expected):  # steps that begin in one part and end in another
         assert np.array_equal(plan.step_ids(step), ids)
 
@@ -85,7 +86,7 @@ def test_steps_and_samples():
     assert plan.steps_per_epoch == 3
     assert [plan.num_real(step) for step in range(4)] == [64, 64, 2, 64]
     assert [plan.samples_seen(steps) for steps in range(5)] == [0, 64, 128, 130, 194]
-    assert plan.place(7) == (2, 1)
+    assert plan.epoch_and_offset(7) == (2, 1)
 
 
 def test_sizes_that_do_not_divide_are_refused_with_some_that_do():

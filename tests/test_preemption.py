@@ -1,4 +1,4 @@
-from lockstep.preemption import StopRequest
+from lockstep.launch import StopRequest
 
 
 def test_the_main_rank_alone_looks_for_the_job_scripts_file(tmp_path):

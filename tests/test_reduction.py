@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from lockstep.config import BatchConfig
+from lockstep.engine.reduction import TreeSum
 from lockstep.errors import ConfigError
 from lockstep.plan import window_length
-from lockstep.reduction import TreeSum
 
 
 def leaves(count, seed=0):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lockstep.replay import compare
+from lockstep.inspect.replay import compare_records
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from lockstep.replay import compare
     ],
 )
 def test_equal_means_to_the_last_bit_and_nan_equals_itself_only(computed, recorded, is_equal):
-    num_compared, departure = compare({"step": 3, "loss": computed}, {"loss": recorded, "epoch": 1})
+    num_compared, departure = compare_records({"step": 3, "loss": computed}, {"loss": recorded, "epoch": 1})
     assert num_compared == 1
     assert (departure == "") == is_equal
     assert is_equal or departure.startswith("step 3: loss ")

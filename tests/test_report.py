@@ -6,26 +6,25 @@ import numpy as np
 import pytest
 import torch
 
-from lockstep.cli import main
-from lockstep.config import OptimizerConfig, RunConfig
-from lockstep.config_tree import to_yaml
-from lockstep.curves import MAX_POINTS, draw_curves, thinned
-from lockstep.kept_evaluation import NUM_MISTAKES, EvaluationFiles, read_evaluation
-from lockstep.loop import train
-from lockstep.run_files import resume_steps
-from lockstep.training import leave_report
+from lockstep.commands.main import main
+from lockstep.config import OptimizerConfig, RunConfig, to_yaml
+from lockstep.engine import train
+from lockstep.report.curves import MAX_POINTS, draw_curves, thinned
+from lockstep.runs import resume_steps
+from lockstep.runs.evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation
+from lockstep.trainer.start import draw_report_or_warn
 from runs import small_config, small_run
 
 
 def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
     run, dataset = small_run(small_config(tmp_path, optimizer=OptimizerConfig(lr=1e-5)))
     run.folder.mkdir()
-    run.sinks.append(EvaluationFiles(run))
+    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images))
     assert read_evaluation(run.folder) is None
     train(run)
-    step, scores = run.evaluation
+    scores = run.evaluation
     kept = read_evaluation(run.folder)
-    assert kept.step == step == 10
+    assert kept.scores.step == scores.step == 10
     for name in ("losses", "predictions", "confidences", "labels"):
         assert torch.equal(getattr(kept.scores, name), getattr(scores, name))
         assert getattr(kept.scores, name).dtype == getattr(scores, name).dtype
@@ -121,7 +120,7 @@ def test_trouble_with_a_picture_does_not_fail_a_run(tmp_path, capsys):
     make_run(run, [record(1)])
     (run / "evaluations").mkdir()
     (run / "evaluations" / "last.npz").write_bytes(b"half")
-    leave_report(run)
+    draw_report_or_warn(run)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("lockstep: warning: no pictures (")
     assert line.endswith(f"lockstep report {run}")

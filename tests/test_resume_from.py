@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import wandb
 
-from lockstep.config_tree import to_yaml
+from lockstep.config import to_yaml
 from lockstep.errors import ConfigError
 from lockstep.launch import read_launch
-from lockstep.tracking import resume_from
-from lockstep.tracking.resume_from import place_checkpoint
-from lockstep.training import run_training
+from lockstep.tracking import artifact_download
+from lockstep.tracking.artifact_download import install_checkpoint
+from lockstep.trainer import run_training
 from runs import fresh_ranks, small_config
 
 
@@ -35,9 +35,9 @@ def test_the_folder_of_another_run_is_refused_before_anything_is_fetched(tmp_pat
 
 
 def test_an_artifact_of_another_run_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume_from, "_find", lambda reference: Artifact())
+    monkeypatch.setattr(artifact_download, "_find", lambda reference: Artifact())
     with pytest.raises(ConfigError, match=r"seed = 1: the run of wandb:p/run:best was started with 0; "):
-        place_checkpoint("wandb:p/run:best", small_config(seed=1), tmp_path)
+        install_checkpoint("wandb:p/run:best", small_config(seed=1), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -47,6 +47,6 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch, trouble):
         raise trouble
 
     monkeypatch.setattr(Artifact, "download", fail)
-    monkeypatch.setattr(resume_from, "_find", lambda reference: Artifact())
+    monkeypatch.setattr(artifact_download, "_find", lambda reference: Artifact())
     with pytest.raises(ConfigError, match=r"--resume-from = 'wandb:p/run:best': cannot be had \(.*\); see"):
-        place_checkpoint("wandb:p/run:best", small_config(), tmp_path)
+        install_checkpoint("wandb:p/run:best", small_config(), tmp_path)

@@ -3,10 +3,11 @@ import torch
 from torch import nn
 
 from lockstep.config import TrainConfig
+from lockstep.engine import agreed_digest, train
+from lockstep.engine.finite_check import FiniteCheck
+from lockstep.engine.weights_digest import parameter_digests
 from lockstep.errors import RunStopped
-from lockstep.loop import train
-from lockstep.models import Cnn
-from lockstep.sentinel import FiniteWatch, agreed_digest, parameter_digests
+from lockstep.models.cnn import Cnn
 from runs import fresh_ranks, small_config, small_run
 
 
@@ -47,25 +48,25 @@ def test_digest_is_a_function_of_the_weights_alone():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_watch_names_the_first_step_and_its_slots(bad):
     ranks = fresh_ranks()
-    watch = FiniteWatch(allows_overflow=False)
+    watch = FiniteCheck(allows_overflow=False)
     fine = torch.tensor(1.0)
-    assert watch.look(ranks) is None
+    assert watch.check(ranks) is None
     watch.add(1, torch.tensor([1.0, 2.0]), fine)
-    assert watch.look(ranks) is None
+    assert watch.check(ranks) is None
     watch.add(2, torch.tensor([1.0, 2.0]), fine)
     watch.add(3, torch.tensor([1.0, bad]), torch.tensor(bad))
     watch.add(4, torch.tensor([bad, bad]), torch.tensor(bad))
-    assert watch.look(ranks) == (3, [1])
+    assert watch.check(ranks) == (3, [1])
     watch.add(5, torch.tensor([1.0, 2.0]), torch.tensor(bad))
-    assert watch.look(ranks) == (5, [])
-    allowing = FiniteWatch(allows_overflow=True)
+    assert watch.check(ranks) == (5, [])
+    allowing = FiniteCheck(allows_overflow=True)
     allowing.add(1, torch.tensor([1.0]), torch.tensor(bad))
-    assert allowing.look(ranks) is None
+    assert allowing.check(ranks) is None
 
 
 def test_a_run_stops_at_the_first_step_that_is_not_finite_and_saves_nothing_of_it(monkeypatch):
     saves = []
-    monkeypatch.setattr("lockstep.loop.save", lambda run: saves.append(run.step))
+    monkeypatch.setattr("lockstep.engine.loop.save_checkpoint_of", lambda run: saves.append(run.step))
     run, _ = small_run(small_config(train=TrainConfig(epochs=1, log_every=5, checkpoint_every=4)))
     calls = 0
 

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from lockstep.stopwatch import Stopwatch
+from lockstep.engine import Stopwatch
 
 
 def test_seconds_of_all_starts_without_the_pauses(monkeypatch):

@@ -14,16 +14,14 @@ import pytest
 import torch
 
 from image_files import synthetic_files
-from lockstep.augment import Augment
-from lockstep.batches import resident_spans, windows
-from lockstep.checkpoint import weights_sha256
 from lockstep.config import AugmentConfig, BatchConfig, DataConfig, ModelConfig
-from lockstep.data import load_dataset
+from lockstep.data import Prefetcher, SpanReader, load_dataset, resident_spans, windows
+from lockstep.data.augment import Augment
+from lockstep.engine import take_step
 from lockstep.errors import ConfigError
-from lockstep.loop import take_step
+from lockstep.launch import STOP_SIGNALS
 from lockstep.plan import Plan
-from lockstep.preemption import STOP_SIGNALS
-from lockstep.streaming import ReadAhead, SpanReader
+from lockstep.runs.checkpoint import weights_sha256
 from runs import small_config, small_run
 
 CPU = torch.device("cpu")
@@ -51,11 +49,11 @@ def make_plan(world_size=1):
 )
 def test_windows_are_the_resident_ones(monkeypatch, files, rank, world_size, num_workers, first_step):
     monkeypatch.setattr(
-        "lockstep.streaming.SPAN_SAMPLES", 200
+        "lockstep.data.prefetch.SPAN_SAMPLES", 200
     )  # several spans an epoch, the last a short one
     plan = make_plan(world_size)
     resident = resident_spans(files.load(), plan, rank, first_step)
-    with ReadAhead(SpanReader(files, plan, rank, first_step), CPU, num_workers) as streamed:
+    with Prefetcher(SpanReader(files, plan, rank, first_step), CPU, num_workers) as streamed:
         pair = [windows(spans, plan, first_step, AUGMENT) for spans in (resident, streamed)]
         for expected, window in islice(zip(*pair, strict=True), 25):
             for one, other in zip(expected, window, strict=True):
@@ -79,7 +77,7 @@ def test_weights_are_those_of_the_resident_run(tmp_path):
 
 
 def test_workers_ignore_what_stops_a_run_and_end_with_it(files):
-    with ReadAhead(SpanReader(files, make_plan(), 0, 0), CPU, 2) as spans:
+    with Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, 2) as spans:
         workers = multiprocessing.active_children()
         assert len(workers) == 2
         for number in STOP_SIGNALS:
@@ -93,14 +91,14 @@ def test_workers_ignore_what_stops_a_run_and_end_with_it(files):
 
 
 def test_a_worker_that_dies_is_an_error_and_no_hang(files):
-    with ReadAhead(SpanReader(files, make_plan(), 0, 0), CPU, 1) as spans:
+    with Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, 1) as spans:
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid"):
             list(islice(spans, 100))
 
 
 def test_a_file_that_fails_is_named(files):
-    with ReadAhead(SpanReader(files, make_plan(), 0, 0), CPU, 1) as spans:
+    with Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, 1) as spans:
         os.truncate(files.images.path, 1000)
         with pytest.raises(OSError, match=f"{files.images.path.name} has become shorter"):
             list(islice(spans, 10))
@@ -114,10 +112,10 @@ from image_files import synthetic_files
 from lockstep.config import BatchConfig
 from lockstep.data import load_dataset
 from lockstep.plan import Plan
-from lockstep.streaming import ReadAhead, SpanReader
+from lockstep.streaming import Prefetcher, SpanReader
 files = load_dataset(synthetic_files(Path(sys.argv[1])), seed=0).train
 plan = Plan(seed=0, num_samples=600, batch=BatchConfig(), world_size=1)
-spans = ReadAhead(SpanReader(files, plan, 0, 0), torch.device("cpu"), 1)
+spans = Prefetcher(SpanReader(files, plan, 0, 0), torch.device("cpu"), 1)
 next(spans)
 print(multiprocessing.active_children()[0].pid, flush=True)
 if sys.argv[2] == "fails":
@@ -161,4 +159,4 @@ def test_settings_that_make_no_sense_are_refused(fields, message):
 def test_more_workers_than_cores_are_refused(files):
     cores = len(os.sched_getaffinity(0))
     with pytest.raises(ConfigError, match=f"num_workers = {cores + 1}: must not be above the {cores} cores"):
-        ReadAhead(SpanReader(files, make_plan(), 0, 0), CPU, cores + 1)
+        Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, cores + 1)

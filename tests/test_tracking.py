@@ -7,19 +7,17 @@ import pytest
 import torch
 from wandb.proto import wandb_internal_pb2
 
-from lockstep.config import TrackingConfig
-from lockstep.config_tree import to_yaml
+from lockstep.commands.sync import sync
+from lockstep.config import TrackingConfig, to_yaml
 from lockstep.data import load_dataset
-from lockstep.environment import git_state
+from lockstep.engine import test_record as score_test_set
 from lockstep.errors import ConfigError
-from lockstep.kept_evaluation import EvaluationFiles, read_evaluation
-from lockstep.metrics import MetricsFile
-from lockstep.records import test_record as score_test_set
-from lockstep.run_files import read_metrics
-from lockstep.sync import sync
-from lockstep.tracking import WandbRun, wandb_mode
-from lockstep.tracking.mode import has_key
-from lockstep.tracking.offline import highest_step, records
+from lockstep.runs import MetricsFile, read_metrics
+from lockstep.runs.environment import git_state
+from lockstep.runs.evaluations import EvaluationSink, read_evaluation
+from lockstep.tracking import has_key, wandb_mode
+from lockstep.tracking.offline_files import highest_step, records
+from lockstep.tracking.wandb_run import WandbRun
 from runs import small_config, small_run
 
 
@@ -119,7 +117,7 @@ def test_a_run_that_is_synced_from_inside_has_its_folders_name(tmp_path, monkeyp
     (folder / "wandb-id").write_text("x")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setattr("lockstep.sync.WandbRun", Complete)
+    monkeypatch.setattr("lockstep.tracking.upload.WandbRun", Complete)
     assert sync(["."]) == 0
     assert names == ["run"]
 
@@ -140,16 +138,16 @@ def test_a_file_that_was_cut_short_is_read_up_to_there(tmp_path):
 def test_the_last_and_the_best_evaluation_are_kept_with_their_mistakes(tmp_path):
     run, dataset = small_run(small_config(tmp_path))
     run.folder.mkdir()
-    sink = EvaluationFiles(run)
+    sink = EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images)
     accuracies = []
     for step in (1, 2):
         run.step = step
         sink.log(score_test_set(run) | {"step": step})
-        accuracies.append(run.evaluation[1].accuracy)
+        accuracies.append(run.evaluation.accuracy)
         with torch.no_grad():
             run.trained[-1].fill_(float("-inf")).select(0, 0).zero_()  # from now on every answer is 0
     last, best = read_evaluation(run.folder, "last"), read_evaluation(run.folder, "best")
-    assert (last.step, last.scores.accuracy) == (2, accuracies[1])
+    assert (last.scores.step, last.scores.accuracy) == (2, accuracies[1])
     assert best.scores.accuracy == max(accuracies)
     assert len(last.mistakes) == 25
     worst = last.mistakes[0]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lockstep.tracking.offline import records
+from lockstep.tracking.offline_files import records
 
 
 def read_wandb(path: Path) -> dict[str, Any]:

@@ -28,13 +28,13 @@ from typing import Any, TypeVar
 import accelerate
 import torch
 
-from lockstep.assemble import build_run
 from lockstep.config import BatchConfig, Config, DataConfig, RunConfig
 from lockstep.data import Dataset, load_dataset
-from lockstep.launch import read_launch
-from lockstep.machine import num_cores
-from lockstep.ranks import Ranks, start_ranks
-from lockstep.run import Run
+from lockstep.engine import Run
+from lockstep.launch import num_cores, read_launch
+from lockstep.launch.process_group import start_ranks
+from lockstep.launch.ranks import Ranks
+from lockstep.trainer import build_run
 from results import Row, as_table, publish
 
 T = TypeVar("T")

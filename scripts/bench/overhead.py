@@ -19,14 +19,11 @@ from tempfile import TemporaryDirectory
 from torch.nn import functional as F
 
 from harness import Bench, main, seconds_of, side_by_side, wait_for_device
-from lockstep.batches import MicroBatch
 from lockstep.config import Config
-from lockstep.loop import take_step, train
+from lockstep.data import MicroBatch
+from lockstep.engine import Run, StepResult, build_optimizer, take_step, train
 from lockstep.models import build_model
-from lockstep.optim import build_optimizer
-from lockstep.records import StepResult
-from lockstep.run import Run
-from lockstep.training import open_sinks
+from lockstep.trainer.start import open_sinks
 from results import Row, median_row, ratio
 
 NUM_READY = 16  # windows that lie ready, used in turn

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness import seconds_of
-from lockstep.batches import normalised
-from lockstep.data import ImageStore
+from lockstep.data import ImageStore, normalised
 
 BATCH_SIZE = 128
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Bench, main, seconds_of, side_by_side
-from lockstep.loop import take_step
+from lockstep.engine import take_step
 from results import Row, median_row
 
 MATRIX_SIZES = (512, 1024, 2048, 4096)

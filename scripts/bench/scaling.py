@@ -108,7 +108,7 @@ def planning_rows(bench: Bench) -> list[Row]:
     def plan_epoch(plan: Plan) -> None:
         ids = plan.epoch_ids(0)[:, plan.slots_of(plan.world_size - 1)]
         for step in range(len(ids)):
-            plan.place(step)
+            plan.epoch_and_offset(step)
             plan.num_real(step)
 
     batch = BatchConfig(global_size=max(WORLD_SIZES), micro_size=1)

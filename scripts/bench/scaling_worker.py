@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import cache
 
 from harness import Bench, seconds_of
+from lockstep.engine import Run, take_step
 from lockstep.launch import read_launch
-from lockstep.loop import take_step
-from lockstep.ranks import start_ranks
-from lockstep.run import Run
+from lockstep.launch.process_group import start_ranks
 
 
 def serve(port: int, data_root: str, reduction: str) -> None:

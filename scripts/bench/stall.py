@@ -15,13 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness import Bench, main, seconds_of, side_by_side
-from lockstep.config_tree import as_dict
-from lockstep.console import Console
-from lockstep.loop import save, take_step
-from lockstep.metrics import MetricsFile, Sink
-from lockstep.records import step_record, test_record
-from lockstep.sentinel import agreed_digest
-from lockstep.tracking import WandbRun
+from lockstep.config import as_dict
+from lockstep.engine import agreed_digest, save_checkpoint_of, step_record, take_step, test_record
+from lockstep.report import Console
+from lockstep.runs import MetricsFile, Sink
+from lockstep.tracking.wandb_run import WandbRun
 from results import Row, median_row
 
 
@@ -44,7 +42,7 @@ def measure(bench: Bench) -> list[Row]:
             **{f"record: {name}": (intervals.log_every, writer(sinks[name], record)) for name in sinks},
             "digest": (intervals.digest_every, lambda: agreed_digest(run.model, run.ranks, run.step)),
             "evaluation": (intervals.eval_every or epoch, lambda: test_record(run)),
-            "checkpoint": (intervals.checkpoint_every or epoch, lambda: save(run)),
+            "checkpoint": (intervals.checkpoint_every or epoch, lambda: save_checkpoint_of(run)),
             "step": (1, lambda: take_step(run)),
         }
         with redirect_stdout(nowhere):

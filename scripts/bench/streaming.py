@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness import Bench, main, seconds_of, side_by_side
-from lockstep.assemble import build_run
 from lockstep.data import load_dataset
-from lockstep.loop import take_step
-from lockstep.run import Run
+from lockstep.engine import Run, take_step
+from lockstep.trainer import build_run
 from results import Row, median_row, ratio
 
 

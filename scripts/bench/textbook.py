@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from harness import Bench, main, seconds_of, side_by_side
-from lockstep.loop import take_step
+from lockstep.engine import take_step
 from lockstep.models import build_model
 from results import Row, median_row, ratio
 

@@ -1,6 +1,11 @@
-"""The ways a command ends early: a user's mistake, and a stop that all ranks agreed on."""
+"""The ways a command ends early, each with its exit code: a user's mistake, or a stop all ranks agreed on."""
 
 from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_RESUMABLE = 75
+"""EX_TEMPFAIL of sysexits.h: a temporary failure, to be tried again."""
 
 
 class ConfigError(ValueError):

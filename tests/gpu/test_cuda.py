@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from image_files import synthetic_files
-from lockstep import checkpoint
-from lockstep.assemble import build_run
-from lockstep.checkpoint import weights_sha256
 from lockstep.config import ModelConfig, TrainConfig
-from lockstep.loop import snapshot, take_step
+from lockstep.engine import take_step
+from lockstep.engine.loop import snapshot
 from lockstep.models import build_model
+from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
+from lockstep.trainer import build_run
 from processes import exact_prints
 from runs import fresh_ranks, record_gradients, small_config, small_run
 
@@ -73,10 +73,10 @@ def test_an_fp16_run_goes_on_with_its_loss_scale(tmp_path):
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
     take_step(run)
     overflow.remove()
-    path = checkpoint.save(tmp_path, snapshot(run))
+    path = save_checkpoint(tmp_path, snapshot(run))
     for _ in range(4):
         take_step(run)
-    resumed = build_run(config, fresh_ranks("fp16"), dataset, checkpoint.load(path))
+    resumed = build_run(config, fresh_ranks("fp16"), dataset, load_checkpoint(path))
     for _ in range(4):
         take_step(resumed)
     scales = [each.ranks.accelerator.scaler.get_scale() for each in (run, resumed)]

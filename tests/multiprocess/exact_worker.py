@@ -10,10 +10,9 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 
-from lockstep import loop
-from lockstep.checkpoint import weights_sha256
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
-from lockstep.loop import train
+from lockstep.engine import loop, train
+from lockstep.runs.checkpoint import weights_sha256
 from processes import without_times
 from runs import fresh_ranks, small_config, small_run
 

@@ -3,9 +3,9 @@
 import gc
 
 from lockstep.config import TrainConfig
-from lockstep.explain import run_explain
+from lockstep.engine import Run
+from lockstep.inspect import run_explain
 from lockstep.launch import read_launch
-from lockstep.run import Run
 from runs import small_config
 
 run_explain(small_config(reduction="fast", train=TrainConfig(steps=2)), read_launch(), 1)

@@ -7,14 +7,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from lockstep import loop
 from lockstep.config import BatchConfig
 from lockstep.data import ImageStore
+from lockstep.engine import agreed_digest, evaluate, loop, save_checkpoint_of, train
 from lockstep.errors import ConfigError, RunStopped
-from lockstep.evaluate import evaluate
-from lockstep.loop import save, train
-from lockstep.ranks import PeerError
-from lockstep.sentinel import agreed_digest
+from lockstep.launch.ranks import PeerError
 from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
 
 loop.save = lambda run: None
@@ -49,7 +46,7 @@ def check_evaluation() -> None:
     store = ImageStore(images=images, labels=labels)
     logits = run.model((images.unsqueeze(1).float() - 0.1307 * 255) / (0.3081 * 255))
     for _ in range(2):
-        result = evaluate(run.model, run.criterion, store, ranks)
+        result = evaluate(run.model, run.criterion, store, ranks, run.step)
         assert result.num_samples == 1003
         assert torch.equal(result.predictions, logits.argmax(1))
         assert torch.allclose(result.losses, run.criterion(logits, labels), atol=1e-5)
@@ -87,7 +84,7 @@ def check_sentinel() -> None:
     with pytest.raises(RunStopped, match=rf"step 7: .* ranks \[{last}\] .* first in linear2.bias"):
         agreed_digest(run.model, ranks, step=7)
     with pytest.raises(RunStopped, match=r"first in linear2.bias"):  # before any of it is kept
-        save(run)
+        save_checkpoint_of(run)
     assert not run.folder.exists()
 
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from lockstep.models import Mlp
+from lockstep.models.mlp import Mlp
 
 
 class FailsOnRankOne(Mlp):

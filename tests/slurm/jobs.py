@@ -82,7 +82,7 @@ class Job:
         """Those that the starts of this job say they run with."""
         return {int(size) for size in re.findall(r"^lockstep: (\d+) x ", self.text, re.MULTILINE)}
 
-    def newest_checkpoint(self) -> int:
+    def broadcast_newest_checkpoint(self) -> int:
         return int(sorted((self.run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from lockstep.errors import ConfigError
-from lockstep.launch_checks import check_slurm
-from lockstep.launch_commands import Place
+from lockstep.launch import Allocation
+from lockstep.launch.checks import check_slurm
 from processes import BIN, QUICK
 
 
@@ -12,7 +12,7 @@ def test_outside_it_asks_the_partitions(cluster, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
 
     def place(nodes, per_node):
-        return Place(nodes=nodes, per_node=per_node, is_slurm=True, in_allocation=False, gpus=0)
+        return Allocation(nodes=nodes, per_node=per_node, is_slurm=True, in_allocation=False, gpus=0)
 
     assert check_slurm(place(2, 4)).startswith("2 nodes with 4 GPUs are in partition ")
     for nodes, per_node in ((3, 4), (2, 5)):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lockstep.keyed_random import Purpose, random_words
+from lockstep.config import IMAGE_SIZE, NUM_CLASSES
+from lockstep.plan import Purpose, random_words
 
-NUM_CLASSES = 10
-SIZE = 28
 NOISE = 0.8  # share of an image that is noise: hard enough that one step does not learn it
 
 
@@ -18,7 +17,7 @@ def synthetic_images(seed: int, count: int, first_id: int) -> tuple[NDArray[np.u
     labels = ids % NUM_CLASSES
     patterns = _bytes(seed, 0, np.arange(NUM_CLASSES, dtype=np.int64), 49).reshape(-1, 7, 7)
     patterns = np.where(patterns > 127, 255, 0).repeat(4, axis=1).repeat(4, axis=2)  # (10, 28, 28)
-    noise = _bytes(seed, 1, ids, SIZE * SIZE).reshape(-1, SIZE, SIZE)
+    noise = _bytes(seed, 1, ids, IMAGE_SIZE**2).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
     images = (1 - NOISE) * patterns[labels] + NOISE * noise
     return images.astype(np.uint8), labels.astype(np.uint8)
 

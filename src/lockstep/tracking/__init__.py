@@ -1,6 +1,9 @@
-"""Weights & Biases: only this package imports wandb, and not before it is used."""
+"""Weights & Biases: the only package that imports wandb, and not before it is used.
 
-from lockstep.tracking.mode import wandb_mode
-from lockstep.tracking.wandb_run import WandbRun
+These take time to load and are imported by their own names:
+artifact_download, upload, wandb_run.
+"""
 
-__all__ = ["WandbRun", "wandb_mode"]
+from lockstep.tracking.mode import ask_server, has_key, server_url, wandb_mode
+
+__all__ = ["ask_server", "has_key", "server_url", "wandb_mode"]

@@ -19,13 +19,11 @@ from typing import Any
 
 import torch
 
-from lockstep.checkpoint import write_atomically
 from lockstep.config import TrackingConfig
-from lockstep.metrics import Status
-from lockstep.run_files import Record, read_metrics
-from lockstep.tracking import contents
+from lockstep.runs import Record, Status, read_metrics, write_atomically
+from lockstep.tracking import artifacts
 from lockstep.tracking.mode import ask_server
-from lockstep.tracking.offline import highest_step, upload_offline_starts
+from lockstep.tracking.offline_files import highest_step, upload_offline_starts
 
 WANDB_ID_FILE = "wandb-id"
 SYNCED_FILE = "wandb-synced"
@@ -34,7 +32,7 @@ RETRY_SECONDS = 60  # until it asks a server again that did not answer
 # How long the end of a run waits for the thread. What is left comes with the next start, or can be synced.
 OPEN_SECONDS = 5  # for a server that did not answer before
 CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 10, "failed": 10}
-MOST_WAITING = 50  # records, before histograms are left out
+MAX_QUEUED_RECORDS = 50  # records, before histograms are left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +102,7 @@ class WandbRun:
         self._start()
         is_due = self._config.watch > 0 and record["step"] % self._config.watch == 0
         # Without a server nobody takes them: they would fill the memory.
-        is_watched = is_due and self._queue.qsize() < MOST_WAITING
+        is_watched = is_due and self._queue.qsize() < MAX_QUEUED_RECORDS
         tensors = self._tensors() if is_watched else {}
         copies = {
             name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()
@@ -201,7 +199,7 @@ class WandbRun:
 
         row = {key: value for key, value in record.items() if key != "step"}
         try:
-            run.log(row | contents.histograms(wandb, tensors), step=record["step"])
+            run.log(row | artifacts.histograms(wandb, tensors), step=record["step"])
         except Exception as error:
             self._tell(error)
 
@@ -214,9 +212,9 @@ class WandbRun:
                 run.alert(title, ending.reason or "see its output", level="ERROR")
             if ending.status == "interrupted":
                 run.mark_preempting()
-            run.summary.update(contents.summary(self._folder) | contents.tables(wandb, self._folder))
+            run.summary.update(artifacts.summary(self._folder) | artifacts.tables(wandb, self._folder))
             if self._is_online:
-                for artifact, aliases in contents.model_artifacts(wandb, self._folder, self._id):
+                for artifact, aliases in artifacts.model_artifacts(wandb, self._folder, self._id):
                     run.log_artifact(artifact, aliases=aliases)
         except Exception as error:
             self._tell(error)
@@ -229,12 +227,12 @@ class WandbRun:
         """Notes the data by its digest, and has W&B show what the run was trained on."""
         import wandb
 
-        path = self._folder / contents.DATASET_FILE
+        path = self._folder / artifacts.DATASET_FILE
         try:
             if self._dataset is not None and not path.exists():
                 write_atomically(path, json.dumps(self._dataset()))
             if self._is_online and path.exists():
-                run.use_artifact(contents.dataset_artifact(wandb, path))
+                run.use_artifact(artifacts.dataset_artifact(wandb, path))
         except Exception as error:
             self._tell(error)
 

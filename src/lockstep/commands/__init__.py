@@ -1,0 +1,1 @@
+"""The `lockstep` commands, a module each: options, help text, and what is printed."""

@@ -1,0 +1,19 @@
+"""`lockstep fetch`."""
+
+from __future__ import annotations
+
+from lockstep.config import parse_config
+
+
+def fetch(argv: list[str]) -> int:
+    """Fetches and verifies the data."""
+    config = parse_config(argv).data
+    from lockstep.data import fetch_dataset, load_dataset
+
+    source = fetch_dataset(config)
+    dataset = load_dataset(config, seed=0)
+    print(
+        f"lockstep: {config.name} is complete in {config.root} (from {source}): "
+        f"{len(dataset.train)} training and {len(dataset.test)} test images"
+    )
+    return 0

@@ -1,0 +1,42 @@
+"""`lockstep sync`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lockstep.errors import EXIT_USAGE, ConfigError, refuse
+from lockstep.report import say
+from lockstep.tracking import has_key
+from lockstep.tracking.upload import sync_run
+from lockstep.tracking.wandb_run import SYNCED_FILE, WANDB_ID_FILE
+
+HELP = """usage: lockstep sync DIR...
+
+Give W&B's server what it does not have of the runs in DIR, a run folder or a folder of them. Needs a key.
+Prints a line for each run that was not complete there; exit code 1 if one still is not.
+"""
+
+
+def sync(argv: list[str]) -> int:
+    """Completes every run under the folders in argv; the exit code.
+
+    Raises:
+        ConfigError: there is no key, or no run that was logged to W&B under a folder.
+    """
+    if not argv or argv[0].startswith("-"):
+        print(HELP, end="")
+        return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
+    if not has_key():
+        raise ConfigError("no W&B key was found; set WANDB_API_KEY, or run: wandb login")
+    runs: list[Path] = []
+    for name in argv:
+        found = sorted(
+            path.parent for pattern in ("", "*/") for path in Path(name).glob(pattern + WANDB_ID_FILE)
+        )
+        if not found:
+            raise refuse("DIR", name, "holds no run that was logged to W&B; name runs or runs/NAME")
+        runs += found
+    waiting = [folder for folder in runs if not (folder / SYNCED_FILE).exists()]
+    num_failed = sum(not sync_run(folder) for folder in waiting)
+    say(f"{len(runs) - num_failed} of {len(runs)} runs are complete on W&B's server")
+    return 1 if num_failed else 0

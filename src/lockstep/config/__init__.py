@@ -1,0 +1,38 @@
+"""The settings of a run: one tree of dataclasses, read from flags and YAML."""
+
+from lockstep.config.arguments import parse, parse_config, take_option, yaml_flags
+from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
+from lockstep.config.recipe import (
+    AugmentConfig,
+    BatchConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
+from lockstep.config.settings import Config, DataConfig, RunConfig, TrackingConfig, TrainConfig
+
+__all__ = [
+    "IMAGE_SIZE",
+    "NUM_CLASSES",
+    "AugmentConfig",
+    "BatchConfig",
+    "Config",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "as_dict",
+    "leaves",
+    "parse",
+    "parse_config",
+    "plain_values",
+    "take_option",
+    "to_yaml",
+    "yaml_flags",
+]

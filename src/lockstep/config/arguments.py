@@ -1,0 +1,188 @@
+"""From argv and YAML to a config; a mistake becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lockstep.config.serialization import leaves
+from lockstep.config.settings import Config
+from lockstep.errors import ConfigError, RankError, require
+
+T = TypeVar("T")
+
+
+def parse_config(argv: list[str]) -> Config:
+    """A config from flags and `--config FILE`: a file's leaves become flags, put before the user's own.
+
+    Raises:
+        ConfigError: a flag, a value or a file is wrong.
+    """
+    file, flags = take_option(argv, "--config")
+    from_file = yaml_flags(Path(file)) if file else []
+    return parse(
+        Config,
+        from_file + flags,
+        prog="lockstep train",
+        description="Train, or go on with, the run that these settings describe.\n\n"
+        "--config FILE reads a YAML file of the same settings first; flags win over it.\n"
+        "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS goes on from a model artifact, with its settings.",
+        origin=(file, {flag for flag in from_file if flag.startswith("--")} - set(flags)),
+    )
+
+
+def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
+    """Takes `name VALUE` or `name=VALUE` out of argv: the value (empty if absent) and the other words.
+
+    Raises:
+        ConfigError: it has no value, or is there twice.
+    """
+    values, rest, words = [], [], iter(argv)
+    for word in words:
+        if word == name:
+            values.append(next(words, ""))
+        elif word.startswith(f"{name}="):
+            values.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    if not values:
+        return "", rest
+    if not all(values):
+        raise ConfigError(f"{name}: needs a value after it")
+    require(len(values) == 1, name, values[-1], f"there is {name} {values[0]} already; leave one out")
+    return values[0], rest
+
+
+def yaml_flags(path: Path) -> list[str]:
+    """The flags that a YAML file stands for: `optimizer: {lr: 0.1}` is `--optimizer.lr 0.1`.
+
+    Raises:
+        ConfigError: there is no such file, or it is no YAML tree of names and values.
+    """
+    import yaml
+
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise RankError(
+            f"--config = {str(path)!r}: cannot be read ({error.strerror}); name a YAML file"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config = {str(path)!r}: is not YAML ({reason})") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--config = {str(path)!r}: must hold names and values, such as 'seed: 1'")
+    defaults = leaves(Config())
+    mappings = {name for name, value in defaults.items() if isinstance(value, dict)}
+    flags: list[str] = []
+
+    def walk(entries: dict[str, Any], prefix: str) -> None:
+        for key, value in entries.items():
+            name = f"{prefix}{key}"
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, dict) and name in mappings:
+                flags.extend([flag, *(str(word) for pair in value.items() for word in pair)])
+            elif isinstance(value, dict):
+                walk(value, f"{name}.")
+            elif isinstance(value, bool) and not isinstance(defaults.get(name), bool):
+                flags.extend([flag, "yes" if value else "no"])  # YAML reads a bare `no` as false
+            elif isinstance(value, bool):
+                parent, _, leaf = flag.rpartition(".")
+                flags.append(flag if value else f"{parent}.no-{leaf}" if parent else f"--no-{leaf[2:]}")
+            elif isinstance(value, list):
+                flags.extend([flag, *(str(word) for word in value)])
+            else:
+                flags.extend([flag, "" if value is None else str(value)])
+
+    walk(tree, "")
+    return flags
+
+
+def parse(
+    target: Callable[..., T],
+    argv: list[str],
+    *,
+    prog: str,
+    description: str | None = None,
+    origin: tuple[str, set[str]] = ("", set()),
+) -> T:
+    """Parses flags with tyro; tells a mistake in one line.
+
+    Args:
+        target: a dataclass or a function, whose fields or arguments are the options.
+        argv: the words.
+        prog: the command's name in its help text.
+        description: what the help text begins with; else the target's docstring.
+        origin: a file, and the flags in argv that come from it.
+
+    Raises:
+        ConfigError: an unknown flag, with the nearest valid one; or a bad value.
+    """
+    import tyro
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed), _wide_output(bool({"-h", "--help"} & set(argv))):
+            value, unknown = tyro.cli(
+                target, args=argv, prog=prog, description=description, return_unknown_args=True
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ConfigError(_one_line(printed.getvalue())) from None
+    if unknown:
+        file, from_file = origin
+        wrong = unknown[0].partition("=")[0]
+        source = f" in {file}" if wrong in from_file else ""
+        raise ConfigError(f"{wrong}{source}: there is no such option; {_suggestion(wrong, target)}")
+    return value
+
+
+@contextlib.contextmanager
+def _wide_output(is_help: bool) -> Iterator[None]:
+    """tyro breaks an error over lines of the terminal's width; a wide one keeps its words whole."""
+    if is_help:
+        yield
+        return
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "2000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def _one_line(box: str) -> str:
+    """The message of tyro's error box, without its frame and its pointers to help."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    message: list[str] = []
+    for line in lines:
+        if not line:  # the rule between the message and the help below it
+            break
+        message.append(line)
+    text = " ".join(message)
+    expected = re.search(r"Argument helptext:\s*(--\S+.*?)\s*│", box.replace("\n", " "))
+    text = re.sub(r"^Error parsing [\w.]+: (?=[\w.]+(\[\w+\])? = )", "", text)
+    return f"{text}; expected {expected[1]}" if expected else text
+
+
+def _suggestion(wrong: str, target: Callable[..., Any]) -> str:
+    names = _flags(target)
+    near = difflib.get_close_matches(wrong.replace("_", "-"), names, n=1, cutoff=0.5)
+    return f"perhaps you meant {near[0]}" if near else "--help lists them all"
+
+
+def _flags(target: Callable[..., Any]) -> list[str]:
+    if is_dataclass(target) and isinstance(target, type):
+        return ["--" + name.replace("_", "-") for name in leaves(target())]
+    return ["--" + name.replace("_", "-") for name in target.__annotations__ if name != "return"]

@@ -1,0 +1,145 @@
+"""Spans of a training set that stays on disk: worker processes read ahead, in the order of the plan.
+
+A worker knows the plan and works out by itself what to read, so the main process holds no sample order and
+sends nothing. Only uint8 pixels travel; all that is computed from them is computed where it always is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import signal
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from lockstep.data.batches import Span, without_padding
+from lockstep.data.images import ImageFiles
+from lockstep.errors import require
+from lockstep.launch import STOP_SIGNALS, num_cores
+from lockstep.plan import Plan
+
+SPAN_SAMPLES = 2048
+"""Samples that are handed over at once, about: enough to pay for the hand-over, 1.6 MB of pixels."""
+
+SPANS_AHEAD = 2
+"""Spans that each worker has ready."""
+
+Arrays = tuple[Tensor, Tensor, Tensor]
+"""Sample ids (steps, window, micro), images (steps, window, micro, 28, 28), labels (steps, window, micro)."""
+
+
+class SpanReader(IterableDataset[Arrays]):
+    """What the workers of a rank do: read the spans of its steps from one on, in turn and without end."""
+
+    def __init__(self, files: ImageFiles, plan: Plan, rank: int, first_step: int) -> None:
+        self.files, self.plan, self.rank, self.first_step = files, plan, rank, first_step
+
+    def __iter__(self) -> Iterator[Arrays]:
+        worker = get_worker_info()
+        assert worker is not None, "runs in a worker process"
+        for array in islice(self.span_ids(), worker.id, None, worker.num_workers):
+            ids = torch.from_numpy(array)
+            yield ids, *self.files.read(without_padding(ids))
+
+    def span_ids(self) -> Iterator[NDArray[np.int64]]:
+        """Sample ids of each span, (steps, window, micro); a span ends where its epoch does."""
+        plan = self.plan
+        most_steps = max(1, SPAN_SAMPLES // (plan.window * plan.batch.micro_size))
+        epoch, place = plan.epoch_and_offset(self.first_step)
+        while True:
+            mine = (ids[plan.slots_of(self.rank)] for ids in islice(plan.epoch_steps(epoch), place, None))
+            while steps := list(islice(mine, most_steps)):
+                yield np.stack(steps)
+            epoch, place = epoch + 1, 0
+
+
+class Prefetcher:
+    """The spans of a reader on the device, in order, read by worker processes while earlier ones are used.
+
+    The workers start here, by fork, so make it before the process starts threads. They end with `close`, at
+    the end of the process, or with its death, whatever comes first. One that dies ends the run with an error.
+
+    Raises:
+        ConfigError: there are more workers than cores.
+    """
+
+    def __init__(self, reader: SpanReader, device: torch.device, num_workers: int) -> None:
+        cores = num_cores()
+        rule = f"must not be above the {cores} cores that this process may use; one is often enough"
+        require(num_workers <= cores, "data.num_workers", num_workers, rule)
+        is_cuda = device.type == "cuda"
+        loader = DataLoader(
+            reader,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=SPANS_AHEAD,
+            pin_memory=is_cuda,
+            multiprocessing_context="fork",
+            worker_init_fn=_die_with_parent,
+            generator=torch.Generator(),  # else it draws a seed from the one that a user's model may use
+        )
+        # Ctrl-C and a scheduler's signals reach every process, and the run needs its data to end its step. A
+        # signal that is blocked at a fork stays so in the child, from its first moment.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            self._arrays: Iterator[Arrays] = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        atexit.register(self.close)  # before multiprocessing's own, which would wait for the workers
+        self._device = device
+        self._copies = torch.cuda.Stream(device) if is_cuda else None
+
+    def __iter__(self) -> Iterator[Span]:
+        return self
+
+    def __next__(self) -> Span:
+        arrays = next(self._arrays)
+        if self._copies is None:
+            ids, images, labels = (array.to(self._device) for array in arrays)
+        else:
+            ids, images, labels = _uploaded(arrays, self._device, self._copies)
+        return Span(ids=ids, windows=zip(images, labels, strict=True))
+
+    def __enter__(self) -> Prefetcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        atexit.unregister(self.close)
+        # torch has no public name for this and leaves it to the garbage collector, which comes too late where
+        # a traceback holds the iterator: the exit of the process would wait for the workers for ever.
+        shut_down = getattr(self._arrays, "_shutdown_workers", None)
+        self._arrays = iter([])
+        if shut_down is not None:
+            shut_down()
+
+
+def _uploaded(arrays: Arrays, device: torch.device, copies: torch.cuda.Stream) -> list[Tensor]:
+    """Copies from pinned memory on a stream of their own, beside the steps that are still being computed."""
+    with torch.cuda.stream(copies):
+        uploaded = [array.to(device, non_blocking=True) for array in arrays]
+    compute = torch.cuda.current_stream(device)
+    compute.wait_stream(copies)
+    for tensor in uploaded:
+        tensor.record_stream(compute)  # its memory is not given to the next copy while a step still reads it
+    return uploaded
+
+
+def _die_with_parent(worker_id: int) -> None:
+    """A worker shares what its parent had open, such as the run folder's lock, so it must die with it."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

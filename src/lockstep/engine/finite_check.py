@@ -1,0 +1,45 @@
+"""Notices a loss or gradient that is not finite, without waiting for the device between two looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lockstep.launch.ranks import Ranks
+
+
+@dataclass(kw_only=True)
+class FiniteCheck:
+    """Keeps each step's losses and gradient norm on the device until the next look."""
+
+    allows_overflow: bool
+    """Whether a gradient may overflow, as in fp16, where the scaler skips such a step."""
+    _steps: list[int] = field(default_factory=list)
+    _losses: list[Tensor] = field(default_factory=list)
+    _norms: list[Tensor] = field(default_factory=list)
+
+    def add(self, step: int, losses: Tensor, grad_norm: Tensor) -> None:
+        """Remembers a step: this rank's losses, (window,), and the norm of the global gradient."""
+        self._steps.append(step)
+        self._losses.append(losses)
+        self._norms.append(grad_norm)
+
+    def check(self, ranks: Ranks) -> tuple[int, list[int]] | None:
+        """The first step since the last look that is not finite, and the slots with such a loss.
+
+        All ranks must call it; all get the same answer. No slots: only the gradient is not finite.
+        """
+        if not self._steps:
+            return None
+        mine = torch.stack(self._losses)  # (steps, window)
+        everyone = ranks.gather(mine.unsqueeze(0)).isfinite()  # (world, steps, window)
+        norms = torch.stack(self._norms).isfinite().to("cpu")
+        steps = self._steps
+        self._steps, self._losses, self._norms = [], [], []
+        for index, step in enumerate(steps):
+            slots = (~everyone[:, index].flatten()).nonzero().flatten().tolist()
+            if slots or not (self.allows_overflow or norms[index]):
+                return step, slots
+        return None

@@ -1,0 +1,6 @@
+"""Looks into a step: replays it bit for bit, explains what it did."""
+
+from lockstep.inspect.explain import run_explain
+from lockstep.inspect.replay import replay_step
+
+__all__ = ["replay_step", "run_explain"]

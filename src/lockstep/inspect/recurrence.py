@@ -1,0 +1,100 @@
+"""What a recurrent layer does to a gradient on its way back over the rows, measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.data import MicroBatch
+from lockstep.engine import Run
+from lockstep.models import share_of_mean
+
+SATURATED = 0.99
+"""From here on a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurrence:
+    """One nn.RNN or nn.GRU over the rows of a global batch."""
+
+    name: str
+    """Of the module."""
+    gradient_norms: list[float]
+    """‖∂J/∂h‖ of each row's hidden states, over all samples of the global batch and all ways to the loss."""
+    saturated: list[float]
+    """Part of each row's hidden units with |h| > SATURATED."""
+    spectral_norm: float
+    """The largest singular value of weight_hh: what it can stretch a state by in one row, at most."""
+
+
+def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
+    """Measures each nn.RNN and nn.GRU with one layer and one direction. All ranks must call it.
+
+    A fused layer keeps the gradients between its rows to itself. So each micro-batch is computed once more,
+    with the layer called row by row, which changes neither `.grad` nor any state of the run.
+
+    Args:
+        run: before the step that trains on the window.
+        window: this rank's micro-batches.
+    """
+    found = []
+    for name, module in run.model.named_modules():
+        is_plain = isinstance(module, nn.RNN | nn.GRU) and module.num_layers == 1 and not module.bidirectional
+        if is_plain:
+            mine = torch.stack([_row_sums(run, module, batch) for batch in window]).sum(dim=0)  # (rows, 3)
+            squares, saturated, units = run.ranks.gather(mine[None]).sum(dim=0).unbind(dim=1)
+            weight: Any = module.weight_hh_l0
+            found.append(
+                Recurrence(
+                    name=name,
+                    gradient_norms=squares.sqrt().tolist(),
+                    saturated=(saturated / units).tolist(),
+                    spectral_norm=torch.linalg.matrix_norm(weight.detach().to("cpu").float(), 2).item(),
+                )
+            )
+    return found
+
+
+def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
+    """Sums over one micro-batch, (rows, 3): squared gradients, saturated units, and all units."""
+    states: list[Tensor] = []
+    time = 1 if module.batch_first else 0
+
+    def row_by_row(module: nn.Module, arguments: tuple[Tensor, ...], _: object) -> tuple[Tensor, Tensor]:
+        inputs, state = arguments[0], arguments[1] if len(arguments) > 1 else None
+        for row in inputs.split(1, dim=time):
+            _, state = module.forward(row, state)
+            if not state.requires_grad:  # all before it is frozen
+                state.requires_grad_()
+            states.append(
+                state
+            )  # (1, batch, hidden): what this row answers, and what the next one starts from
+        return torch.stack([state[0] for state in states], dim=time), states[-1]
+
+    for layer, dropout in enumerate(run.dropouts):
+        dropout.draw_for(run.config.seed, layer, batch.step, batch.ids)
+    handle = module.register_forward_hook(row_by_row)
+    try:
+        loss = share_of_mean(run.criterion(run.model(batch.images), batch.labels), batch)
+    finally:
+        handle.remove()
+    scaler = run.ranks.accelerator.scaler
+    scale = scaler.get_scale() if scaler is not None else 1.0  # or fp16 gradients would be flushed to zero
+    gradients = torch.autograd.grad(loss * scale, states)
+    weights = (batch.ids >= 0)[None, :, None].to("cpu").double()  # padding does not count; MPS has no float64
+    sums = []
+    for state, gradient in zip(states, gradients, strict=True):
+        is_saturated = (state.detach().to("cpu").abs() > SATURATED) * weights
+        sums.append(
+            torch.stack(
+                [
+                    (gradient.to("cpu").double() / scale).square().sum(),
+                    is_saturated.sum(),
+                    weights.sum() * state.shape[2],
+                ]
+            )
+        )
+    return torch.stack(sums)

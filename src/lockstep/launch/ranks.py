@@ -1,0 +1,130 @@
+"""Process set-up and the facts and agreements of the ranks.
+
+Two channels join the ranks. Tensors that live on the device go over Accelerate's process group. Decisions
+(agree, on_main, broadcast) go over a gloo group on the CPU, so that asking "does anyone want to stop?" never
+waits for the GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from lockstep.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class PeerError(RuntimeError):
+    """Raised on a rank because another one failed; the traceback that matters is printed there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among its peers."""
+
+    accelerator: Accelerator
+    rank: int
+    world_size: int
+    num_threads: int
+    control: dist.ProcessGroup | None
+    """The gloo group for decisions; None in a world of one."""
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    def agree(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; every rank gets the same answer."""
+        if self.control is None:
+            return flag
+        answer = torch.tensor([flag], dtype=torch.int32)
+        dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self.control)
+        return bool(answer.item())
+
+    def broadcast(self, value: T) -> T:
+        """The main rank's value, on every rank."""
+        if self.control is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """Runs an action on the main rank while the others wait; its result, or its failure, reaches all.
+
+        Raises:
+            ConfigError: on every rank, if the action raised it.
+            PeerError: on the other ranks, if the action failed in any other way.
+        """
+        failure: BaseException | None = None
+        outcome: tuple[str, Any] = ("", None)
+        if self.is_main:
+            try:
+                outcome = ("done", action())
+            except ConfigError as error:
+                outcome = ("refused", str(error))
+            except Exception as error:
+                failure, outcome = error, ("failed", repr(error))
+        status, value = self.broadcast(outcome)
+        if failure is not None:
+            raise failure
+        if status == "refused":
+            raise ConfigError(value)
+        if status == "failed":
+            raise PeerError(f"the main rank failed: {value}")
+        return value
+
+    def on_all(self, action: Callable[[], T]) -> T:
+        """Runs an action on every rank; a user's mistake that one of them finds is raised on all.
+
+        Raises:
+            ConfigError: on every rank, the first one's.
+        """
+        outcome: T | None = None
+        mistake = ""
+        try:
+            outcome = action()
+        except ConfigError as error:
+            mistake = str(error)
+        mistakes = [text for text in self.gather_objects(mistake) if text]
+        if mistakes:
+            raise ConfigError(mistakes[0])
+        return cast(T, outcome)
+
+    def barrier(self) -> None:
+        """Waits for all ranks, on the CPU."""
+        if self.control is not None:
+            dist.barrier(group=self.control)
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Rows of all ranks, in rank order, on the CPU: shape (world_size * rows, ...)."""
+        mine = values.detach().to("cpu").contiguous()
+        if self.control is None:
+            return mine
+        everyone = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(everyone, mine, group=self.control)
+        return torch.cat(everyone)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Every rank's value, in rank order, on every rank."""
+        values: list[Any] = [value] * self.world_size
+        if self.control is not None:
+            dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def close(self) -> None:
+        """Leaves the process group."""
+        if dist.is_initialized():
+            gc.collect()  # a DistributedDataParallel in a reference cycle would outlive its group
+            dist.destroy_process_group()

@@ -1,0 +1,52 @@
+"""From a signal to a stop that all ranks agree on.
+
+SIGTERM (a scheduler's warning), SIGUSR1 (SLURM's `--signal`) and SIGINT (Ctrl-C) set a flag; at the end of
+the step the ranks agree on it, checkpoint and leave with exit code 75, "interrupted, resumable". A second
+SIGINT stops at once.
+
+Launchers lose exit codes and may send a signal before the handlers are there, so a job script can use two
+files besides, named in the environment: it creates LOCKSTEP_STOP_FILE to ask for a stop, and finds
+LOCKSTEP_RESUMABLE_FILE where the run stopped for a signal and wants to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from lockstep.launch.variables import process_rank
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """Whether this process was asked to stop."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._asked = False
+        # On the main rank alone, as the ranks agree anyway: each step looks for it, in a shared folder.
+        self._stop_file = environ.get("LOCKSTEP_STOP_FILE") if process_rank(environ) == 0 else None
+        self._resumable_file = environ.get("LOCKSTEP_RESUMABLE_FILE")
+
+    def install(self) -> None:
+        """Takes over the signals; to be called after Accelerate, which may install handlers of its own."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            # Whoever presses Ctrl-C twice does not want to wait for a checkpoint.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        self._asked = True
+
+    def is_set(self) -> bool:
+        """Whether a signal came, or, on the main rank, the job script left its file."""
+        return self._asked or (self._stop_file is not None and os.path.exists(self._stop_file))
+
+    def mark_resumable(self) -> None:
+        """Tells the job script that the run wants to be started again."""
+        if self._resumable_file is not None:
+            Path(self._resumable_file).touch()

@@ -1,0 +1,51 @@
+"""Convolutional networks: from normalised images (batch, 1, 28, 28) to logits (batch, 10)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lockstep.config import NUM_CLASSES
+from lockstep.models.keyed_dropout import KeyedDropout
+
+
+class Cnn(nn.Module):
+    """Two convolutions and two linear layers; max-pool before ReLU does a quarter of the comparisons."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 24, 5)
+        self.conv2 = nn.Conv2d(24, 32, 3)
+        self.linear1 = nn.Linear(32 * 5 * 5, 256)
+        self.dropout = KeyedDropout(dropout)
+        self.linear2 = nn.Linear(256, NUM_CLASSES)
+        self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(images), 2))  # (batch, 24, 12, 12)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (batch, 32, 5, 5)
+        x = F.relu(self.linear1(x.flatten(1)))  # (batch, 256)
+        return self.linear2(self.dropout(x))
+
+
+class StridedCnn(nn.Module):
+    """A quarter of `Cnn`'s work: no border, a first convolution that steps by two pixels, one linear layer.
+
+    MNIST's digits are scaled to 20 x 20 pixels and centred by mass, so the outer two rows and columns are
+    all but empty. Per image and forward 0.29 million multiplications, against 1.24 million.
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 6, stride=2)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.dropout = KeyedDropout(dropout)
+        self.linear = nn.Linear(64 * 3 * 3, NUM_CLASSES)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = images[..., 2:-2, 2:-2]  # (batch, 1, 24, 24)
+        x = F.relu(F.max_pool2d(self.conv1(inner), 2))  # (batch, 32, 5, 5)
+        x = F.relu(self.conv2(x))  # (batch, 64, 3, 3)
+        return self.linear(self.dropout(x.flatten(1)))

@@ -1,0 +1,36 @@
+"""The criteria: one loss a sample, and the mean over the global batch that a step minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lockstep.config import LossConfig
+from lockstep.data import MicroBatch
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""From logits (batch, classes) and labels (batch,) to the losses of the samples (batch,)."""
+
+
+def build_criterion(config: LossConfig) -> Criterion:
+    """The criterion that the config names."""
+    if config.name == "cross-entropy":
+        return partial(F.cross_entropy, reduction="none", label_smoothing=config.label_smoothing)
+    return squared_error
+
+
+def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean over classes of the squared difference between the outputs and the one-hot label."""
+    targets = F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    return (outputs - targets).square().mean(dim=1)
+
+
+def share_of_mean(losses: Tensor, batch: MicroBatch) -> Tensor:
+    """What a micro-batch adds to the mean loss of the global batch: (sum of its losses) / (global samples).
+
+    The shares of all micro-batches on all ranks add up to the mean, however the batch is cut or padded.
+    """
+    return losses.dot(batch.weights)

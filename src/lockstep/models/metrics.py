@@ -1,0 +1,64 @@
+"""The scores of a whole data set: loss, accuracy, confusion matrix, worst mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lockstep.config import NUM_CLASSES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of a whole set, in the order of its samples; the same on every rank."""
+
+    step: int
+    """Optimizer steps done when it was made."""
+    losses: torch.Tensor
+    """The criterion's value for each sample, float32 (samples,)."""
+    predictions: torch.Tensor
+    """int64 (samples,)."""
+    confidences: torch.Tensor
+    """Softmax probability of the prediction, float32 (samples,)."""
+    labels: torch.Tensor
+    """int64 (samples,)."""
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.losses)
+
+    @property
+    def loss(self) -> float:
+        """Mean over samples, added in float64."""
+        return self.losses.double().mean().item()
+
+    @property
+    def num_correct(self) -> int:
+        return int((self.predictions == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Part of the samples whose largest logit is the label's, from 0 to 1."""
+        return self.num_correct / self.num_samples
+
+    @property
+    def confusion(self) -> torch.Tensor:
+        """Counts, int64 (label, prediction)."""
+        cells = self.labels * NUM_CLASSES + self.predictions
+        return cells.bincount(minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
+
+    def worst_mistakes(self, count: int) -> list[int]:
+        """Places of the wrongly classified samples, the highest loss first, at most `count` of them."""
+        wrong = (self.predictions != self.labels).nonzero().flatten()
+        return wrong[self.losses[wrong].argsort(descending=True, stable=True)][:count].tolist()
+
+    def summary(self) -> dict[str, Any]:
+        """The scores of the whole set, as JSON values."""
+        return {
+            "test_accuracy": self.accuracy,
+            "test_loss": self.loss,
+            "test_samples": self.num_samples,
+            "confusion": self.confusion.tolist(),
+        }

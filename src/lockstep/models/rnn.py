@@ -1,0 +1,84 @@
+"""Recurrent networks that read an image row by row: from images (batch, 1, 28, 28) to logits (batch, 10)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lockstep.config import IMAGE_SIZE, NUM_CLASSES
+from lockstep.models.keyed_dropout import KeyedDropout
+
+
+class Rnn(nn.Module):
+    """Reads an image row by row, top to bottom, and answers after the last row: 28 → 128 → 10."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size=IMAGE_SIZE, hidden_size=128, batch_first=True)
+        self.dropout = KeyedDropout(dropout)
+        self.head = nn.Linear(128, NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        states, _ = self.rnn(images.squeeze(1))  # (batch, 28, 128)
+        return self.head(self.dropout(states[:, -1]))
+
+
+class OrthogonalRnn(Rnn):
+    """The same network with an orthogonal recurrence.
+
+    It neither grows nor shrinks what it carries over 28 rows, so a gradient from the last row reaches the
+    first: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks" (2013); Henaff, Szlam and LeCun, "Recurrent orthogonal networks" (2016).
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
+        for name, parameter in self.rnn.named_parameters():
+            if name.startswith("weight_hh"):
+                nn.init.orthogonal_(parameter)
+            elif name.startswith("weight_ih"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+
+class RowFeatures(nn.Module):
+    """Convolutions that turn an image into seven rows of features: (batch, 1, 28, 28) → (batch, 7, 168)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 24, 3, padding=1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(images), 2))  # (batch, 16, 14, 14)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (batch, 24, 7, 7)
+        return x.permute(0, 2, 1, 3).flatten(2)  # (batch, 7 rows, 24 * 7)
+
+
+class RowReader(nn.Module):
+    """A GRU over rows of features, and the head on its last state: (batch, 7, 168) → (batch, 10)."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.gru = nn.GRU(input_size=168, hidden_size=96, batch_first=True)
+        self.dropout = KeyedDropout(dropout)
+        self.head = nn.Linear(96, NUM_CLASSES)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        states, _ = self.gru(rows)  # (batch, 7, 96)
+        return self.head(self.dropout(states[:, -1]))
+
+
+class CnnGru(nn.Module):
+    """Two modules, `cnn` and `gru`, that parameter groups can train at their own rates."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.cnn = RowFeatures()
+        self.gru = RowReader(dropout)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.gru(self.cnn(images))

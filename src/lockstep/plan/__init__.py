@@ -1,0 +1,8 @@
+"""Which sample is computed when and by which rank, and keyed random numbers. No torch."""
+
+from lockstep.plan.keyed_random import Purpose, random_words, uniform
+from lockstep.plan.plan import PADDING, Plan
+from lockstep.plan.sample_order import sample_order
+from lockstep.plan.window import window_length
+
+__all__ = ["PADDING", "Plan", "Purpose", "random_words", "sample_order", "uniform", "window_length"]

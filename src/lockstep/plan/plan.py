@@ -1,0 +1,94 @@
+"""Which sample is computed when, by whom: pure functions of (seed, step, rank, world size).
+
+Words: a *slot* is the place of one micro-batch in the global batch. A step has `num_slots` =
+global_size / micro_size of them; rank r computes slots [r * window, (r + 1) * window). What is in a slot does
+not depend on the world size: that is why a run can move to another topology.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockstep.config import BatchConfig
+from lockstep.plan.sample_order import order_parts
+from lockstep.plan.window import window_length
+
+PADDING = -1  # sample id of a padded place: it has weight 0 and never counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The shape of a run over its data.
+
+    Raises:
+        ConfigError: the slots of a global batch do not divide over the ranks.
+    """
+
+    seed: int
+    num_samples: int
+    batch: BatchConfig
+    world_size: int
+    exact: bool = False
+    """Whether each rank's window must be a whole subtree of the exact reduction."""
+
+    def __post_init__(self) -> None:
+        window_length(self.batch, self.world_size, exact=self.exact)
+
+    @property
+    def num_slots(self) -> int:
+        """Micro-batches in a global batch."""
+        return self.batch.global_size // self.batch.micro_size
+
+    @property
+    def window(self) -> int:
+        """Micro-batches each rank computes between two optimizer steps."""
+        return self.num_slots // self.world_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see each sample once; the last may be short."""
+        return -(-self.num_samples // self.batch.global_size)
+
+    def slots_of(self, rank: int) -> slice:
+        """The slots that a rank computes."""
+        return slice(rank * self.window, (rank + 1) * self.window)
+
+    def epoch_and_offset(self, step: int) -> tuple[int, int]:
+        """(epoch, step within that epoch) of a step counted from 0."""
+        return divmod(step, self.steps_per_epoch)
+
+    def num_real(self, step: int) -> int:
+        """Real samples in the global batch of a step: the divisor of its mean loss."""
+        start = self.epoch_and_offset(step)[1] * self.batch.global_size
+        return min(self.batch.global_size, self.num_samples - start)
+
+    def samples_seen(self, steps: int) -> int:
+        """Real samples in the first `steps` steps."""
+        epochs, rest = self.epoch_and_offset(steps)
+        return epochs * self.num_samples + rest * self.batch.global_size
+
+    def epoch_ids(self, epoch: int) -> NDArray[np.int64]:
+        """Sample ids of a whole epoch, shape (steps_per_epoch, num_slots, micro_size), PADDING at the end."""
+        return np.stack(list(self.epoch_steps(epoch)))
+
+    def step_ids(self, step: int) -> NDArray[np.int64]:
+        """Sample ids of a step, shape (num_slots, micro_size)."""
+        epoch, place = self.epoch_and_offset(step)
+        return next(islice(self.epoch_steps(epoch), place, None))
+
+    def epoch_steps(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Sample ids of each step of an epoch, (num_slots, micro_size), of which never all are held."""
+        size, shape = self.batch.global_size, (-1, self.num_slots, self.batch.micro_size)
+        rest = np.empty(0, dtype=np.int64)
+        for part in order_parts(self.seed, epoch, self.num_samples):
+            ids = np.concatenate([rest, part])
+            whole = len(ids) // size * size
+            yield from ids[:whole].reshape(shape)
+            rest = ids[whole:].copy()
+        if len(rest):
+            yield np.pad(rest, (0, size - len(rest)), constant_values=PADDING).reshape(shape)[0]

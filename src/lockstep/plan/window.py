@@ -1,0 +1,50 @@
+"""How many micro-batches each rank computes in an optimizer step, derived from the stated batch sizes."""
+
+from __future__ import annotations
+
+from lockstep.config import BatchConfig
+from lockstep.errors import refuse
+
+
+def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
+    """Micro-batches each rank computes between two optimizer steps.
+
+    Args:
+        batch: the sizes that the user states.
+        world_size: number of ranks.
+        exact: whether a rank's micro-batches must form a whole subtree: a power of two of them.
+
+    Raises:
+        ConfigError: the global batch does not divide; names the sizes that would work.
+    """
+    unit = batch.micro_size * world_size
+    exact = exact and world_size > 1  # one rank holds the whole tree, of whatever shape
+    works = is_power_of_two_multiple if exact else is_multiple
+    if works(batch.global_size, unit):
+        return batch.global_size // unit
+    lower = next((size for size in range(batch.global_size, 0, -1) if works(size, unit)), 0)
+    upper = next(size for size in range(batch.global_size, 4 * batch.global_size + unit) if works(size, unit))
+    remedy = "batch.global_size " + " or ".join(str(size) for size in (lower, upper) if size)
+    micros = range(batch.micro_size, 0, -1)
+    micro = next((size for size in micros if works(batch.global_size, size * world_size)), 0)
+    if micro:
+        remedy += f", or batch.micro_size {micro},"
+    if exact and is_multiple(batch.global_size, unit):
+        remedy += " or reduction fast"
+    raise refuse(
+        "batch.global_size",
+        batch.global_size,
+        f"must be batch.micro_size = {batch.micro_size} times {world_size} ranks times a "
+        f"{'power of two (reduction = exact)' if exact else 'whole number'}; {remedy} would work",
+    )
+
+
+def is_multiple(size: int, unit: int) -> bool:
+    """Whether size is a whole number of units."""
+    return size % unit == 0
+
+
+def is_power_of_two_multiple(size: int, unit: int) -> bool:
+    """Whether size is 1, 2, 4, 8, … units."""
+    windows = size // unit
+    return size % unit == 0 and windows & (windows - 1) == 0

@@ -1,0 +1,201 @@
+"""Pictures of a run's records: loss, wrong answers and learning rate as lines, for one run or for several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle, product
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from lockstep.report.figures import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    TITLE_INCHES,
+    new_figure,
+    shortened,
+)
+from lockstep.runs import Record
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
+STYLES = ("-", "--", ":")
+"""The seventh run has the first colour again, in another style."""
+
+RATE_COLOURS = (GREEN, PURPLE, SKY, RED)
+MAX_POINTS = 100
+"""Of a line: more records than these are drawn as means of neighbours."""
+
+FEW_POINTS = 12
+"""Up to so many, each is marked: one record alone makes no line."""
+
+TICK_STEPS = (1, 2, 2.5, 5, 10)
+
+
+def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure:
+    """Loss, wrong answers and learning rate over steps; a thin line stands where the run was resumed."""
+    figure, (loss, error, rate) = _panels(3, title, head=TITLE_INCHES + 0.15, foot=0.55)
+    for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
+        _curve(loss, *_series(records, "step", f"{prefix}loss"), colour, name)
+        _curve(error, *_series(records, "step", f"{prefix}accuracy", _percent_wrong), colour, name)
+    _band(loss, *_series(records, "step", "loss"), BLUE)
+    _band(error, *_series(records, "step", "accuracy", _percent_wrong), BLUE)
+    groups = sorted({key for record in records for key in record if key.startswith("lr/")})
+    for group, colour in zip(groups, cycle(RATE_COLOURS)):  # as many as there are groups
+        _curve(rate, *_series(records, "step", group), colour, group.removeprefix("lr/"))
+    if len(groups) > 1:
+        rate.legend(frameon=False)
+    _fit_y(loss, "loss")
+    _fit_y(error, "wrong answers (%)")
+    _linear_y(rate, "learning rate")
+    _fit_x(rate, "optimizer steps", records[-1]["step"])
+    for axes in (loss, error, rate):
+        for index, step in enumerate(resumes):
+            label = "resumed" if index == 0 else None
+            axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0, label=label)
+    loss.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.01, 0.97), fontsize=9)
+    return figure
+
+
+def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
+    """Training loss and wrong test answers of runs, name → records, over the samples that each has seen."""
+    figure, (loss, error) = _panels(2, "", head=0.2, foot=0.75 + 0.17 * len(runs))
+    lines = []
+    for (name, records), (style, colour) in zip(runs.items(), cycle(product(STYLES, COLOURS))):
+        lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name, style))
+        tests = _series(records, "samples_seen", "test_accuracy", _percent_wrong)
+        _curve(error, *tests, colour, name, style)
+    _fit_y(loss, "training loss")
+    _fit_y(error, "wrong test answers (%)")
+    _fit_x(error, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
+    names = [shortened(name, 80) for name in runs]
+    legend = figure.legend(
+        lines, names, loc="lower left", bbox_to_anchor=(0.09, 0.01), frameon=False, fontsize=8
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a run may be named '$x$'
+    return figure
+
+
+def thinned(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """At most MAX_POINTS groups of neighbours: mean place, and mean, lowest and highest value of each."""
+    if len(values) <= MAX_POINTS:
+        return places, values, values, values
+    starts = np.arange(MAX_POINTS) * len(values) // MAX_POINTS
+    sizes = np.diff([*starts, len(values)])
+    return (
+        np.add.reduceat(places, starts) / sizes,
+        np.add.reduceat(values, starts) / sizes,
+        np.minimum.reduceat(values, starts),
+        np.maximum.reduceat(values, starts),
+    )
+
+
+def _series(
+    records: list[Record], x: str, y: str, change: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two columns of the records that have both."""
+    pairs = [(record[x], record[y]) for record in records if y in record]
+    places, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return places, change(values) if change else values
+
+
+def _percent_wrong(accuracy: np.ndarray) -> np.ndarray:
+    return 100 * (1 - accuracy)
+
+
+def _panels(number: int, title: str, *, head: float, foot: float) -> tuple[Figure, list[Axes]]:
+    """Panels one above the other over one x axis, with so many inches free above and below them."""
+    width, height, gap = 7.5, 2.4, 0.15
+    total = head + number * height + (number - 1) * gap + foot
+    figure = new_figure(width, total, title)
+    panels: list[Axes] = []
+    for index in reversed(range(number)):
+        place = (0.85 / width, (foot + index * (height + gap)) / total, 6.4 / width, height / total)
+        axes = figure.add_axes(place, sharex=panels[0] if panels else None)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=FAINT, linewidth=0.5)
+        axes.tick_params(labelsize=9, labelbottom=index == 0)
+        panels.append(axes)
+    return figure, panels
+
+
+def _curve(
+    axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label: str, style: str = "-"
+) -> Line2D:
+    """A line through the values, thinned; drawn over the axes, where a 0 lies."""
+    marker = "o" if len(values) <= FEW_POINTS else ""
+    x, y, _, _ = thinned(places, values)
+    (line,) = axes.plot(
+        x,
+        y,
+        style,
+        color=colour,
+        linewidth=1.3,
+        marker=marker,
+        markersize=3,
+        label=label,
+        clip_on=False,
+        zorder=3,
+    )
+    return line
+
+
+def _band(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str) -> None:
+    """From the lowest to the highest of the values that were thinned to one."""
+    if len(values) > MAX_POINTS:
+        x, _, low, high = thinned(places, values)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, label="lowest to highest")
+
+
+def _linear_y(axes: Axes, name: str) -> None:
+    """An axis that begins at 0."""
+    axes.set_ylabel(name, color=INK)
+    axes.yaxis.set_label_coords(-0.1, 0.5)  # the names of all panels in one line
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _fit_x(axes: Axes, name: str, last: int) -> None:
+    axes.set_xlabel(name, color=INK)
+    axes.set_xlim(0, last * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=TICK_STEPS))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _fit_y(axes: Axes, name: str) -> None:
+    """A logarithmic axis where the lines span more than a factor of 4, so that late progress shows too.
+
+    Where a value is 0, the axis goes on linearly from the least of the others down to it.
+    """
+    _linear_y(axes, name)
+    values = np.concatenate([line.get_ydata() for line in axes.lines])
+    positive = values[values > 0]
+    if len(positive) == 0:
+        axes.set_ylim(0, 1)
+        return
+    if positive.max() < 4 * positive.min():
+        return
+    least, most = positive.min(), positive.max()
+    decades = 10.0 ** np.arange(np.floor(np.log10(least)), np.ceil(np.log10(most)) + 1)
+    ticks = np.outer(decades, [1] if most > 1000 * least else [1, 2, 5]).ravel()
+    if len(positive) < len(values):
+        axes.set_yscale("symlog", linthresh=least, linscale=0.3)
+        axes.set_ylim(0, most * 1.3)
+        ticks = np.array([0, *ticks[ticks >= least]])
+    else:
+        axes.set_yscale("log")
+        axes.set_ylim(least / 1.3, most * 1.3)
+    axes.yaxis.set_major_locator(FixedLocator(ticks.tolist()))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # a scale brings its own

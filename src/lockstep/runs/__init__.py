@@ -1,0 +1,45 @@
+"""The run folder: its files, checkpoints and evaluations, and whether a start may resume it.
+
+These take time to load and are imported by their own names:
+checkpoint, checkpoint_folder, environment, evaluations, folder.
+"""
+
+from lockstep.runs.files import (
+    METRICS_FILE,
+    SETTINGS_FILE,
+    STARTS_FILE,
+    SUMMARY_FILE,
+    Record,
+    read_metrics,
+    read_settings,
+    read_starts,
+    read_summary,
+    recorded_run,
+    resume_steps,
+    write_atomically,
+)
+from lockstep.runs.naming import run_path
+from lockstep.runs.resume_rules import check_may_resume, check_same_run, saved_identity
+from lockstep.runs.sinks import MetricsFile, Sink, Status
+
+__all__ = [
+    "METRICS_FILE",
+    "SETTINGS_FILE",
+    "STARTS_FILE",
+    "SUMMARY_FILE",
+    "MetricsFile",
+    "Record",
+    "Sink",
+    "Status",
+    "check_may_resume",
+    "check_same_run",
+    "read_metrics",
+    "read_settings",
+    "read_starts",
+    "read_summary",
+    "recorded_run",
+    "resume_steps",
+    "run_path",
+    "saved_identity",
+    "write_atomically",
+]

@@ -1,0 +1,84 @@
+"""Which settings define a run, and so whether a start may resume it. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lockstep.config import Config, leaves, plain_values
+from lockstep.errors import refuse
+from lockstep.runs.files import SETTINGS_FILE, read_settings, read_summary
+
+# These may differ between two starts of one run: they say where things are and what is reported, not what
+# is computed. `metrics.jsonl` and the checkpoints follow the newest start.
+MAY_CHANGE = (
+    "run.name",
+    "run.dir",
+    "data.root",
+    "data.storage",
+    "data.num_workers",
+    "data.fetch_timeout_seconds",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.digest_every",
+    "train.keep_checkpoints",
+    "train.check_order",
+    "train.report",
+    "tracking.mode",
+    "tracking.project",
+    "tracking.entity",
+    "tracking.group",
+    "tracking.job_type",
+    "tracking.watch",
+)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The leaves that define the run: two starts of one run must agree in all of them."""
+    return {name: value for name, value in leaves(config).items() if name not in MAY_CHANGE}
+
+
+def differences(config: Config, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Of what defines the run, the leaves in which a saved tree differs: name → (value now, value saved)."""
+    now, before = plain_values(identity(config)), saved_identity(saved)
+    return {name: (now[name], before[name]) for name in now if now[name] != before[name]}
+
+
+def saved_identity(saved: dict[str, Any]) -> dict[str, Any]:
+    """`identity` of a tree read from YAML. A leaf that it does not have yet was at its default."""
+    defaults = plain_values(identity(Config()))
+
+    def value(name: str) -> Any:
+        found: Any = saved
+        for key in name.split("."):
+            if key not in found:
+                return defaults[name]
+            found = found[key]
+        return found
+
+    return {name: value(name) for name in defaults}
+
+
+def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
+    """Checks that a run folder is of this run, or new; the run's summary, if it is finished.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings.
+    """
+    if (folder / SETTINGS_FILE).exists():
+        remedy = "choose another run.name, or leave run.name out to have one derived"
+        check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
+    return read_summary(folder)
+
+
+def check_same_run(config: Config, saved: dict[str, Any], run: str, remedy: str) -> None:
+    """Checks that the saved settings of a run define the same one.
+
+    Raises:
+        ConfigError: they do not; it names the run, and the remedy.
+    """
+    changes = differences(config, saved)
+    if changes:
+        name, (now, before) = next(iter(changes.items()))
+        raise refuse(name, now, f"{run} was started with {before!r}; {remedy}")

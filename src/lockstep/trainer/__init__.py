@@ -1,0 +1,7 @@
+"""One start of a run, from its settings to its summary: assembles the parts and trains."""
+
+from lockstep.trainer.build import build_run, shared_dataset
+from lockstep.trainer.scoring import evaluate_checkpoint
+from lockstep.trainer.start import run_training
+
+__all__ = ["build_run", "evaluate_checkpoint", "run_training", "shared_dataset"]

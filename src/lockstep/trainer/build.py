@@ -1,0 +1,111 @@
+"""Builds a `Run` from a config: the only module that knows every part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from lockstep.config import Config
+from lockstep.data import (
+    Dataset,
+    ImageFiles,
+    Prefetcher,
+    Span,
+    SpanReader,
+    build_augment,
+    fetch_dataset,
+    load_dataset,
+    resident_spans,
+    windows,
+)
+from lockstep.engine import (
+    ExactReduction,
+    FastReduction,
+    Reduction,
+    Run,
+    StepTimer,
+    Stopwatch,
+    build_optimizer,
+)
+from lockstep.launch.ranks import Ranks
+from lockstep.models import KeyedDropout, build_criterion, build_model
+from lockstep.plan import Plan
+from lockstep.runs import run_path
+from lockstep.runs.checkpoint import Checkpoint
+
+REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
+    "exact": ExactReduction,
+    "fast": FastReduction,
+}
+
+
+def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint | None = None) -> Run:
+    """A run at step 0, or where a checkpoint left it: the same on every rank of every topology.
+
+    Raises:
+        ConfigError: on every rank: the sizes do not divide, or a model or module name is unknown.
+    """
+    plan, model, bare_optimizer = ranks.on_all(lambda: _parts(config, ranks, dataset))
+    reduction = REDUCTIONS[config.reduction](ranks.accelerator, model)
+    optimizer = ranks.accelerator.prepare_optimizer(bare_optimizer)
+    if start is not None:
+        model.load_state_dict(start.weights, strict=True)
+        optimizer.load_state_dict(start.state["optimizer"])
+        if ranks.accelerator.scaler is not None:
+            ranks.accelerator.scaler.load_state_dict(start.state["scaler"])
+    first_step = start.step if start else 0
+    closing = ExitStack()
+    spans: Iterable[Span]
+    train_images = dataset.train
+    if isinstance(train_images, ImageFiles):
+        reader = SpanReader(train_images, plan, ranks.rank, first_step)
+        spans = closing.enter_context(Prefetcher(reader, ranks.device, config.data.num_workers))
+    else:
+        train_images = train_images.to(ranks.device)
+        spans = resident_spans(train_images, plan, ranks.rank, first_step)
+    return Run(
+        step=first_step,
+        skipped_steps=start.state["skipped_steps"] if start else 0,
+        clock=Stopwatch(first_step, start.info["train_seconds"] if start else 0.0, ranks.device),
+        timer=StepTimer(ranks.device),
+        config=config,
+        folder=run_path(config),
+        num_steps=config.train.steps or config.train.epochs * plan.steps_per_epoch,
+        ranks=ranks,
+        plan=plan,
+        model=model,
+        trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
+        optimizer=optimizer,
+        criterion=build_criterion(config.loss),
+        reduction=reduction,
+        windows=windows(spans, plan, first_step, build_augment(config.augment, config.seed)),
+        dropouts=[module for module in model.modules() if isinstance(module, KeyedDropout)],
+        train_images=train_images,
+        test_store=dataset.test.to(ranks.device),
+        closing=closing,
+    )
+
+
+def _parts(config: Config, ranks: Ranks, dataset: Dataset) -> tuple[Plan, nn.Module, torch.optim.Optimizer]:
+    """All that a config may be wrong about, made without the other ranks."""
+    plan = Plan(
+        seed=config.seed,
+        num_samples=len(dataset.train),
+        batch=config.batch,
+        world_size=ranks.world_size,
+        exact=config.reduction == "exact",
+    )
+    model = build_model(config.model, config.seed).to(ranks.device)
+    # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see and count it.
+    fused = None if config.precision == "fp16" else True
+    return plan, model, build_optimizer(model, config.optimizer, fused=fused)
+
+
+def shared_dataset(config: Config, ranks: Ranks) -> Dataset:
+    """The data, fetched by the main rank first: a source that is out of reach is tried once."""
+    ranks.on_main(lambda: fetch_dataset(config.data))
+    return ranks.on_all(lambda: load_dataset(config.data, config.seed))

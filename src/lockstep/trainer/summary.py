@@ -1,0 +1,38 @@
+"""summary.json: what came of a finished run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lockstep.engine import Phases, Run, test_record
+from lockstep.runs import SUMMARY_FILE, write_atomically
+from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoint_folder import best_saved_accuracy
+from lockstep.runs.environment import environment
+
+
+def write_summary(run: Run, phases: Phases) -> dict[str, Any]:
+    """Writes summary.json of a run at its last step; the summary, on every rank."""
+    if run.evaluation is None or run.evaluation.step != run.step:
+        test_record(run)
+    assert run.evaluation is not None
+    result = run.evaluation
+
+    def write() -> dict[str, Any]:
+        summary = {
+            **result.summary(),
+            "best_test_accuracy": max(result.accuracy, best_saved_accuracy(run.folder / "checkpoints")),
+            "steps": run.step,
+            "skipped_steps": run.skipped_steps,
+            "samples_seen": run.plan.samples_seen(run.step),
+            "train_seconds": run.clock.total(),
+            "phase_seconds": phases.seconds,
+            "precision": run.config.precision,
+            "weights_sha256": weights_sha256(run.model.state_dict()),
+            **environment(run.ranks),
+        }
+        write_atomically(run.folder / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+        return summary
+
+    return run.ranks.on_main(write)
