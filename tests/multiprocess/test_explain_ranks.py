@@ -55,7 +55,7 @@ def test_watching_the_sum_of_fast_reduction_changes_no_bit(tmp_path):
 
 def test_a_broken_order_ends_every_rank_with_its_trace(tmp_path):
     words = ["--model.name", "user_models:ForwardsTwice", "--train.check-order", "--run.dir", str(tmp_path)]
-    path = os.pathsep.join(["tests/multiprocess", os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(["tests/support", os.environ.get("PYTHONPATH", "")])
     result = launched(2, *QUICK, *words, env={"PYTHONPATH": path})
     assert result.returncode != 0
     assert "step 1 on rank 1 breaks the order: event 3 must be loss[0], but forward[0] came" in result.stderr

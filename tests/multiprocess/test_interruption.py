@@ -9,46 +9,12 @@ import time
 import pytest
 
 from image_files import streamed_words
-from processes import BIN, QUICK, ROOT, SCRIPT, read_run, run, train_quick
+from interruption import LONG, kill, start, wait_for_step
+from processes import QUICK, read_run, run, train_quick
 
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("LOCKSTEP_KILLS", "3"))  # for each number of processes
-LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--train.log-every", "1"]
-LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must follow a resume too
-
-
-def start(folder, num_processes, *arguments, env=None, **options):
-    """The run in the background; its output goes to a file."""
-    words = [str(BIN / "python"), SCRIPT]
-    if num_processes > 1:
-        words = [
-            str(BIN / "torchrun"),
-            f"--nproc_per_node={num_processes}",
-            "--standalone",
-            SCRIPT,
-        ]
-    words += [*LONG, "--run.dir", str(folder), "--run.name", "run", *arguments]
-    with (folder / "output").open("a") as output:
-        return subprocess.Popen(
-            words,
-            cwd=ROOT,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **(env or {})},
-            **options,
-        )
-
-
-def wait_for_step(folder, step, process):
-    """Until metrics.jsonl has a record of the step."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        metrics = folder / "run" / "metrics.jsonl"
-        if metrics.exists() and f'"step": {step},' in metrics.read_text():
-            return
-        time.sleep(0.01)
-    raise AssertionError((folder / "output").read_text()[-3000:])
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +94,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
         "user_models:Slow",
         "--model.dropout",
         "0",
-        env={"PYTHONPATH": "tests/multiprocess"},
+        env={"PYTHONPATH": "tests/support"},
     )
     deadline = time.monotonic() + 60
     while "steps | W&B" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
@@ -172,12 +138,6 @@ def read_steps(folder):
     """Records in metrics.jsonl so far, whole lines."""
     metrics = folder / "run" / "metrics.jsonl"
     return metrics.read_text().count("\n") if metrics.exists() else 0
-
-
-def kill(folder, process):
-    """SIGKILL to the launcher and to its workers, which torchrun puts into sessions of their own."""
-    run(["pkill", "-9", "-f", f"--run.dir {folder} "])
-    process.wait()
 
 
 def test_four_then_one_then_two_processes(tmp_path, undisturbed):

@@ -6,8 +6,8 @@ import os
 import pytest
 import yaml
 
+from interruption import kill, start, wait_for_step
 from processes import BIN, QUICK, ROOT, launched, lockstep, run
-from test_interruption import kill, start, wait_for_step
 from wandb_file import read_wandb
 
 pytestmark = pytest.mark.slow

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from interruption import LONG, start, wait_for_step
 from lockstep.config import TrackingConfig
 from lockstep.tracking import wandb_run
 from lockstep.tracking.wandb_run import WandbRun
 from processes import QUICK, lockstep, read_run, train_quick
-from test_interruption import LONG, start, wait_for_step
 from wandb_artifacts import metadata
 from wandb_server import KEY, WandbServer, install
 

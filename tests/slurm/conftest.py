@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import Cluster, missing_programs, running_cluster
 from processes import train_quick
+from slurm_cluster import Cluster, missing_programs, running_cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

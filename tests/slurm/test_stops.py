@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from jobs import LONG, Job, failures, train_job, wandb_ids
+from slurm_jobs import LONG, Job, failures, train_job, wandb_ids
 
 TWO_BY_ONE = ["--nodes=2", "--ntasks-per-node=1"]
 

@@ -1,7 +1,7 @@
 """slurm/sweep.sbatch: an array of runs, so many at a time, and one table."""
 
-from jobs import FINAL
 from processes import QUICK, ROOT, read_run
+from slurm_jobs import FINAL
 
 
 def test_three_rows_two_at_a_time(cluster, tmp_path):

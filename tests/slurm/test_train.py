@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs import train_job
 from processes import BIN, QUICK, ROOT, SCRIPT, read_run, train_quick
+from slurm_jobs import train_job
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from lockstep.errors import ConfigError
 from lockstep.launch import STOP_SIGNALS
 from lockstep.plan import Plan
 from lockstep.runs.checkpoint import weights_sha256
+from processes import ROOT
 from runs import small_config, small_run
 
 CPU = torch.device("cpu")
@@ -112,7 +113,7 @@ from image_files import synthetic_files
 from lockstep.config import BatchConfig
 from lockstep.data import load_dataset
 from lockstep.plan import Plan
-from lockstep.streaming import Prefetcher, SpanReader
+from lockstep.data import Prefetcher, SpanReader
 files = load_dataset(synthetic_files(Path(sys.argv[1])), seed=0).train
 plan = Plan(seed=0, num_samples=600, batch=BatchConfig(), world_size=1)
 spans = Prefetcher(SpanReader(files, plan, 0, 0), torch.device("cpu"), 1)
@@ -128,7 +129,10 @@ time.sleep(60)
 @pytest.mark.parametrize("end", ["fails", "is killed"])
 def test_workers_do_not_outlive_their_process(tmp_path, end):
     words = [sys.executable, "-c", PROGRAM, str(tmp_path), end]
-    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'tests' / 'support'}:{os.environ.get('PYTHONPATH', '')}",
+    }
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

@@ -12,23 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from image_files import put, small_files
 from lockstep.config import DataConfig
 from lockstep.data import TORCHVISION_SETS, fetch_dataset, load_dataset, raw_folder, sources
 from lockstep.data.idx import IdxFile, encode_idx
 from lockstep.data.mnist import MNIST_FILES, ArrayUnpickler, files_from_pickle
 from lockstep.errors import ConfigError
-
-
-def small_files():
-    """Four IDX files of 20 training and 8 test images."""
-    pixels = np.arange(28 * 28 * 28, dtype=np.int64).reshape(28, 28, 28) % 251
-    labels = np.arange(28) % 10
-    return {
-        "train-images-idx3-ubyte": encode_idx(pixels[:20].astype(np.uint8)),
-        "train-labels-idx1-ubyte": encode_idx(labels[:20].astype(np.uint8)),
-        "t10k-images-idx3-ubyte": encode_idx(pixels[20:].astype(np.uint8)),
-        "t10k-labels-idx1-ubyte": encode_idx(labels[20:].astype(np.uint8)),
-    }
+from processes import ROOT
 
 
 @pytest.fixture
@@ -38,12 +28,6 @@ def known_files(monkeypatch):
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     monkeypatch.setattr("lockstep.data.mnist.MNIST_FILES", digests)
     return files
-
-
-def put(folder, files):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
 
 
 def fail(*_):
@@ -130,9 +114,9 @@ def test_a_source_that_hangs_is_ended(tmp_path, monkeypatch):
 FETCH = """
 import sys, time, pathlib
 from lockstep.config import DataConfig
-from lockstep.data import datasets
-sys.path.insert(0, {tests!r})
-from test_data import small_files, put
+from lockstep.data import sources
+sys.path.insert(0, {support!r})
+from image_files import small_files, put
 root = pathlib.Path(sys.argv[1])
 def slow(name, folder, seconds):
     with open(root / "fetches", "a") as file:
@@ -149,7 +133,7 @@ print(sources.fetch_dataset(DataConfig(root=str(root))))
 
 
 def start_fetch(root, seconds):
-    program = FETCH.format(tests=str(__import__("pathlib").Path(__file__).parent))
+    program = FETCH.format(support=str(ROOT / "tests" / "support"))
     return subprocess.Popen(
         [sys.executable, "-c", program, str(root), str(seconds)], stdout=subprocess.PIPE, text=True
     )

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster
 from processes import QUICK, ROOT, read_run
+from slurm_cluster import Cluster
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 TWO_BY_TWO = ["--nodes=2", "--ntasks-per-node=2"]

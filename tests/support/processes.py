@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SCRIPT = str(ROOT / "scripts" / "train.py")
 BIN = Path(sys.executable).parent
 
@@ -44,7 +44,7 @@ def workers(num_processes: int, script: str, *arguments: str) -> subprocess.Comp
     """A script of the tests under torchrun, for checks inside the processes."""
     words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
     script = str(ROOT / "tests" / "multiprocess" / script)
-    return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests")}, timeout=100)
+    return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests" / "support")}, timeout=100)
 
 
 def exact_prints(num_processes: int, *arguments: str) -> Any:

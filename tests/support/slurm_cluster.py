@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-MODELS = Path(__file__).parent.parent / "multiprocess"
+MODELS = Path(__file__).parent  # user_models.py
 NODES = ("node1", "node2")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
 STARTS = 5  # a port that was free when it was looked at may be taken a moment later

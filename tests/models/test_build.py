@@ -5,7 +5,6 @@ from torch import nn
 from lockstep.config import ModelConfig
 from lockstep.errors import ConfigError
 from lockstep.models import MODELS, KeyedDropout, build_model
-from lockstep.models.mlp import Mlp
 from lockstep.runs.checkpoint import weights_sha256
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -27,33 +26,6 @@ def test_a_users_own_model_is_imported():
     assert type(model).__name__ == "Mlp"
 
 
-class NeedsASize(Mlp):
-    def __init__(self, size):
-        super().__init__()
-
-
-class TwoDtypes(Mlp):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
-
-
-class Features(Mlp):
-    def forward(self, images):
-        return images.flatten(1)
-
-
-class Pair(Mlp):
-    def forward(self, images):
-        return super().forward(images), images
-
-
-class Frozen(Mlp):
-    def __init__(self):
-        super().__init__()
-        self.requires_grad_(False)
-
-
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
@@ -63,11 +35,11 @@ class Frozen(Mlp):
         ("lockstep.models.build:Nothing", "cannot be imported"),
         ("lockstep.models.build:MODELS", "is no class of torch.nn.Module"),
         ("lockstep.config:Config", "is no class of torch.nn.Module"),
-        ("test_models:NeedsASize", r"its constructor must take no arguments \(missing .* 'size'\)"),
-        ("test_models:TwoDtypes", "must be of one dtype, and are of torch.float32, torch.float64"),
-        ("test_models:Frozen", "must be of one dtype, and are of none"),
-        ("test_models:Features", r"makes \(2, 784\) of 2 images; it must make logits \(2, 10\)"),
-        ("test_models:Pair", "makes tuple of 2 images"),
+        ("user_models:NeedsASize", r"its constructor must take no arguments \(missing .* 'size'\)"),
+        ("user_models:TwoDtypes", "must be of one dtype, and are of torch.float32, torch.float64"),
+        ("user_models:Frozen", "must be of one dtype, and are of none"),
+        ("user_models:Features", r"makes \(2, 784\) of 2 images; it must make logits \(2, 10\)"),
+        ("user_models:Pair", "makes tuple of 2 images"),
     ],
 )
 def test_a_wrong_model_is_refused(name, rule):

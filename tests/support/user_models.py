@@ -1,7 +1,10 @@
-"""Models that a user might bring, for tests that start processes."""
+"""Models that a user might bring."""
 
 import os
 import time
+
+import torch
+from torch import nn
 
 from lockstep.models.mlp import Mlp
 
@@ -47,3 +50,30 @@ class Broken(Mlp):
         if self.training:
             raise RuntimeError("boom in the user's model")
         return super().forward(images)
+
+
+class NeedsASize(Mlp):
+    def __init__(self, size):
+        super().__init__()
+
+
+class TwoDtypes(Mlp):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+
+class Features(Mlp):
+    def forward(self, images):
+        return images.flatten(1)
+
+
+class Pair(Mlp):
+    def forward(self, images):
+        return super().forward(images), images
+
+
+class Frozen(Mlp):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)

@@ -1,12 +1,12 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from lockstep.config import Config, OptimizerConfig, parse_config, to_yaml, yaml_flags
 from lockstep.errors import ConfigError
+from processes import ROOT
 
-CONFIGS = (Path(__file__).parent.parent / "configs").glob("*.yaml")
+CONFIGS = (ROOT / "configs").glob("*.yaml")
 RECIPES = sorted(path for path in CONFIGS if path.stem != "sweep")  # that one is for `wandb sweep`
 
 
@@ -16,7 +16,7 @@ def test_every_recipe_parses(recipe):
 
 
 def test_defaults_are_the_default_recipe():
-    assert parse_config(["--config", str(Path(__file__).parent.parent / "configs" / "cnn.yaml")]) == Config()
+    assert parse_config(["--config", str(ROOT / "configs" / "cnn.yaml")]) == Config()
 
 
 def test_saved_config_reads_back_as_itself(tmp_path):

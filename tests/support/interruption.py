@@ -1,0 +1,51 @@
+"""A long run in the background, to be signalled, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from processes import BIN, QUICK, ROOT, SCRIPT, run
+
+LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--train.log-every", "1"]
+LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must follow a resume too
+
+
+def start(folder, num_processes, *arguments, env=None, **options):
+    """The run in the background; its output goes to a file."""
+    words = [str(BIN / "python"), SCRIPT]
+    if num_processes > 1:
+        words = [
+            str(BIN / "torchrun"),
+            f"--nproc_per_node={num_processes}",
+            "--standalone",
+            SCRIPT,
+        ]
+    words += [*LONG, "--run.dir", str(folder), "--run.name", "run", *arguments]
+    with (folder / "output").open("a") as output:
+        return subprocess.Popen(
+            words,
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(env or {})},
+            **options,
+        )
+
+
+def wait_for_step(folder, step, process):
+    """Until metrics.jsonl has a record of the step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        metrics = folder / "run" / "metrics.jsonl"
+        if metrics.exists() and f'"step": {step},' in metrics.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError((folder / "output").read_text()[-3000:])
+
+
+def kill(folder, process):
+    """SIGKILL to the launcher and to its workers, which torchrun puts into sessions of their own."""
+    run(["pkill", "-9", "-f", f"--run.dir {folder} "])
+    process.wait()
