@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from harness import Bench, main, seconds_of, side_by_side, wait_for_device
 from lockstep.config import Config
 from lockstep.data import MicroBatch
-from lockstep.engine import Run, StepResult, build_optimizer, take_step, train
+from lockstep.engine import Observer, Run, build_optimizer, take_step, train
 from lockstep.models import build_model
 from lockstep.trainer.start import open_sinks
 from results import Row, median_row, ratio
@@ -79,19 +79,20 @@ def whole_loop(bench: Bench) -> list[Row]:
         bare: list[float] = []
         begin = time.perf_counter()
 
-        def do_step(run: Run) -> StepResult:
-            """A step; between two blocks of them the bare loop has its turn."""
-            nonlocal begin
-            if run.step % repeats == 0:
-                wait_for_device()
-                trainer.append(time.perf_counter() - begin)
-                bare.append(seconds_of(bare_step, repeats))
-                begin = time.perf_counter()
-            return take_step(run)
+        class Blocks(Observer):
+            """Between two blocks of steps the bare loop has its turn."""
+
+            def on_step_begin(self, run: Run) -> None:
+                nonlocal begin
+                if run.step % repeats == 0:
+                    wait_for_device()
+                    trainer.append(time.perf_counter() - begin)
+                    bare.append(seconds_of(bare_step, repeats))
+                    begin = time.perf_counter()
 
         with redirect_stdout(nowhere):
-            open_sinks(run, "disabled", bench.dataset)
-            train(run, do_step)
+            open_sinks(config, run, "disabled", bench.dataset, {})
+            train(run, Blocks())
         for sink in run.sinks:
             sink.close("finished")
     # The first entry of `trainer` is from before its first block, and that block warms up.

@@ -1,3 +1,87 @@
-"""Lockstep: one training loop, any number of GPUs, the same run."""
+"""Lockstep: one training loop, any number of GPUs, the same run.
+
+These names are what a program may rely on. Each is loaded when it is first used, so `import lockstep` needs
+no torch and takes milliseconds (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lockstep.config import (
+        AugmentConfig,
+        BatchConfig,
+        Config,
+        DataConfig,
+        LossConfig,
+        ModelConfig,
+        OptimizerConfig,
+        RunConfig,
+        ScheduleConfig,
+        TrackingConfig,
+        TrainConfig,
+        parse_config,
+    )
+    from lockstep.data import MicroBatch
+    from lockstep.engine import Observer, Run, StepResult
+    from lockstep.errors import ConfigError, Interrupted, RunStopped
+    from lockstep.models import KeyedDropout
+    from lockstep.runs import Record, Sink
+    from lockstep.trainer import TrainingResult, train
 
 __version__ = "0.1.0"
+
+_PACKAGES = {
+    "config": (
+        *("AugmentConfig", "BatchConfig", "Config", "DataConfig", "LossConfig", "ModelConfig"),
+        *("OptimizerConfig", "RunConfig", "ScheduleConfig", "TrackingConfig", "TrainConfig", "parse_config"),
+    ),
+    "data": ("MicroBatch",),
+    "engine": ("Observer", "Run", "StepResult"),
+    "errors": ("ConfigError", "Interrupted", "RunStopped"),
+    "models": ("KeyedDropout",),
+    "runs": ("Record", "Sink"),
+    "trainer": ("TrainingResult", "train"),
+}
+_PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
+
+__all__ = [
+    "AugmentConfig",
+    "BatchConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "Interrupted",
+    "KeyedDropout",
+    "LossConfig",
+    "MicroBatch",
+    "ModelConfig",
+    "Observer",
+    "OptimizerConfig",
+    "Record",
+    "Run",
+    "RunConfig",
+    "RunStopped",
+    "ScheduleConfig",
+    "Sink",
+    "StepResult",
+    "TrackingConfig",
+    "TrainConfig",
+    "TrainingResult",
+    "parse_config",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PACKAGE_OF:
+        raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
+    value = getattr(import_module(f"lockstep.{_PACKAGE_OF[name]}"), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

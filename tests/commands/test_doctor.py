@@ -4,9 +4,8 @@ from lockstep.commands.doctor import check_batch, check_data, doctor, read_optio
 from lockstep.commands.main import main
 from lockstep.config import Config, DataConfig
 from lockstep.errors import ConfigError
-from lockstep.launch import Allocation, read_allocation
+from lockstep.launch import Allocation, launch_commands, read_allocation
 from lockstep.launch.checks import check_processes, check_rendezvous, fitting_partitions
-from lockstep.launch.command_lines import launch_commands
 from lockstep.launch.rendezvous import rendezvous
 from processes import free_port, lockstep
 

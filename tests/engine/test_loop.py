@@ -8,10 +8,9 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from lockstep.engine import build_optimizer, take_step, train
+from lockstep.engine import build_optimizer, lr_factor, take_step, train
 from lockstep.engine.finite_check import FiniteCheck
 from lockstep.engine.loop import stop_if_not_finite
-from lockstep.engine.schedule import lr_factor
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
 from runs import record_gradients, reference_gradients, small_config, small_run

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from lockstep.config import OptimizerConfig, ScheduleConfig
-from lockstep.engine import build_optimizer
+from lockstep.engine import build_optimizer, lr_factor
 from lockstep.engine.optimizer import parameter_groups, set_learning_rate
-from lockstep.engine.schedule import lr_factor
 from lockstep.errors import ConfigError
 from lockstep.models.rnn import CnnGru
 

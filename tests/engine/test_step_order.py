@@ -7,16 +7,15 @@ from accelerate.optimizer import AcceleratedOptimizer
 from lockstep.config import BatchConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import (
     Kind,
-    ObservedStep,
+    OrderCheck,
+    OrderTrace,
     as_text,
     build_optimizer,
     first_violation,
-    order_checked,
     take_step,
     train,
 )
-from lockstep.engine.loop import schedule
-from lockstep.engine.optimizer import set_learning_rate
+from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.step_order import Event, OrderError, demanded_order
 from lockstep.models import share_of_mean
 from lockstep.runs.checkpoint import weights_sha256
@@ -102,18 +101,18 @@ def test_the_trace_of_a_real_step_is_the_demanded_order(window, reduction):
         optimizer=OptimizerConfig(max_grad_norm=0.1),
     )
     run, _ = small_run(config)
-    observed = ObservedStep(run)
+    trace = OrderTrace(run)
     for _ in range(run.plan.steps_per_epoch):  # the short one included
-        observed(run)
-        assert observed.events == demanded_order(window, is_scaled=False)
+        take_step(run, trace)
+        assert trace.events == demanded_order(window, is_scaled=False)
 
 
 def test_rates_of_several_groups_are_one_event():
     config = small_config(optimizer=OptimizerConfig(groups={"linear1": 0.1, "linear2": 0.01}))
     run, _ = small_run(config)
-    observed = ObservedStep(run)
-    observed(run)
-    assert observed.events == demanded_order(4, is_scaled=False)
+    trace = OrderTrace(run)
+    take_step(run, trace)
+    assert trace.events == demanded_order(4, is_scaled=False)
 
 
 def test_a_checked_run_has_the_same_weights_and_leaves_nothing_behind():
@@ -121,50 +120,74 @@ def test_a_checked_run_has_the_same_weights_and_leaves_nothing_behind():
     plain, _ = small_run(config)
     train(plain)
     run, _ = small_run(config)
-    before = run.clip_grad_norm, run.optimizer, run.criterion, run.reduction
-    train(run, order_checked(run))
+    train(run, OrderCheck(run))
     assert weights_sha256(run.model.state_dict()) == weights_sha256(plain.model.state_dict())
-    assert (run.clip_grad_norm, run.optimizer, run.criterion, run.reduction) == before
     assert not run.model._forward_hooks
     assert not run.optimizer.optimizer._optimizer_step_pre_hooks
     assert not any(parameter._post_accumulate_grad_hooks for parameter in run.trained)
 
 
-def broken_step(run, fault):
+def broken_step(run, fault, observer):
     """`take_step` with one mistake."""
     optimizer, reduction = run.optimizer, run.reduction
+
+    def zero_grad():
+        optimizer.zero_grad(set_to_none=True)
+        observer.on_zero_grad(run)
+
+    def loss_of(batch):
+        losses = run.criterion(reduction.model(batch.images), batch.labels)
+        observer.on_loss(run, batch, losses)
+        return share_of_mean(losses, batch)
+
+    def schedule():
+        set_learning_rate(optimizer, run.lr_factor(run.num_updates))
+        observer.on_schedule(run)
+
+    def update():
+        optimizer.step()
+        observer.on_update(run)
+
+    observer.on_step_begin(run)
     window = next(run.windows)
     if fault != "no zero_grad":
-        optimizer.zero_grad(set_to_none=True)
+        zero_grad()
     if fault == "a micro-batch twice":
         window = [window[0], window[0], *window[2:]]
     for batch in window[1:] if fault == "a micro-batch too few" else window:
+        observer.on_micro_batch(run, batch)
         with reduction.accumulate(batch):
-            loss = share_of_mean(run.criterion(reduction.model(batch.images), batch.labels), batch)
+            loss = loss_of(batch)
             if fault != "backward outside" or not batch.is_last:
                 loss.backward(retain_graph=fault == "backward twice")
             if fault == "backward twice":
                 loss.backward()
             if fault == "zero_grad between":
-                optimizer.zero_grad()
+                zero_grad()
+        observer.on_backward(run, batch)
     if fault == "backward outside":
         loss.backward()
     if fault == "step before the sum":
-        set_learning_rate(optimizer, schedule(run))
-        optimizer.step()
+        schedule()
+        update()
     reduction.sum_over_ranks()
+    observer.on_sum(run)
+    observer.on_unscale(run)
     for _ in range({"no clip": 0, "two clips": 2}.get(fault, 1)):
-        run.clip_grad_norm(run.trained, 1.0)
-    if fault != "no rate":
-        set_learning_rate(optimizer, schedule(run))
+        observer.on_clip(run, clip_grad_norm(run.trained, 1.0))
+    if fault == "another rate":
+        set_learning_rate(optimizer, 0.5)
+        observer.on_schedule(run)
+    elif fault != "no rate":
+        schedule()
     if fault != "step before the sum":
-        optimizer.step()
+        update()
     if fault == "rate after the step":
-        set_learning_rate(optimizer, schedule(run))
+        schedule()
     if fault == "backward after the step":
-        share_of_mean(run.criterion(reduction.model(batch.images), batch.labels), batch).backward()
+        loss_of(batch).backward()
     run.step += 1
-    return torch.zeros(1, 2), torch.zeros(())
+    observer.on_step_end(run, None)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +203,7 @@ def broken_step(run, fault):
         ("no clip", "event 15 must be clip, but schedule came"),
         ("two clips", "event 16 must be schedule, but clip came"),
         ("no rate", "event 16 must be schedule, but optimizer step came"),
+        ("another rate", "event 16 must be schedule, but optimizer step came"),
         ("rate after the step", "event 18 must be the end of the step, but schedule came"),
         ("backward after the step", "event 18 must be the end of the step, but forward came"),
     ],
@@ -187,22 +211,21 @@ def broken_step(run, fault):
 def test_a_loop_that_is_broken_on_purpose_is_caught(fault, message):
     run, _ = small_run(small_config())
     take_step(run)  # so that there is a gradient to be left over
-    checked = order_checked(run, lambda run: broken_step(run, fault))
     with pytest.raises(OrderError, match=r"step 2 on rank 0 breaks the order") as error:
-        checked(run)
+        broken_step(run, fault, OrderCheck(run))
     assert message in str(error.value)
 
 
 def test_the_unbroken_copy_of_the_loop_passes():
     run, _ = small_run(small_config())
-    order_checked(run, lambda run: broken_step(run, "none"))(run)
+    broken_step(run, "none", OrderCheck(run))
 
 
 def scaled(run):
     """fp16's path on a CPU, where Accelerate does not offer it."""
     accelerator = run.ranks.accelerator
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    bare = build_optimizer(run.model, run.config.optimizer, fused=False)  # as build_run does for fp16
+    bare = build_optimizer(run.model, OptimizerConfig(), fused=False)  # as build_run does for fp16
     run.optimizer = AcceleratedOptimizer(bare, device_placement=False, scaler=scaler)
     accelerator.scaler, accelerator.native_amp, accelerator._optimizers = scaler, True, [run.optimizer]
     accelerator.state._mixed_precision = "fp16"
@@ -212,25 +235,25 @@ def scaled(run):
 def test_fp16_unscales_before_it_clips_and_may_skip_a_step():
     run, _ = small_run(small_config())
     scaler = scaled(run)
-    observed = ObservedStep(run)
+    trace = OrderTrace(run)
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
-    observed(run)
+    take_step(run, trace)
     overflow.remove()
-    assert observed.events[-1] == Event(Kind.SKIPPED_STEP)
-    assert observed.events[:-1] == demanded_order(4, is_scaled=True)[:-1]
-    observed(run)
-    assert observed.events == demanded_order(4, is_scaled=True)
-    order_checked(run)(run)
+    assert trace.events[-1] == Event(Kind.SKIPPED_STEP)
+    assert trace.events[:-1] == demanded_order(4, is_scaled=True)[:-1]
+    take_step(run, trace)
+    assert trace.events == demanded_order(4, is_scaled=True)
+    take_step(run, OrderCheck(run))
     with pytest.raises(OrderError, match="event 15 must be unscale"):
-        order_checked(run, lambda run: step_without_unscaling(run))(run)
+        step_without_unscaling(run, OrderCheck(run))
     assert run.ranks.accelerator.scaler is scaler
 
 
-def step_without_unscaling(run):
+def step_without_unscaling(run, observer):
     """Clips the scaled gradient: what torch's own clip does where Accelerate's was meant."""
     accelerator = run.ranks.accelerator
     accelerator.state._mixed_precision = "no"
     try:
-        return take_step(run)
+        return take_step(run, observer)
     finally:
         accelerator.state._mixed_precision = "fp16"

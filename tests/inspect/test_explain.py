@@ -23,8 +23,9 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.o
 
 
 def explained(step, **changes):
-    run, _ = small_run(small_config(**changes), fresh_ranks(str(changes.get("precision", "no"))))
-    return run, explain_step(run, step)
+    config = small_config(**changes)
+    run, _ = small_run(config, fresh_ranks(config.precision))
+    return run, explain_step(run, config, step)
 
 
 def off_by(kind, size, fused, weight_decay, **options):
@@ -89,7 +90,7 @@ def test_norms_and_clipping_are_those_of_the_step():
     run, _ = small_run(config)
     take_step(run)
     before = deepcopy(run.model)
-    explanation = explain_step(run, 2)
+    explanation = explain_step(run, config, 2)
     assert run.step == 2
     whole = sum(row.gradient_norm**2 for row in explanation.rows) ** 0.5
     assert sum(row.clipped_norm**2 for row in explanation.rows) ** 0.5 == pytest.approx(0.1, rel=1e-4)
@@ -118,7 +119,7 @@ def test_module_that_no_group_names_is_frozen():
 def test_the_explained_run_is_the_trained_run():
     config = small_config(model=ModelConfig(name="rnn"), train=TrainConfig(epochs=2))
     run, _ = small_run(config)
-    explain_step(run, 12)
+    explain_step(run, config, 12)
     plain, _ = small_run(config)
     for _ in range(12):
         take_step(plain)
@@ -200,9 +201,10 @@ def test_a_frozen_gru_is_measured_too():
 
 @pytest.mark.parametrize("step", [0, 11])
 def test_a_step_outside_the_run_is_refused(step):
-    run, _ = small_run(small_config(batch=BatchConfig(global_size=64, micro_size=64)))
+    config = small_config(batch=BatchConfig(global_size=64, micro_size=64))
+    run, _ = small_run(config)
     with pytest.raises(ConfigError, match=rf"--step = {step}: must be from 1 to 10"):
-        explain_step(run, step)
+        explain_step(run, config, step)
 
 
 @pytest.mark.parametrize("words", [["--step", "0"], ["--step", "x"], [], ["--step", "-1"], ["--step=1.5"]])

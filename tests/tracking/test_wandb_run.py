@@ -10,7 +10,7 @@ from wandb.proto import wandb_internal_pb2
 from lockstep.commands.sync import sync
 from lockstep.config import TrackingConfig, to_yaml
 from lockstep.data import load_dataset
-from lockstep.engine import test_record as score_test_set
+from lockstep.engine import score_test_set as score_test_set
 from lockstep.errors import ConfigError
 from lockstep.runs import MetricsFile, read_metrics
 from lockstep.runs.environment import git_state

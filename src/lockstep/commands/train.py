@@ -23,7 +23,7 @@ def train(argv: list[str]) -> int:
     from lockstep.trainer import run_training
 
     try:
-        outcome = run_training(config, launch, began, resume_from)
+        outcome = run_training(config, launch, began, resume_from=resume_from)
     except Interrupted as stop:
         if launch.is_main:
             say(f"interrupted after step {stop.step}, checkpoint saved; the same command goes on from there")

@@ -2,20 +2,26 @@
 
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.loop import save_checkpoint_of, take_step, train
+from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
-from lockstep.engine.order_check import ObservedStep, order_checked
-from lockstep.engine.records import StepResult, step_record, test_record
+from lockstep.engine.order_check import OrderCheck, OrderTrace
+from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.engine.run import Run
+from lockstep.engine.schedule import lr_factor
 from lockstep.engine.step_order import Kind, as_text, first_violation
 from lockstep.engine.timers import Phases, StepTimer, Stopwatch
 from lockstep.engine.weights_digest import agreed_digest
 
 __all__ = [
+    "NO_OBSERVER",
     "ExactReduction",
     "FastReduction",
     "Kind",
-    "ObservedStep",
+    "Observer",
+    "Observers",
+    "OrderCheck",
+    "OrderTrace",
     "Phases",
     "Reduction",
     "Run",
@@ -27,10 +33,10 @@ __all__ = [
     "build_optimizer",
     "evaluate",
     "first_violation",
-    "order_checked",
+    "lr_factor",
     "save_checkpoint_of",
+    "score_test_set",
     "step_record",
     "take_step",
-    "test_record",
     "train",
 ]

@@ -72,7 +72,7 @@ def step_record(run: Run, result: StepResult) -> Record:
     return record
 
 
-def test_record(run: Run) -> Record:
+def score_test_set(run: Run) -> Record:
     """Scores the test set. All ranks must call it."""
     result = evaluate(run.model, run.criterion, run.test_store, run.ranks, run.step)
     run.evaluation = result

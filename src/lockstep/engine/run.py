@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
+from torch import nn
 
-from lockstep.config import Config
+from lockstep.config import TrainConfig
 from lockstep.data import ImageFiles, ImageStore, MicroBatch
-from lockstep.engine.optimizer import clip_grad_norm
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.timers import StepTimer, Stopwatch
 from lockstep.launch import StopRequest
@@ -37,9 +36,11 @@ class Run:
     evaluation: Evaluation | None = None
     """The newest one."""
 
-    config: Config
     folder: Path
+    seed: int
     num_steps: int
+    intervals: TrainConfig
+    """Steps between two records, evaluations, digests and checkpoints."""
     ranks: Ranks
     plan: Plan
     model: nn.Module
@@ -49,8 +50,10 @@ class Run:
     optimizer: AcceleratedOptimizer
     criterion: Criterion
     reduction: Reduction
-    clip_grad_norm: Callable[[list[nn.Parameter], float], Tensor] = clip_grad_norm
-    """Scales the gradients of parameters down to a norm; returns the norm from before."""
+    max_grad_norm: float
+    """inf: the gradient is measured and not clipped."""
+    lr_factor: Callable[[int], float]
+    """From updates made so far to what each group's peak rate is multiplied by."""
     windows: Iterator[list[MicroBatch]]
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
@@ -61,3 +64,8 @@ class Run:
     """Where records go; empty on all ranks but the main one."""
     closing: ExitStack = field(default_factory=ExitStack)
     """What must end with the run: the processes that read ahead."""
+
+    @property
+    def num_updates(self) -> int:
+        """Steps that changed the weights; the schedule follows these, the data follows all steps."""
+        return self.step - self.skipped_steps

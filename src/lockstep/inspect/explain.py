@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lockstep.config import Config
-from lockstep.engine import Kind, ObservedStep, Run, StepResult, as_text, first_violation, take_step
+from lockstep.engine import Kind, Observers, OrderTrace, Run, StepResult, as_text, first_violation, take_step
 from lockstep.errors import refuse
 from lockstep.inspect.explanation import Explanation, Row
-from lockstep.inspect.optimizer_formulas import FORMULAS, off_formula
+from lockstep.inspect.optimizer_formulas import FORMULAS, Formula, off_formula
 from lockstep.inspect.recurrence import SATURATED, Recurrence, measure_recurrences
+from lockstep.inspect.step_snapshot import StepSnapshot, copied
 from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks, resolve_precision
 from lockstep.launch.ranks import Ranks
@@ -42,10 +40,10 @@ def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     dataset = shared_dataset(config, ranks)
     run = build_run(config, ranks, dataset)
     with run.closing:
-        return explain_step(run, step)
+        return explain_step(run, config, step)
 
 
-def explain_step(run: Run, step: int) -> Explanation:
+def explain_step(run: Run, config: Config, step: int) -> Explanation:
     """Trains a run up to a step, counted from 1, and explains that step. All ranks must call it.
 
     Raises:
@@ -55,10 +53,7 @@ def explain_step(run: Run, step: int) -> Explanation:
         raise refuse(
             "--step", step, f"must be from {run.step + 1} to {run.num_steps}, the last step of this config"
         )
-    moments: dict[str, dict[str, Tensor]] = {}
-    keep = partial(_keep_gradients, run.model, moments)
-    before, clipped = partial(keep, "before clip"), partial(keep, "after clip")
-    observed = ObservedStep(run, after={Kind.GRADIENT_SUM: before, Kind.UNSCALE: before, Kind.CLIP: clipped})
+    trace, snapshot = OrderTrace(run), StepSnapshot()
     run.model.train()
     while run.step < step - 1:
         take_step(run)
@@ -66,19 +61,17 @@ def explain_step(run: Run, step: int) -> Explanation:
     window = next(run.windows)
     run.windows = itertools.chain([window], run.windows)
     recurrences = measure_recurrences(run, window)
-    theta = {name: _kept(p) for name, p in run.model.named_parameters()}
-    state = _optimizer_state(run)
-    result = observed(run)
-    was_skipped = Kind.SKIPPED_STEP in [event.kind for event in observed.events]
+    result = take_step(run, Observers(trace, snapshot))
+    was_skipped = Kind.SKIPPED_STEP in [event.kind for event in trace.events]
 
     is_scaled = run.ranks.accelerator.scaler is not None
-    violation = first_violation(observed.events, run.plan.window, is_scaled=is_scaled)
-    mine = (as_text(observed.events), str(violation or ""))
+    violation = first_violation(trace.events, run.plan.window, is_scaled=is_scaled)
+    mine = (as_text(trace.events), str(violation or ""))
     return Explanation(
-        title=_title(run),
+        title=_title(run, config),
         traces=run.ranks.gather_objects(mine),
-        optimizer=run.config.optimizer.name,
-        rows=_rows(run, theta, state, moments, has_formula=not was_skipped),
+        optimizer=config.optimizer.name,
+        rows=_rows(run, snapshot, formula=None if was_skipped else FORMULAS[config.optimizer.name]),
         facts=[
             *_facts(run, result),
             *(line for recurrence in recurrences for line in _recurrence_facts(recurrence)),
@@ -86,37 +79,15 @@ def explain_step(run: Run, step: int) -> Explanation:
     )
 
 
-def _keep_gradients(model: nn.Module, moments: dict[str, dict[str, Tensor]], moment: str) -> None:
-    """Holds the model alone: DistributedDataParallel's hook holds this, and so a run would hold itself."""
-    named = model.named_parameters()
-    moments[moment] = {name: _kept(p.grad) for name, p in named if p.grad is not None}
-
-
-def _optimizer_state(run: Run) -> dict[Tensor, dict[str, Any]]:
-    """A copy of each parameter's state, without what is not there yet."""
-    return {
-        parameter: {key: _kept(value) for key, value in entry.items() if value is not None}
-        for parameter, entry in run.optimizer.state.items()
-    }
-
-
-def _rows(
-    run: Run,
-    theta: Mapping[str, Tensor],
-    state: Mapping[Tensor, Mapping[str, Any]],
-    moments: Mapping[str, Mapping[str, Tensor]],
-    *,
-    has_formula: bool,
-) -> list[Row]:
+def _rows(run: Run, snapshot: StepSnapshot, formula: Formula | None) -> list[Row]:
     groups = {parameter: group for group in run.optimizer.param_groups for parameter in group["params"]}
-    formula = FORMULAS[run.config.optimizer.name]
     rows = []
     for name, parameter in run.model.named_parameters():
-        before, after, group = theta[name], _kept(parameter), groups.get(parameter)
-        gradients = [moments.get(moment, {}).get(name) for moment in ("before clip", "after clip")]
+        before, after, group = snapshot.theta[name], copied(parameter), groups.get(parameter)
+        gradient, clipped = snapshot.gradients.get(name), snapshot.clipped.get(name)
         off = None
-        if group is not None and gradients[1] is not None and has_formula:
-            off = off_formula(after, formula(before, gradients[1], state.get(parameter, {}), group))
+        if group is not None and clipped is not None and formula is not None:
+            off = off_formula(after, formula(before, clipped, snapshot.state.get(parameter, {}), group))
         is_updated = not torch.equal(before, after)
         rows.append(
             Row(
@@ -124,8 +95,8 @@ def _rows(
                 shape=tuple(parameter.shape),
                 group=str(group["name"]) if group else "",
                 norm=_norm(before),
-                gradient_norm=None if gradients[0] is None else _norm(gradients[0]),
-                clipped_norm=None if gradients[1] is None else _norm(gradients[1]),
+                gradient_norm=None if gradient is None else _norm(gradient),
+                clipped_norm=None if clipped is None else _norm(clipped),
                 update_norm=_norm(after.double() - before.double()),
                 off_formula=off,
                 status="updated" if is_updated else "unchanged" if group else "frozen",
@@ -134,13 +105,13 @@ def _rows(
     return rows
 
 
-def _title(run: Run) -> str:
+def _title(run: Run, config: Config) -> str:
     plan, ranks = run.plan, run.ranks
     return (
         f"step {run.step} of {run.num_steps} | {ranks.world_size} x {device_name(ranks)} | "
-        f"precision {run.config.precision} | global batch {plan.batch.global_size} = "
+        f"precision {config.precision} | global batch {plan.batch.global_size} = "
         f"{ranks.world_size} ranks x {plan.window} micro-batches x {plan.batch.micro_size} | "
-        f"{run.config.reduction} reduction"
+        f"{config.reduction} reduction"
     )
 
 
@@ -148,7 +119,7 @@ def _facts(run: Run, result: StepResult) -> list[str]:
     """What was measured of the whole step."""
     grad_norm = result.grad_norm.item()
     loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
-    limit = run.config.optimizer.max_grad_norm
+    limit = run.max_grad_norm
     rates = ", ".join(f"{group['lr']:.4g} ({group['name']})" for group in run.optimizer.param_groups)
     clipping = f"limit {limit:g}, so " + (
         f"scaled by {limit / grad_norm:.3g}" if grad_norm > limit else "as it is"
@@ -171,11 +142,6 @@ def _recurrence_facts(recurrence: Recurrence) -> list[str]:
         f"{recurrence.name}: hidden units with |h| > {SATURATED} {full}",
         f"{recurrence.name}: largest singular value of weight_hh {recurrence.spectral_norm:.3g}",
     ]
-
-
-def _kept(values: Tensor) -> Tensor:
-    """A copy on the CPU: the checks are in float64, which not every device has (MPS)."""
-    return values.detach().to("cpu", copy=True)
 
 
 def _norm(values: Tensor) -> float:

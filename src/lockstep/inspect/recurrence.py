@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
 from lockstep.engine import Run
-from lockstep.models import share_of_mean
+from lockstep.models import draw_masks, share_of_mean
 
 SATURATED = 0.99
 """From here on a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
@@ -74,8 +74,7 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
             )  # (1, batch, hidden): what this row answers, and what the next one starts from
         return torch.stack([state[0] for state in states], dim=time), states[-1]
 
-    for layer, dropout in enumerate(run.dropouts):
-        dropout.draw_for(run.config.seed, layer, batch.step, batch.ids)
+    draw_masks(run.dropouts, run.seed, batch.step, batch.ids)
     handle = module.register_forward_hook(row_by_row)
     try:
         loss = share_of_mean(run.criterion(run.model(batch.images), batch.labels), batch)

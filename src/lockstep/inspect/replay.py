@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lockstep.config import Config
-from lockstep.engine import Run, agreed_digest, step_record, take_step
 from lockstep.errors import ConfigError
+from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
 from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks, resolve_precision
 from lockstep.launch.ranks import Ranks
-from lockstep.report.contact_sheet import draw_contact_sheet
-from lockstep.runs import Record, check_same_run, read_metrics, read_settings, write_atomically
+from lockstep.runs import Record, check_same_run, read_metrics, read_settings
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
 from lockstep.runs.folder import environment_at
@@ -100,16 +96,16 @@ def _replay_on(
         departures, num_compared = [], 0
         run.model.train()
         while run.step < step - 1:
-            compared, departure = compare_records(recompute(run), recorded.get(run.step, {}))
+            compared, departure = compare_records(recorded_step(run), recorded.get(run.step, {}))
             num_compared += compared
             departures += [departure] if departure else []
         if stop_there and ranks.is_main:
             breakpoint()  # `run` holds it all; take_step(run) computes the step
-        opened = open_up(run)
-        compared, departure = compare_records(opened.pop("record"), recorded.get(step, {}))
+        details, record = take_detailed_step(run)
+        compared, departure = compare_records(record, recorded.get(step, {}))
         departures += [departure] if departure else []
         target = folder / "replay" / f"step-{step:08d}"
-        ranks.on_main(lambda: write(target, run, opened))
+        ranks.on_main(lambda: write_step(target, run, details))
         return Replay(
             step=step,
             first_step=start.step if start else 0,
@@ -121,15 +117,8 @@ def _replay_on(
                 if before[name] != now[name]
             ),
             folder=target,
-            non_finite=opened["first_not_finite"],
+            non_finite=details["first_not_finite"],
         )
-
-
-def recompute(run: Run) -> Record:
-    """Takes one step and gives its record, with the digest of the weights after it."""
-    result = take_step(run)
-    digest = agreed_digest(run.model, run.ranks, run.step)
-    return step_record(run, result) | {"weights_digest": digest, "step": run.step}
 
 
 def compare_records(computed: Record, recorded: Record) -> tuple[int, str]:
@@ -140,94 +129,3 @@ def compare_records(computed: Record, recorded: Record) -> tuple[int, str]:
         if one != other and not (one != one and other != other):  # NaN is not equal to itself
             return len(names), f"step {computed['step']}: {name} {recorded[name]} → {computed[name]}"
     return len(names), ""
-
-
-def open_up(run: Run) -> dict[str, Any]:
-    """Takes the next step and tells all about it: samples, losses, gradients. All ranks must call it."""
-    slots = run.plan.step_ids(run.step)
-    norms: dict[str, float] = {}
-
-    def keep_norms(*_: object) -> None:
-        for name, parameter in run.model.named_parameters():
-            if parameter.grad is not None:
-                norms[name] = parameter.grad.norm().item()
-
-    losses: list[Tensor] = []
-    logits_seen: list[Tensor] = []
-    criterion = run.criterion
-
-    def observed(logits: Tensor, labels: Tensor) -> Tensor:
-        values = criterion(logits, labels)
-        losses.append(values.detach())
-        logits_seen.append(logits.detach())
-        return values
-
-    hook = run.optimizer.optimizer.register_step_pre_hook(keep_norms)
-    run.criterion = observed
-    try:
-        with first_not_finite(run.model) as found:
-            record = recompute(run)
-    finally:
-        run.criterion = criterion
-        hook.remove()
-    predictions = torch.stack(logits_seen).argmax(dim=2)
-    scores = torch.stack([torch.stack(losses).float(), predictions.float()], dim=2)
-    everyone = run.ranks.gather(scores).reshape(-1, 2)  # (global_size, 2), slots in their order
-    is_real = torch.from_numpy(slots.ravel() >= 0)
-    where = [line for line in run.ranks.gather_objects(found[:1]) if line]
-    return {
-        "record": record,
-        "step": run.step,
-        "ids": slots.ravel()[is_real.numpy()].tolist(),
-        "losses": everyone[is_real, 0].tolist(),
-        "predictions": everyone[is_real, 1].long().tolist(),
-        "numbers": {name: value for name, value in record.items() if name != "step"},
-        "gradient_norms": norms,
-        "first_not_finite": where[0][0] if where else "",
-    }
-
-
-@contextmanager
-def first_not_finite(model: nn.Module) -> Iterator[list[str]]:
-    """Fills with the places, in the order of computation, whose output or gradient is not finite."""
-    found: list[str] = []
-    hooks = []
-
-    def forward_hook(name: str) -> Any:
-        def look(module: nn.Module, inputs: object, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            if not tensor.isfinite().all():
-                found.append(f"the output of {name} ({type(module).__name__})")
-
-        return look
-
-    def gradient_hook(name: str) -> Any:
-        def look(gradient: Tensor) -> None:
-            if not gradient.isfinite().all():
-                found.append(f"the gradient of {name}")
-
-        return look
-
-    for name, module in model.named_modules():
-        if not list(module.children()):
-            hooks.append(module.register_forward_hook(forward_hook(name or "the model")))
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            hooks.append(parameter.register_hook(gradient_hook(name)))
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def write(folder: Path, run: Run, opened: dict[str, Any]) -> None:
-    """step.json and contact-sheet.png: what a person debugging wants to see."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels, digits = run.train_images.read(torch.tensor(opened["ids"]))
-    labels = digits.tolist()
-    write_atomically(folder / "step.json", json.dumps({**opened, "labels": labels}, indent=1) + "\n")
-    notes = [f"#{sample}" for sample in opened["ids"]]
-    title = f"{run.folder.name}, step {run.step:,}: label → prediction"
-    sheet = draw_contact_sheet(pixels.to("cpu").numpy(), labels, opened["predictions"], notes, title)
-    sheet.save(folder / "contact-sheet.png")

@@ -7,7 +7,7 @@ checks, process_group, ranks.
 from lockstep.launch.command_lines import Allocation, launch_commands
 from lockstep.launch.machine import num_cores
 from lockstep.launch.rendezvous import read_allocation
-from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest
+from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, restored_handlers
 from lockstep.launch.variables import Launch, array_group, process_rank, read_launch
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "process_rank",
     "read_allocation",
     "read_launch",
+    "restored_handlers",
 ]

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import FrameType
 
 from lockstep.launch.variables import process_rank
@@ -32,9 +34,13 @@ class StopRequest:
         self._resumable_file = environ.get("LOCKSTEP_RESUMABLE_FILE")
 
     def install(self) -> None:
-        """Takes over the signals; to be called after Accelerate, which may install handlers of its own."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._handle)
+        """Takes over the signals; to be called after Accelerate, which may install handlers of its own.
+
+        Outside of the main thread Python can handle no signal: then only the stop file counts.
+        """
+        if current_thread() is main_thread():
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
@@ -50,3 +56,15 @@ class StopRequest:
         """Tells the job script that the run wants to be started again."""
         if self._resumable_file is not None:
             Path(self._resumable_file).touch()
+
+
+@contextmanager
+def restored_handlers() -> Iterator[None]:
+    """Puts the handlers of the stop signals back, for a program that trains and then continues."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)

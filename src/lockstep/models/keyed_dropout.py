@@ -40,3 +40,9 @@ class KeyedDropout(nn.Module):
         words = random_words(seed, Purpose.DROPOUT + layer, step, ids.clamp(min=0)[:, None], blocks[None])
         draws = uniform(torch.stack(words, dim=2).flatten(1))[:, : x.shape[1]]  # (batch, units)
         return x * (draws >= self.part) / (1 - self.part)
+
+
+def draw_masks(dropouts: list[KeyedDropout], seed: int, step: int, ids: Tensor) -> None:
+    """States to the dropout layers of a model, in the order of its modules, which masks they draw next."""
+    for layer, dropout in enumerate(dropouts):
+        dropout.draw_for(seed, layer, step, ids)

@@ -2,6 +2,13 @@
 
 from lockstep.trainer.build import build_run, shared_dataset
 from lockstep.trainer.scoring import evaluate_checkpoint
-from lockstep.trainer.start import run_training
+from lockstep.trainer.start import TrainingResult, run_training, train
 
-__all__ = ["build_run", "evaluate_checkpoint", "run_training", "shared_dataset"]
+__all__ = [
+    "TrainingResult",
+    "build_run",
+    "evaluate_checkpoint",
+    "run_training",
+    "shared_dataset",
+    "train",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +31,7 @@ from lockstep.engine import (
     StepTimer,
     Stopwatch,
     build_optimizer,
+    lr_factor,
 )
 from lockstep.launch.ranks import Ranks
 from lockstep.models import KeyedDropout, build_criterion, build_model
@@ -67,14 +69,16 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     else:
         train_images = train_images.to(ranks.device)
         spans = resident_spans(train_images, plan, ranks.rank, first_step)
+    num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     return Run(
         step=first_step,
         skipped_steps=start.state["skipped_steps"] if start else 0,
         clock=Stopwatch(first_step, start.info["train_seconds"] if start else 0.0, ranks.device),
         timer=StepTimer(ranks.device),
-        config=config,
         folder=run_path(config),
-        num_steps=config.train.steps or config.train.epochs * plan.steps_per_epoch,
+        seed=config.seed,
+        num_steps=num_steps,
+        intervals=config.train,
         ranks=ranks,
         plan=plan,
         model=model,
@@ -82,6 +86,8 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
         optimizer=optimizer,
         criterion=build_criterion(config.loss),
         reduction=reduction,
+        max_grad_norm=config.optimizer.max_grad_norm,
+        lr_factor=partial(lr_factor, num_steps=num_steps, config=config.schedule),
         windows=windows(spans, plan, first_step, build_augment(config.augment, config.seed)),
         dropouts=[module for module in model.modules() if isinstance(module, KeyedDropout)],
         train_images=train_images,

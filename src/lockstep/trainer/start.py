@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from lockstep.config import Config, as_dict
+from lockstep.config import Config
 from lockstep.data import Dataset
-from lockstep.engine import Phases, Run, order_checked, train
+from lockstep.engine import Observer, Observers, OrderCheck, Phases, Run, loop
 from lockstep.errors import Interrupted
-from lockstep.launch import Launch, array_group
+from lockstep.launch import Launch, array_group, read_launch, restored_handlers
 from lockstep.launch.process_group import join_ranks, resolve_precision
 from lockstep.launch.ranks import Ranks
 from lockstep.models import topology_warnings
 from lockstep.plan import window_length
-from lockstep.report import Console, say
-from lockstep.runs import MetricsFile, Status, check_may_resume, read_metrics, run_path
+from lockstep.report import say
+from lockstep.runs import Sink, Status, check_may_resume, read_metrics, run_path
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
 from lockstep.runs.environment import environment
-from lockstep.runs.evaluations import EvaluationSink
 from lockstep.runs.folder import locked_folder, note_start
 from lockstep.tracking import wandb_mode
 from lockstep.tracking.artifact_download import install_checkpoint
-from lockstep.tracking.wandb_run import WandbRun
 from lockstep.trainer.build import build_run, shared_dataset
+from lockstep.trainer.open_sinks import open_sinks
 from lockstep.trainer.startup_line import startup_line
 from lockstep.trainer.summary import write_summary
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainingResult:
     """How a start of a run ended."""
 
     folder: Path
@@ -42,14 +40,46 @@ class Outcome:
     """Whether there was nothing left to do."""
 
 
-def run_training(config: Config, launch: Launch, began: float, resume_from: str = "") -> Outcome:
+def train(
+    config: Config, *, observers: Sequence[Observer] = (), sinks: Sequence[Sink] = ()
+) -> TrainingResult:
+    """Trains a config to its end, as `lockstep train` does: from where its run folder stands.
+
+    Under a launcher, in every process that it started. A finished run is not trained again. A process trains
+    all its runs in one precision, as Accelerate keeps it for the whole process.
+
+    Args:
+        config: of the run.
+        observers: watch each step, on every rank.
+        sinks: take the records, on the main rank, after Lockstep's own.
+
+    Raises:
+        ConfigError: on every rank, before any training.
+        Interrupted: on every rank after the same step, when one was asked to stop; a checkpoint is saved.
+        RunStopped: on every rank, when a number is not finite or the ranks' weights differ.
+    """
+    with restored_handlers():
+        return run_training(config, read_launch(), time.perf_counter(), observers=observers, sinks=sinks)
+
+
+def run_training(
+    config: Config,
+    launch: Launch,
+    began: float,
+    *,
+    resume_from: str = "",
+    observers: Sequence[Observer] = (),
+    sinks: Sequence[Sink] = (),
+) -> TrainingResult:
     """Trains a config to its end, from where its run folder stands. Every process of the launch calls it.
 
     Args:
         config: of the run.
         launch: what the launcher asked for.
         began: when the command did, as `time.perf_counter` counts.
-        resume_from: a W&B artifact whose checkpoint goes into the run folder first, unless that is as far.
+        resume_from: a W&B artifact whose checkpoint is put into the run folder first, if it is a later one.
+        observers: watch each step, on every rank.
+        sinks: take the records, on the main rank, after Lockstep's own.
 
     Raises:
         ConfigError: on every rank, before any training.
@@ -64,32 +94,39 @@ def run_training(config: Config, launch: Launch, began: float, resume_from: str 
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
-            was_finished = summary is not None
-            if resume_from and not was_finished:
+            if summary is not None:
+                return TrainingResult(folder=folder, summary=summary, was_finished=True)
+            if resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
-            return Outcome(
-                folder=folder,
-                summary=summary if summary is not None else _train_to_end(config, mode, ranks, phases),
-                was_finished=was_finished,
-            )
+            summary = _train_to_end(config, mode, ranks, phases, observers, sinks)
+            return TrainingResult(folder=folder, summary=summary, was_finished=False)
 
 
-def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> dict[str, Any]:
+def _train_to_end(
+    config: Config,
+    mode: str,
+    ranks: Ranks,
+    phases: Phases,
+    observers: Sequence[Observer],
+    sinks: Sequence[Sink],
+) -> dict[str, Any]:
     phases.end("join")
     dataset = shared_dataset(config, ranks)
     phases.end("data")
     start = broadcast_newest_checkpoint(run_path(config), ranks)
     run = build_run(config, ranks, dataset, start)
     run.stop.install()
+    if config.train.check_order:
+        observers = [OrderCheck(run), *observers]
     status: Status = "failed"
     reason = ""
     try:
-        ranks.on_main(lambda: _begin(run, mode, dataset))
+        ranks.on_main(lambda: _prepare(config, run, mode, dataset, sinks))
         phases.end("set_up")
-        train(run, do_step=order_checked(run) if config.train.check_order else None)
+        loop.train(run, Observers(*observers))
         phases.end("train")
         phases.split("train", "evaluate_and_save", run.clock.this_start())
-        summary = write_summary(run, phases)
+        summary = write_summary(run, config.precision, phases)
         status = "finished"
         return summary
     except Interrupted:
@@ -109,44 +146,20 @@ def _train_to_end(config: Config, mode: str, ranks: Ranks, phases: Phases) -> di
             ranks.barrier()  # nor may one leave while the main rank draws, or closes W&B
 
 
-def _begin(run: Run, mode: str, dataset: Dataset) -> None:
-    """What the main rank does before the first step: says what runs, notes it, opens the sinks."""
-    say(startup_line(run, mode))
+def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Sequence[Sink]) -> None:
+    """What the main rank does before the first step: says what runs, notes the start, opens the sinks."""
+    say(startup_line(config, run, mode))
     for warning in topology_warnings(run.model):
         say(f"warning: {warning}")
+    facts = environment(run.ranks)
     hide_checkpoints_after(run.folder / "checkpoints", run.step)
-    changes = note_start(run.config, run.folder, run.step, environment(run.ranks))
+    changes = note_start(config, run.folder, run.step, facts)
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
-            say(f"warning: the steps to come may differ in their last bits: {', '.join(changes)}")
-    open_sinks(run, mode, dataset)
-
-
-def open_sinks(run: Run, mode: str, dataset: Dataset) -> None:
-    """Opens where the main rank's records go, one by one: those that are open are closed on every way out."""
-    run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
-    run.sinks.append(Console(run.step, run.num_steps))
-    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images))
-    if mode != "disabled":
-        tree = {**as_dict(run.config), "environment": environment(run.ranks)}
-        wandb_run = WandbRun(
-            run.folder,
-            run.config.tracking,
-            mode,
-            tree,
-            notify=say,
-            tensors=lambda: weights_and_gradients(run.model),
-            dataset=dataset.facts,
-        )
-        run.sinks.append(wandb_run)
-
-
-def weights_and_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What `tracking.watch` shows; after a step, a gradient is that of the global batch, clipped."""
-    named = list(model.named_parameters())
-    gradients = {f"gradients/{name}": p.grad for name, p in named if p.grad is not None}
-    return {f"weights/{name}": p for name, p in named} | gradients
+            say(f"warning: the last bits of the next steps may differ: {', '.join(changes)}")
+    open_sinks(config, run, mode, dataset, facts)
+    run.sinks.extend(sinks)
 
 
 def with_wandb_group(config: Config) -> Config:

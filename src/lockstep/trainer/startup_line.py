@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from lockstep.config import Config
 from lockstep.engine import Run
 from lockstep.runs.environment import device_name
 
 
-def startup_line(run: Run, mode: str) -> str:
+def startup_line(config: Config, run: Run, mode: str) -> str:
     """The start-up line: what really runs."""
-    config, plan, ranks = run.config, run.plan, run.ranks
+    plan, ranks = run.plan, run.ranks
     threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
     data = f"{config.data.name} {plan.num_samples}+{len(run.test_store)} {config.data.storage}"
     return (

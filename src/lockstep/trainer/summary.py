@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lockstep.engine import Phases, Run, test_record
+from lockstep.engine import Phases, Run, score_test_set
 from lockstep.runs import SUMMARY_FILE, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import best_saved_accuracy
 from lockstep.runs.environment import environment
 
 
-def write_summary(run: Run, phases: Phases) -> dict[str, Any]:
+def write_summary(run: Run, precision: str, phases: Phases) -> dict[str, Any]:
     """Writes summary.json of a run at its last step; the summary, on every rank."""
     if run.evaluation is None or run.evaluation.step != run.step:
-        test_record(run)
+        score_test_set(run)
     assert run.evaluation is not None
     result = run.evaluation
 
@@ -28,7 +28,7 @@ def write_summary(run: Run, phases: Phases) -> dict[str, Any]:
             "samples_seen": run.plan.samples_seen(run.step),
             "train_seconds": run.clock.total(),
             "phase_seconds": phases.seconds,
-            "precision": run.config.precision,
+            "precision": precision,
             "weights_sha256": weights_sha256(run.model.state_dict()),
             **environment(run.ranks),
         }

@@ -1,0 +1,43 @@
+"""Finds where in a model a number stops being finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def first_not_finite(model: nn.Module) -> Iterator[list[str]]:
+    """Fills with where outputs or gradients are not finite, in the order of computation."""
+    origins: list[str] = []
+    hooks = []
+
+    def forward_hook(name: str) -> Any:
+        def check(module: nn.Module, inputs: object, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) else output
+            if not tensor.isfinite().all():
+                origins.append(f"the output of {name} ({type(module).__name__})")
+
+        return check
+
+    def gradient_hook(name: str) -> Any:
+        def check(gradient: Tensor) -> None:
+            if not gradient.isfinite().all():
+                origins.append(f"the gradient of {name}")
+
+        return check
+
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            hooks.append(module.register_forward_hook(forward_hook(name or "the model")))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            hooks.append(parameter.register_hook(gradient_hook(name)))
+    try:
+        yield origins
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,50 @@
+"""Where the records of a run go: its metrics file, the console, its evaluations, W&B."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lockstep.config import Config, as_dict
+from lockstep.data import Dataset
+from lockstep.engine import Run
+from lockstep.report import Console, say
+from lockstep.runs import MetricsFile
+from lockstep.runs.evaluations import EvaluationSink
+from lockstep.tracking.wandb_run import WandbRun
+
+
+def open_sinks(config: Config, run: Run, mode: str, dataset: Dataset, facts: dict[str, Any]) -> None:
+    """Opens where the main rank's records go, one by one: those that are open are closed on every way out.
+
+    Args:
+        config: of the run.
+        run: gets the sinks.
+        mode: of W&B: online, offline or disabled.
+        dataset: is described to W&B.
+        facts: the environment of this start.
+    """
+    run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
+    run.sinks.append(Console(run.step, run.num_steps))
+    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images))
+    if mode != "disabled":
+        tree = {**as_dict(config), "environment": facts}
+        wandb_run = WandbRun(
+            run.folder,
+            config.tracking,
+            mode,
+            tree,
+            notify=say,
+            tensors=lambda: weights_and_gradients(run.model),
+            dataset=dataset.facts,
+        )
+        run.sinks.append(wandb_run)
+
+
+def weights_and_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What `tracking.watch` shows; after a step, a gradient is that of the global batch, clipped."""
+    named = list(model.named_parameters())
+    gradients = {f"gradients/{name}": p.grad for name, p in named if p.grad is not None}
+    return {f"weights/{name}": p for name, p in named} | gradients
