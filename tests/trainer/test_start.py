@@ -1,0 +1,65 @@
+"""Training from a Python program."""
+
+import signal
+
+import pytest
+
+import lockstep
+from lockstep.launch import STOP_SIGNALS
+from runs import small_config
+
+
+class StepCounter(lockstep.Observer):
+    def __init__(self):
+        self.steps = []
+
+    def on_step_end(self, run, result):
+        self.steps.append(run.step)
+
+
+class StopAfter(lockstep.Observer):
+    """Signals its own process in a step, as a scheduler does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_update(self, run):
+        if run.step + 1 == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+class ListSink:
+    def __init__(self):
+        self.records, self.status = [], None
+
+    def log(self, record):
+        self.records.append(record)
+
+    def close(self, status, reason=""):
+        self.status = status
+
+
+def config_in(folder):
+    changes = {"tracking": lockstep.TrackingConfig(mode="disabled")}
+    return small_config(folder, train=lockstep.TrainConfig(epochs=1, log_every=2, report=False), **changes)
+
+
+def test_a_programs_own_observer_and_sink_see_the_run(tmp_path, capsys):
+    counter, sink = StepCounter(), ListSink()
+    result = lockstep.train(config_in(tmp_path), observers=[counter], sinks=[sink])
+    assert counter.steps == list(range(1, 11))
+    assert [record["step"] for record in sink.records] == [2, 4, 6, 8, 10]
+    assert sink.status == "finished"
+    assert result.summary["steps"] == 10
+    again = lockstep.train(config_in(tmp_path))
+    assert again.was_finished
+    assert again.summary == result.summary
+
+
+def test_a_signal_stops_the_run_and_the_programs_handlers_come_back(tmp_path):
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with pytest.raises(lockstep.Interrupted) as stop:
+        lockstep.train(config_in(tmp_path), observers=[StopAfter(3)])
+    assert stop.value.step == 3
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    assert lockstep.train(config_in(tmp_path)).summary["steps"] == 10
