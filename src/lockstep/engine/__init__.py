@@ -1,7 +1,8 @@
 """The training loop and what a step is made of: gradient sum, optimizer, schedule, evaluation, records."""
 
+from lockstep.engine.checkpointing import save_checkpoint_of
 from lockstep.engine.evaluation import evaluate
-from lockstep.engine.loop import save_checkpoint_of, take_step, train
+from lockstep.engine.loop import take_step, train
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.order_check import OrderCheck, OrderTrace

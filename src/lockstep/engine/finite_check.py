@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lockstep.engine.run import Run
+from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
+
+MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it at each overflow; a healthy run never gets this low
 
 
 @dataclass(kw_only=True)
@@ -43,3 +47,25 @@ class FiniteCheck:
             if slots or not (self.allows_overflow or norms[index]):
                 return step, slots
         return None
+
+
+def stop_if_not_finite(run: Run, finite_check: FiniteCheck) -> None:
+    """Ends the run on all ranks if a loss or gradient is not finite; before a save, so no checkpoint has one.
+
+    Raises:
+        RunStopped: on every rank; names the step, the samples whose loss is at fault, and what to do next.
+    """
+    scaler = run.ranks.accelerator.scaler
+    if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
+        raise RunStopped(
+            f"step {run.step}: the fp16 loss scale fell to {scaler.get_scale():g}: every gradient overflows; "
+            "lower optimizer.lr, or use --precision bf16"
+        )
+    fault = finite_check.check(run.ranks)
+    if fault is None:
+        return
+    step, slots = fault
+    ids = [sample for sample in run.plan.step_ids(step - 1)[slots].ravel().tolist() if sample >= 0]
+    what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
+    command = f"lockstep replay {run.folder} --step {step}"
+    raise RunStopped(f"step {step}: {what}; to find out where it comes from: {command}")

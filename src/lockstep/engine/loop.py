@@ -1,32 +1,27 @@
-"""`train(run)`: the loop itself."""
+"""The training loop: `train` repeats `take_step`, and logs, evaluates, saves and stops between steps."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from lockstep.engine.finite_check import FiniteCheck
+from lockstep.engine.checkpointing import is_best, save_checkpoint_of
+from lockstep.engine.finite_check import FiniteCheck, stop_if_not_finite
 from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, score_test_set, send_record, training_record
 from lockstep.engine.run import Run
 from lockstep.engine.weights_digest import agreed_digest
-from lockstep.errors import Interrupted, RunStopped
+from lockstep.errors import Interrupted
 from lockstep.models import draw_masks, share_of_mean
 from lockstep.runs import Record
-from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
-from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoints
-
-MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it at each overflow; a healthy run never gets this low
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
     """Trains until `run.step` is `run.num_steps`. All ranks must call it.
 
     Raises:
-        RunStopped: on every rank, when a loss or gradient is not finite or the ranks' weights differ.
-        Interrupted: on every rank after the same step, when one of them was asked to stop.
+        RunStopped: on every rank, if a loss or gradient is not finite or the ranks' weights differ.
+        Interrupted: on every rank after the same step, if any of them was asked to stop.
     """
     intervals = run.intervals
     finite_check = FiniteCheck(allows_overflow=run.ranks.accelerator.scaler is not None)
@@ -64,7 +59,7 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
 def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     """One optimizer step over the next global batch. All ranks must call it.
 
-    Nothing waits for the device, except in fp16, whose scaler looks whether the gradient overflowed.
+    Nothing waits for the device, except in fp16, where the scaler checks whether the gradient overflowed.
     """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
     losses, outputs = [], []
@@ -72,9 +67,9 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     with run.timer.section("data"):
         window = next(run.windows)
 
-    # A micro-batch's loss is its share of the mean over the global batch, so the gradients only have to be
-    # added. The scale undoes what else is done to the sum (DistributedDataParallel divides it by the ranks),
-    # and in fp16 lifts small gradients into its range.
+    # Each micro-batch's loss is its share of the global batch's mean loss, so the gradients just add up. The
+    # scale undoes what the reduction does to that sum (DistributedDataParallel divides it by the world size);
+    # in fp16 it also lifts small gradients into range.
     scale = reduction.loss_scale
     if accelerator.scaler is not None:
         scale = accelerator.scaler.scale(scale)
@@ -99,20 +94,20 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
         reduction.sum_over_ranks()
     observer.on_sum(run)
 
-    # Unscaled first: the limit is meant for the gradient, not for the gradient times the loss scale. Clipped
-    # after the sum over ranks: the limit is for the global batch, and every rank then has the same norm.
-    # The norm stays on the device; it is read when a record is due.
+    # Unscale before clipping: the limit is for the gradient, not for the gradient times the loss scale. Clip
+    # after the sum: the limit is for the global batch, and every rank then computes the same norm. The norm
+    # stays on the device until a record is due.
     accelerator.unscale_gradients()
     observer.on_unscale(run)
     grad_norm = clip_grad_norm(run.trained, run.max_grad_norm)
     observer.on_clip(run, grad_norm)
 
-    # The rate is a pure function of the updates made and is written just before it is used, so no scheduler
-    # has a state that a resume could get wrong.
+    # The learning rate is a pure function of the number of updates, written just before it is used: there is
+    # no scheduler state that a resume could get wrong.
     set_learning_rate(optimizer, run.lr_factor(run.num_updates))
     observer.on_schedule(run)
 
-    # In fp16 the scaler waits for the device here, and skips the update where the gradient overflowed.
+    # In fp16 this waits for the device: the scaler skips the update if the gradient overflowed.
     optimizer.step()
     observer.on_update(run)
 
@@ -125,60 +120,6 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     return result
 
 
-def stop_if_not_finite(run: Run, finite_check: FiniteCheck) -> None:
-    """Ends the run on all ranks at a loss or gradient that is not finite; before a save, so none keeps it."""
-    scaler = run.ranks.accelerator.scaler
-    if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
-        raise RunStopped(
-            f"step {run.step}: the fp16 loss scale fell to {scaler.get_scale():g}: every gradient overflows; "
-            "lower optimizer.lr, or use --precision bf16"
-        )
-    found = finite_check.check(run.ranks)
-    if found is None:
-        return
-    step, slots = found
-    ids = [sample for sample in run.plan.step_ids(step - 1)[slots].ravel().tolist() if sample >= 0]
-    what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
-    command = f"lockstep replay {run.folder} --step {step}"
-    raise RunStopped(f"step {step}: {what}; to see where it comes from: {command}")
-
-
 def is_due(run: Run, every: int) -> bool:
-    """Whether an interval of steps (0: an epoch) ends here, or the run does."""
+    """Whether an interval of `every` steps (0: an epoch) or the run ends here."""
     return run.step % (every or run.plan.steps_per_epoch) == 0 or run.step == run.num_steps
-
-
-def is_best(run: Run) -> bool:
-    """Whether the weights were scored at this step and no checkpoint scored higher; agreed by all ranks."""
-    if run.evaluation is None or run.evaluation.step != run.step:
-        return False
-    accuracy = run.evaluation.accuracy
-    return run.ranks.on_main(lambda: accuracy > best_saved_accuracy(run.folder / "checkpoints"))
-
-
-def save_checkpoint_of(run: Run) -> None:
-    """Publishes a checkpoint of this step, then lets older ones go. All ranks must call it.
-
-    Raises:
-        RunStopped: the ranks' weights differ.
-    """
-    agreed_digest(run.model, run.ranks, run.step)
-    folder = run.folder / "checkpoints"
-
-    def publish() -> None:
-        save_checkpoint(folder, snapshot(run))
-        prune_checkpoints(folder, run.intervals.keep_checkpoints)
-
-    run.ranks.on_main(publish)
-
-
-def snapshot(run: Run) -> Checkpoint:
-    """All state that is needed to go on from here: model, optimizer, scaler, step. The rest is derived."""
-    scaler = run.ranks.accelerator.scaler
-    state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
-    if scaler is not None:
-        state["scaler"] = scaler.state_dict()
-    info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}
-    if run.evaluation is not None and run.evaluation.step == run.step:
-        info["test_accuracy"] = run.evaluation.accuracy
-    return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)

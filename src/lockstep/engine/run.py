@@ -1,4 +1,4 @@
-"""The `Run`: what a run in progress is made of."""
+"""The `Run`: everything a run in progress consists of."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from lockstep.runs import Sink
 
 @dataclass(kw_only=True)
 class Run:
-    """A run in progress. What changes is at the top; the rest is fixed when it is assembled."""
+    """A run in progress. The first fields change as it trains; the others are fixed when it is built."""
 
     step: int = 0
     """Optimizer steps done."""
     skipped_steps: int = 0
-    """Of these, the fp16 steps whose gradient overflowed: they changed no weight and no learning rate."""
+    """Those of them, in fp16, whose gradient overflowed: they changed no weight and no learning rate."""
     clock: Stopwatch
-    """Runs while the loop does, without evaluations and checkpoints."""
+    """Counts the time spent training; it pauses for evaluations and checkpoints."""
     timer: StepTimer
-    """Seconds of the parts of the steps since the last record: data and communication."""
+    """Seconds spent on data and communication in the steps since the last record."""
     evaluation: Evaluation | None = None
-    """The newest one."""
+    """The newest evaluation."""
 
     folder: Path
     seed: int
@@ -46,14 +46,14 @@ class Run:
     model: nn.Module
     """The network itself, without DistributedDataParallel around it."""
     trained: list[nn.Parameter]
-    """The parameters that some group names."""
+    """The parameters in some group of the optimizer."""
     optimizer: AcceleratedOptimizer
     criterion: Criterion
     reduction: Reduction
     max_grad_norm: float
-    """inf: the gradient is measured and not clipped."""
+    """Limit of the global gradient norm; inf means no limit."""
     lr_factor: Callable[[int], float]
-    """From updates made so far to what each group's peak rate is multiplied by."""
+    """From the number of updates so far to the factor on each group's peak learning rate."""
     windows: Iterator[list[MicroBatch]]
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
@@ -63,7 +63,7 @@ class Run:
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks but the main one."""
     closing: ExitStack = field(default_factory=ExitStack)
-    """What must end with the run: the processes that read ahead."""
+    """What must be closed when the run ends: the processes that prefetch data."""
 
     @property
     def num_updates(self) -> int:

@@ -1,0 +1,46 @@
+"""What a run saves, and when it is worth it. How a checkpoint is written is in runs/checkpoint.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lockstep.engine.run import Run
+from lockstep.engine.weights_digest import agreed_digest
+from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
+from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoints
+
+
+def is_best(run: Run) -> bool:
+    """Whether this step was evaluated and scored higher than every checkpoint. All ranks must call it."""
+    if run.evaluation is None or run.evaluation.step != run.step:
+        return False
+    accuracy = run.evaluation.accuracy
+    return run.ranks.on_main(lambda: accuracy > best_saved_accuracy(run.folder / "checkpoints"))
+
+
+def save_checkpoint_of(run: Run) -> None:
+    """Publishes a checkpoint of this step, then deletes old ones. All ranks must call it.
+
+    Raises:
+        RunStopped: the ranks' weights differ.
+    """
+    agreed_digest(run.model, run.ranks, run.step)
+    folder = run.folder / "checkpoints"
+
+    def publish() -> None:
+        save_checkpoint(folder, snapshot(run))
+        prune_checkpoints(folder, run.intervals.keep_checkpoints)
+
+    run.ranks.on_main(publish)
+
+
+def snapshot(run: Run) -> Checkpoint:
+    """All state needed to continue from here: model, optimizer, scaler, step. Everything else is derived."""
+    scaler = run.ranks.accelerator.scaler
+    state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
+    if scaler is not None:
+        state["scaler"] = scaler.state_dict()
+    info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}
+    if run.evaluation is not None and run.evaluation.step == run.step:
+        info["test_accuracy"] = run.evaluation.accuracy
+    return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)
