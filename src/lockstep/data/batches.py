@@ -23,21 +23,24 @@ PIXEL_MEAN, PIXEL_STD = 0.1307 * 255, 0.3081 * 255
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """The samples of one forward/backward on one rank, always of full shape."""
+    """The samples of one forward/backward on one rank; the last one of an epoch may have fewer than the others."""
 
     images: torch.Tensor
     """Normalised pixels, float32 (batch, 1, 28, 28)."""
     labels: torch.Tensor
     """Digits, int64 (batch,)."""
     ids: torch.Tensor
-    """Sample ids, -1 for padding, int64 (batch,)."""
+    """Sample ids, int64 (batch,)."""
     step: int
     """The step that it belongs to, counted from 0."""
-    weights: torch.Tensor
-    """What each loss counts in the mean over the global batch, float32 (batch,): 1 / (samples in the whole
-    global batch, over all ranks), and 0 for padding."""
+    slot: int
+    """Its index in the global batch."""
+    weight: float
+    """What each loss counts in the mean over the global batch: 1 / (samples in the whole global batch)."""
+    is_first: bool
+    """Whether it begins its rank's window."""
     is_last: bool
-    """Whether it ends its rank's window."""
+    """Whether it ends its rank's window: an empty slot has no micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,30 +64,36 @@ def resident_spans(store: ImageStore, plan: Plan, rank: int, first_step: int) ->
 
 
 def windows(
-    spans: Iterable[Span], plan: Plan, first_step: int, augment: Augment | None = None
+    spans: Iterable[Span], plan: Plan, rank: int, first_step: int, augment: Augment | None = None
 ) -> Iterator[list[MicroBatch]]:
-    """The windows of one rank, whose spans begin at a step; each step's is a pure function of the step."""
+    """The windows of one rank, whose spans begin at a step; each step's is a pure function of the step.
+
+    At the end of an epoch a window may be shorter, or empty: nothing is padded.
+    """
     step = first_step
     for span in spans:
         epoch, _ = plan.epoch_and_offset(step)
         draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
-        for place, (pixels, labels) in enumerate(span.windows):
-            ids = span.ids[place]  # (window, micro)
-            weights = (ids >= 0) / plan.num_real(step)
+        for offset, (pixels, labels) in enumerate(span.windows):
+            sizes = plan.micro_batch_sizes(step)[plan.slots_of(rank)]
+            weight = 1 / plan.num_real(step)
             window = []
             # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
-            batches = zip(normalised(pixels), labels, ids, weights, strict=True)
-            for index, (images, digits, micro_ids, micro_weights) in enumerate(batches):
+            batches = zip(sizes, normalised(pixels), labels, span.ids[offset])
+            for index, (size, images, digits, ids) in enumerate(batches):
                 if augment and draws is not None:
-                    images = augment.apply(images, draws[place, index])
+                    images = augment.apply(images[:size], draws[offset, index, :size])
+                is_whole = size == len(ids)
                 window.append(
                     MicroBatch(
-                        images=images,
-                        labels=digits,
-                        ids=micro_ids,
+                        images=images if is_whole else images[:size],
+                        labels=digits if is_whole else digits[:size],
+                        ids=ids if is_whole else ids[:size],
                         step=step,
-                        weights=micro_weights,
-                        is_last=index == plan.window - 1,
+                        slot=rank * plan.window + index,
+                        weight=weight,
+                        is_first=index == 0,
+                        is_last=index == len(sizes) - 1,
                     )
                 )
             yield window

@@ -7,7 +7,7 @@ from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.order_check import OrderCheck, OrderTrace
 from lockstep.engine.records import StepResult, score_test_set, step_record
-from lockstep.engine.reduction import ExactReduction, FastReduction, Reduction
+from lockstep.engine.reduction import Reduction
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import lr_factor
 from lockstep.engine.step_order import Kind, as_text, first_violation
@@ -16,8 +16,6 @@ from lockstep.engine.weights_digest import agreed_digest
 
 __all__ = [
     "NO_OBSERVER",
-    "ExactReduction",
-    "FastReduction",
     "Kind",
     "Observer",
     "Observers",

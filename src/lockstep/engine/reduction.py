@@ -1,11 +1,10 @@
-"""The gradient sum over micro-batches and ranks, fast or exact."""
+"""The gradient sum: over the micro-batches of a window, then over the ranks. Buffers and counts travel with it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -13,89 +12,108 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
+from lockstep.engine.buffers import BufferRules, StepBuffers
+from lockstep.engine.flat_buffer import FlatBuffer
+from lockstep.engine.parameter_use import ParameterUse
+
+Exchange = Callable[[Tensor, int, int], None]
+"""Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
 
 
-class Reduction(Protocol):
-    """How the gradients of a window become the gradient of the global batch."""
+class Reduction:
+    """From the micro-batches of all ranks to the gradient of the global batch.
 
-    model: nn.Module
-    """The network as the loop calls it, on the device, under autocast."""
-    loss_scale: Tensor
-    """What a micro-batch's share of the mean loss is multiplied by for its backward, float32 ()."""
+    A micro-batch's gradient is computed alone, so its bits do not depend on where that happens. With it
+    travel the buffers that its forward left, to be averaged, and a count, if the loss is a sum over something
+    that only the forward knows (tokens, class weights): the sum of the gradients is then divided by the sum of
+    the counts, on the device.
 
-    def accumulate(self, batch: MicroBatch) -> AbstractContextManager[None]:
-        """Surrounds the forward and backward of one micro-batch."""
+    Exact: one fixed binary tree over the slots of the global batch. A rank adds its own slots like a binary
+    counter; the ranks' blocks, each a whole subtree, are added in the same tree. Extra memory: at most
+    log2(window) gradients in the tree, and with several ranks two for the exchange.
 
-    def sum_over_ranks(self) -> None:
-        """After the window: leaves the gradient of the global batch in `.grad`, the same on every rank."""
-
-
-class FastReduction:
-    """DistributedDataParallel: sums while the last backward of the window is still running.
-
-    It divides by the number of ranks; `loss_scale` undoes that, as the shares of the mean are to be added.
+    Fast: a rank adds its slots one after the other, and the ranks' sums are all-reduced, in an order that is
+    the library's. Extra memory: with several ranks one gradient.
     """
 
-    def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
-        self.model = accelerator.prepare_model(model)
-        self.loss_scale = torch.tensor(float(accelerator.num_processes), device=accelerator.device)
-        self._accelerator = accelerator
-
-    def accumulate(self, batch: MicroBatch) -> AbstractContextManager[None]:
-        """Only the window's last micro-batch talks to the other ranks."""
-        return nullcontext() if batch.is_last else self._accelerator.no_sync(self.model)
-
-    def sum_over_ranks(self) -> None:
-        """Already done: DistributedDataParallel's backward returns with the sum in place."""
-
-
-class ExactReduction:
-    """One fixed binary tree over the slots of the global batch, whatever rank computes them.
-
-    Each micro-batch's gradient is computed alone, so its bits do not depend on where that happens. A rank
-    adds its own slots like a binary counter; the ranks' blocks, each a whole subtree, are then added in the
-    same tree by exchanging slices: every rank adds one slice of all blocks and hands the sum back, which
-    moves as many bytes as a ring all-reduce. Extra memory: at most log2(window) gradients in the tree, and
-    with several ranks two for the exchange.
-    """
-
-    def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
-        self.model = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, but no DDP
-        self.loss_scale = torch.tensor(1.0, device=accelerator.device)
-        if accelerator.device.type == "cuda":
-            # The same kernels in the same order each time. Where an operation has none torch warns and names
-            # it; some that it names repeat their bits all the same, as max-pooling without overlap.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            # Nothing here reads memory before it is written, so it need not be filled with NaN.
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        use: ParameterUse,
+        rules: BufferRules,
+        *,
+        exact: bool,
+    ) -> None:
+        self.model = accelerator.prepare_model(model, evaluation_mode=True)
+        """The network as the loop calls it, under autocast."""
+        self.buffers = StepBuffers(model, rules)
+        self._exchange = exchange_in_tree if exact else exchange_by_all_reduce
+        # autograd's own addition into `.grad` is the lowest level of the tree: both are in the cache then.
+        self._num_autograd_adds = 2 if exact else None
+        if exact and accelerator.device.type == "cuda":
+            ask_for_deterministic_kernels()
         self._world_size = accelerator.num_processes
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._parameters = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and name not in use.never
+        ]
         self._tree = TreeSum()
         self._num_held = 0  # micro-batches whose gradients are still in `.grad`
-        # With several ranks, one flat buffer for all gradients, of a length that divides into slices.
-        total = sum(parameter.numel() for parameter in self._parameters)
-        slice_length = -(-total // self._world_size)
-        kind = {parameter.dtype for parameter in self._parameters}
-        assert len(kind) == 1, "all trained parameters share one dtype"
-        self._flat = torch.zeros(slice_length * self._world_size, dtype=kind.pop(), device=accelerator.device)
-        self._views: list[Tensor] = []
-        offset = 0
-        for parameter in self._parameters:
-            self._views.append(self._flat.as_strided(parameter.size(), parameter.stride(), offset))
-            offset += parameter.numel()
+        self._held: list[Tensor] = []  # what else they left: buffers and count
+        self._count: Tensor | None = None  # of the micro-batch in progress
+        self._is_counted = False
+        self._num_averaged = len(rules.averaged)
+        self._flat: FlatBuffer | None = None
 
     @contextmanager
     def accumulate(self, batch: MicroBatch) -> Iterator[None]:
-        """Takes the gradient of each two micro-batches out of `.grad` and adds it to the tree.
-
-        The sum of two is the lowest level of the tree, and autograd's own: both are in the cache then.
-        """
+        """Surrounds the forward and backward of one micro-batch, the window's in their order."""
+        if batch.is_first:
+            self.buffers.begin_step()
+        else:
+            self.buffers.begin_micro_batch()
         yield
+        left = self.buffers.end_micro_batch()
+        if self._count is not None:
+            left.append(self._count)
+            self._count, self._is_counted = None, True
+        if self._held:
+            torch._foreach_add_(self._held, left)
+        else:
+            self._held = left
         self._num_held += 1
-        if self._num_held == 2 or batch.is_last:
-            self._tree.add(self._take_gradients(), level=self._num_held - 1)
-            self._num_held = 0
+        if self._num_held == self._num_autograd_adds or batch.is_last:
+            self._tree.add([*self._take_gradients(), *self._held], level=self._num_held - 1)
+            self._num_held, self._held = 0, []
+
+    def add_count(self, count: Tensor) -> None:
+        """States what the loss of the micro-batch in progress is to be divided by, together with all others."""
+        self._count = count.detach().float()
+
+    def sum_over_ranks(self, num_micro_batches: int, window: int) -> Tensor | None:
+        """Leaves the gradient of the global batch in `.grad`, and the combined buffers in the model.
+
+        Args:
+            num_micro_batches: of the global batch, those that have samples; the same on every rank.
+            window: slots of each rank.
+
+        Returns:
+            The sum of the counts, float32 (); None if the loss has none.
+        """
+        total = None if self._tree.is_empty else self._tree.total()
+        if self._world_size > 1:
+            total = self._sum_flat(total, num_active=-(-num_micro_batches // window))
+        assert total is not None, "a rank alone has every micro-batch"
+        gradients, left = total[: len(self._parameters)], total[len(self._parameters) :]
+        count = left[self._num_averaged] if self._is_counted else None
+        if count is not None:
+            torch._foreach_div_(gradients, count.clamp(min=torch.finfo(torch.float32).tiny))
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.buffers.end_step(left[: self._num_averaged], num_micro_batches)
+        return count
 
     def _take_gradients(self) -> list[Tensor]:
         gradients = []
@@ -104,21 +122,46 @@ class ExactReduction:
             parameter.grad = None
         return gradients
 
-    def sum_over_ranks(self) -> None:
-        """Adds the blocks of all ranks in the tree's order."""
-        total = self._tree.total()
-        if self._world_size > 1:
-            torch._foreach_copy_(self._views, total)
-            blocks = torch.empty_like(self._flat)
-            dist.all_to_all_single(blocks, self._flat)
-            tree = TreeSum()
-            for block in blocks.chunk(self._world_size):
-                tree.add([block])
-            (my_slice,) = tree.total()
-            dist.all_gather_into_tensor(self._flat, my_slice)
-            total = self._views
-        for parameter, gradient in zip(self._parameters, total, strict=True):
-            parameter.grad = gradient
+    def _sum_flat(self, total: list[Tensor] | None, num_active: int) -> list[Tensor]:
+        if self._flat is None:
+            device = self._parameters[0].device
+            counts = [torch.zeros((), device=device)] * self._is_counted
+            like = [*map(torch.zeros_like, self._parameters), *self.buffers.averaged(), *counts]
+            self._flat = FlatBuffer(like, self._world_size)
+        self._flat.fill(total)
+        for buffer in self._flat.buffers:
+            self._exchange(buffer, self._world_size, num_active)
+        if num_active < self._world_size:
+            self.buffers.share_agreed()
+        return self._flat.views
+
+
+def exchange_in_tree(buffer: Tensor, world_size: int, num_active: int) -> None:
+    """Adds the ranks' buffers in the tree's order, with the traffic of a ring all-reduce.
+
+    Every rank adds one slice of all buffers and hands the sum back. The last ranks may have nothing to add, at
+    the end of an epoch: theirs are left out, as 0 + -0 would not be -0.
+    """
+    blocks = torch.empty_like(buffer)
+    dist.all_to_all_single(blocks, buffer)
+    tree = TreeSum()
+    for block in blocks.chunk(world_size)[:num_active]:
+        tree.add([block])
+    (my_slice,) = tree.total()
+    dist.all_gather_into_tensor(buffer, my_slice)
+
+
+def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> None:
+    """Adds the ranks' buffers in the order of the communication library."""
+    dist.all_reduce(buffer)
+
+
+def ask_for_deterministic_kernels() -> None:
+    """The same kernels in the same order each time; torch warns of an operation that has none, and names it."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory before it is written, so it need not be filled with NaN.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 class TreeSum:
@@ -130,6 +173,10 @@ class TreeSum:
 
     def __init__(self) -> None:
         self._stack: list[tuple[int, list[Tensor]]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._stack
 
     def add(self, leaf: list[Tensor], level: int = 0) -> None:
         """Adds a leaf, a list of tensors, or the sum of 2**level of them. The tree may then write to it."""

@@ -67,6 +67,11 @@ class Plan:
         start = self.epoch_and_offset(step)[1] * self.batch.global_size
         return min(self.batch.global_size, self.num_samples - start)
 
+    def micro_batch_sizes(self, step: int) -> list[int]:
+        """Samples of each slot that has any, in the order of the slots."""
+        whole, rest = divmod(self.num_real(step), self.batch.micro_size)
+        return [self.batch.micro_size] * whole + [rest] * (rest > 0)
+
     def samples_seen(self, steps: int) -> int:
         """Real samples in the first `steps` steps."""
         epochs, rest = self.epoch_and_offset(steps)
