@@ -1,4 +1,4 @@
-"""How many micro-batches each rank computes per optimizer step: gradient accumulation, from the batch sizes."""
+"""Micro-batches per rank and optimizer step: gradient accumulation, derived from the stated batch sizes."""
 
 from __future__ import annotations
 
