@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lockstep.errors import refuse
 
 
-def check_choices(section: object, path: str) -> None:
+def check_choices(section: Any, path: str) -> None:
     """Refuses a value that the `Literal` type of its field does not list.
 
     tyro checks the command line; this checks a section that Python code makes.
@@ -39,7 +38,7 @@ def check_choice(field: str, value: object, choices: Iterable[str], alternative:
         raise refuse(field, value, f"must be one of {', '.join(names)}{alternative}{hint}")
 
 
-def check_unused(section: object, path: str, by: str, settings: Mapping[Any, tuple[str, ...]]) -> None:
+def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[str, ...]]) -> None:
     """Refuses a setting that the choice made does not use, unless it is at its default.
 
     Args:
@@ -65,7 +64,6 @@ def nearest(wrong: str, names: Iterable[str], likeness: float = 0.6) -> str:
     return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=likeness)), "")
 
 
-@functools.cache
 def choices_of(section: type) -> dict[str, tuple[str, ...]]:
     """Field → its choices, for the fields of a section whose type is a `Literal`."""
     hints = get_type_hints(section)

@@ -33,9 +33,7 @@ def _import(name: str) -> type[nn.Module]:
     try:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        rule = (
-            f"cannot be imported ({error}); name 'package.module:Class', importable from the current folder"
-        )
+        rule = f"cannot be imported ({error}); name 'package.module:Class', importable from this folder"
         raise refuse("model.name", name, rule) from error
     is_module = isinstance(target, type) and issubclass(target, nn.Module)
     require(is_module, "model.name", name, "is not a subclass of torch.nn.Module; name one")
@@ -58,9 +56,7 @@ def _try_out(model: nn.Module, name: str) -> None:
     require(result == (2, NUM_CLASSES), "model.name", name, rule)
     dtypes = sorted({str(parameter.dtype) for parameter in model.parameters() if parameter.requires_grad})
     require(bool(dtypes), "model.name", name, "has no parameters to train; set requires_grad on some")
-    rule = (
-        f"its trained parameters must share one dtype, not {', '.join(dtypes)}; cast the whole model to one"
-    )
+    rule = f"its trained parameters must share one dtype, not {', '.join(dtypes)}; cast the model to one"
     require(len(dtypes) == 1, "model.name", name, rule)
 
 
