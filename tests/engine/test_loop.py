@@ -57,7 +57,7 @@ def test_gradients_are_those_of_the_whole_batch(micro_size):
         run.num_steps = step + 1
         train(run)
         assert_close(gradients[step], reference_gradients(before, run, dataset, step))
-    assert run.plan.num_real(step) == 24  # the loop above ended with a short batch
+    assert run.plan.samples_in_step(step) == 24  # the loop above ended with a short batch
 
 
 def test_one_update_a_window():

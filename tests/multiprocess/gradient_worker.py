@@ -33,7 +33,7 @@ def check_gradients(precision: str, tolerance: float) -> None:
         for name, value in reference.items():
             error = (gradients[step][name] - value).abs().max() / scale
             assert error <= tolerance, f"{precision} step {step} {name}: {error}"
-    assert run.plan.num_real(step) == 24, "the last step should have been a short one"
+    assert run.plan.samples_in_step(step) == 24, "the last step should have been a short one"
 
 
 def check_evaluation() -> None:

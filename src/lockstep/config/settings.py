@@ -59,6 +59,8 @@ class DataConfig:
     """Folder in torchvision's layout (MNIST/raw/...). Missing files are fetched into it."""
     num_train: int = 0
     """Train on this many samples only, the first ones. 0: all of them."""
+    drop_last: bool = False
+    """Leave out the last, incomplete global batch of each epoch."""
     storage: StorageName = "resident"
     """Where the training images are kept. resident: on the device. streamed: on disk, prefetched by worker
     processes, for a set that does not fit into memory. The losses are the same."""

@@ -76,7 +76,7 @@ def windows(
         draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
         for offset, (pixels, labels) in enumerate(span.windows):
             sizes = plan.micro_batch_sizes(step)[plan.slots_of(rank)]
-            weight = 1 / plan.num_real(step)
+            weight = 1 / plan.samples_in_step(step)
             window = []
             # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
             batches = zip(sizes, normalised(pixels), labels, span.ids[offset])

@@ -61,7 +61,7 @@ def step_record(run: Run, result: StepResult) -> Record:
     loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
     record: Record = {
         "loss": loss,
-        "accuracy": correct / run.plan.num_real(run.step - 1),
+        "accuracy": correct / run.plan.samples_in_step(run.step - 1),
         # Not finite where fp16 overflowed and the step was skipped; JSON has no such number.
         "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},

@@ -125,7 +125,7 @@ def _facts(run: Run, result: StepResult) -> list[str]:
         f"scaled by {limit / grad_norm:.3g}" if grad_norm > limit else "as it is"
     )
     return [
-        f"loss {loss:.4f}, accuracy {correct / run.plan.num_real(run.step - 1):.1%}; "
+        f"loss {loss:.4f}, accuracy {correct / run.plan.samples_in_step(run.step - 1):.1%}; "
         f"ln 10 = {math.log(10):.4f} is the cross-entropy of a guess",
         f"gradient norm {grad_norm:.4g}, {clipping}; learning rate {rates}",
     ]

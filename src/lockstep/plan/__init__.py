@@ -2,7 +2,9 @@
 
 from lockstep.plan.keyed_random import Purpose, random_words, uniform
 from lockstep.plan.plan import PADDING, Plan
+from lockstep.plan.seeds import derive_seed
 from lockstep.plan.sample_order import sample_order
 from lockstep.plan.window import window_length
 
-__all__ = ["PADDING", "Plan", "Purpose", "random_words", "sample_order", "uniform", "window_length"]
+__all__ = [
+    "derive_seed","PADDING", "Plan", "Purpose", "random_words", "sample_order", "uniform", "window_length"]
