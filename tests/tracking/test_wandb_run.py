@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lockstep.tracking.offline_files import highest_step, records
 from wandb.proto import wandb_internal_pb2
 
 from lockstep.commands.sync import sync
@@ -16,7 +17,6 @@ from lockstep.runs import MetricsFile, read_metrics
 from lockstep.runs.environment import git_state
 from lockstep.runs.evaluations import EvaluationSink, read_evaluation
 from lockstep.tracking import has_key, wandb_mode
-from lockstep.tracking.offline_files import highest_step, records
 from lockstep.tracking.wandb_run import WandbRun
 from runs import small_config, small_run
 

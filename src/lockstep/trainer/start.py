@@ -19,11 +19,11 @@ from lockstep.launch.ranks import Ranks
 from lockstep.models import topology_warnings
 from lockstep.plan import window_length
 from lockstep.report import Console, say
-from lockstep.runs import MetricsFile, Status, check_may_resume, read_metrics, run_path
+from lockstep.runs import MetricsFile, Status, check_may_resume, read_metrics, record_start, run_path
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
 from lockstep.runs.environment import environment
 from lockstep.runs.evaluations import EvaluationSink
-from lockstep.runs.folder import locked_folder, note_start
+from lockstep.runs.folder_lock import locked_folder
 from lockstep.tracking import wandb_mode
 from lockstep.tracking.artifact_download import install_checkpoint
 from lockstep.tracking.wandb_run import WandbRun
@@ -115,7 +115,7 @@ def _begin(run: Run, mode: str, dataset: Dataset) -> None:
     for warning in topology_warnings(run.model):
         say(f"warning: {warning}")
     hide_checkpoints_after(run.folder / "checkpoints", run.step)
-    changes = note_start(run.config, run.folder, run.step, environment(run.ranks))
+    changes = record_start(run.config, run.folder, run.step, environment(run.ranks))
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
