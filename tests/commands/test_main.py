@@ -145,8 +145,8 @@ def test_fetch_takes_the_settings_of_train(tmp_path):
 
 def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
-    program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder; "
-    program += "folder.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
+    program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder_lock; "
+    program += "folder_lock.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
     first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
     try:
         while not (tmp_path / "run" / "metrics.jsonl").exists():

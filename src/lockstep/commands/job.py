@@ -10,7 +10,7 @@ from pathlib import Path
 from lockstep.config import parse_config
 from lockstep.errors import ConfigError
 from lockstep.plan import window_length
-from lockstep.report import most_accurate_first, table
+from lockstep.report import comparison_of, most_accurate_first
 from lockstep.runs import read_settings, run_path
 
 FAILURES_FILE = "failures.json"
@@ -57,7 +57,7 @@ def sweep_table(run_dir: Path, group: str) -> str:
     folders = [settings.parent for settings in sorted(run_dir.glob("*/config.yaml"))]
     groups = {folder: read_settings(folder).get("tracking", {}).get("group") for folder in folders}
     members = [folder for folder in folders if groups[folder] == group]
-    return table(most_accurate_first({folder.name: folder for folder in members}))
+    return comparison_of(most_accurate_first({folder.name: folder for folder in members}))
 
 
 def _write(path: Path, content: str) -> None:

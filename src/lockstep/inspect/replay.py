@@ -15,10 +15,15 @@ from lockstep.inspect.step_details import recorded_step, take_detailed_step, wri
 from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks, resolve_precision
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import Record, check_same_run, read_metrics, read_settings
+from lockstep.runs import (
+    Record,
+    check_same_run,
+    environment_at,
+    read_metrics,
+    read_settings,
+)
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
-from lockstep.runs.folder import environment_at
 from lockstep.trainer import build_run, shared_dataset
 
 COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")

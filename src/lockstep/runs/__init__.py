@@ -1,7 +1,7 @@
 """The run folder: its files, checkpoints and evaluations, and whether a start may resume it.
 
-These take time to load and are imported by their own names:
-checkpoint, checkpoint_folder, environment, evaluations, folder.
+These modules take time to load, so import them by their own names:
+checkpoint, checkpoint_folder, environment, evaluations, folder_lock.
 """
 
 from lockstep.runs.files import (
@@ -21,6 +21,7 @@ from lockstep.runs.files import (
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import check_may_resume, check_same_run, saved_identity
 from lockstep.runs.sinks import MetricsFile, Sink, Status
+from lockstep.runs.starts import environment_at, record_start
 
 __all__ = [
     "METRICS_FILE",
@@ -33,10 +34,12 @@ __all__ = [
     "Status",
     "check_may_resume",
     "check_same_run",
+    "environment_at",
     "read_metrics",
     "read_settings",
     "read_starts",
     "read_summary",
+    "record_start",
     "recorded_run",
     "resume_steps",
     "run_path",
