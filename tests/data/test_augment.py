@@ -1,14 +1,11 @@
 import pytest
 import torch
 
-from lockstep.config import IMAGE_SIZE, AugmentConfig, BatchConfig, Config, ModelConfig, TrainConfig
+from lockstep.config import IMAGE_SIZE, AugmentConfig, BatchConfig
 from lockstep.data import build_augment, resident_spans, windows
 from lockstep.data.augment import Augment
-from lockstep.engine import take_step
 from lockstep.errors import ConfigError
-from lockstep.models import KeyedDropout
-from lockstep.plan import Purpose, random_words, uniform
-from runs import record_gradients, small_config, small_run
+from runs import small_config, small_run
 
 ALL = AugmentConfig(shift_pixels=2, rotate_degrees=10, scale=0.1, cutout_pixels=6)
 
@@ -35,8 +32,8 @@ def test_shift_moves_by_whole_pixels_all_equally_often():
     augment = Augment(config=AugmentConfig(shift_pixels=2), seed=1)
     moved = augment.apply(images_with_a_dot(5000), augment.draws(0, torch.arange(5000)))
     assert moved.amax(dim=(1, 2, 3)).min() > 0.999  # a whole pixel stays sharp
-    places = moved.flatten(1).argmax(dim=1)
-    counts = torch.stack([places // IMAGE_SIZE, places % IMAGE_SIZE]).sub(12)
+    pixels = moved.flatten(1).argmax(dim=1)
+    counts = torch.stack([pixels // IMAGE_SIZE, pixels % IMAGE_SIZE]).sub(12)
     assert counts.min() == 0
     assert counts.max() == 4
     for axis in counts:
@@ -81,68 +78,3 @@ def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():
     ids, whole = images_of_step(64, 3)
     assert torch.equal(images_of_step(8, 3)[0], ids)
     assert torch.allclose(images_of_step(8, 3)[1], whole, atol=1e-6)
-
-
-def test_dropout_masks_are_keyed_by_sample():
-    layer = KeyedDropout(0.25)
-    ids = torch.tensor([5, 9, 5, -1])
-    x = torch.ones(4, 301)
-    layer.draw_for(7, 0, 3, ids)
-    first = layer(x)
-    assert torch.equal(first, layer(x))
-    assert torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], first[1])
-    for seed, number, step in ((8, 0, 3), (7, 1, 3), (7, 0, 4)):
-        layer.draw_for(seed, number, step, ids)
-        assert not torch.equal(layer(x), first)
-    assert torch.equal(layer.eval()(x), x)
-
-
-def test_dropout_keeps_the_mean():
-    layer = KeyedDropout(0.25)
-    layer.draw_for(0, 0, 0, torch.arange(4000))
-    dropped = layer(torch.ones(4000, 100))
-    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
-    assert (dropped == 0).float().mean() == pytest.approx(0.25, abs=0.003)
-
-
-def test_dropout_needs_a_built_in_model():
-    from lockstep.models import build_model
-
-    with pytest.raises(ConfigError, match=r"model\.dropout = 0\.5"):
-        build_model(ModelConfig(name="lockstep.models.mlp:Mlp", dropout=0.5), seed=0)
-
-
-def test_one_changed_bit_of_a_draw_changes_the_gradient(monkeypatch):
-    def gradient():
-        config = small_config(model=ModelConfig(name="mlp", dropout=0.3), train=TrainConfig(steps=1))
-        run, _ = small_run(config)
-        gradients = record_gradients(run)
-        take_step(run)
-        return gradients[0]["linear3.weight"]
-
-    before = gradient()
-    assert torch.equal(gradient(), before)
-
-    def changed(seed, purpose, time, ids, block=0):
-        words = random_words(seed, purpose, time, ids, block)
-        return (words[0] ^ (1 << 31), *words[1:]) if purpose >= Purpose.DROPOUT else words
-
-    monkeypatch.setattr("lockstep.models.keyed_dropout.random_words", changed)
-    assert not torch.equal(gradient(), before)
-
-
-def test_uniform_is_exact_at_its_ends():
-    ends = uniform(torch.tensor([0, 0xFFFFFFFF]))
-    assert ends.tolist() == [0.0, 1 - 2.0**-24]
-
-
-def test_a_users_batchnorm_and_dropout_are_warned_of():
-    from lockstep.models import topology_warnings
-
-    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5), torch.nn.GroupNorm(1, 1))
-    warnings = topology_warnings(model)
-    assert len(warnings) == 2
-    assert "BatchNorm2d" in warnings[0]
-    assert "KeyedDropout" in warnings[1]
-    assert Config().model.dropout == 0

@@ -1,6 +1,7 @@
 """Streamed training images: the same windows as resident ones, and workers that live as long as the run."""
 
 import multiprocessing
+import operator
 import os
 import signal
 import subprocess
@@ -59,8 +60,9 @@ def test_windows_are_the_resident_ones(monkeypatch, files, rank, world_size, num
         for expected, window in islice(zip(*pair, strict=True), 25):
             for one, other in zip(expected, window, strict=True):
                 for name, value in vars(one).items():
-                    found = getattr(other, name)
-                    assert torch.equal(value, found) if isinstance(value, torch.Tensor) else value == found
+                    is_tensor = isinstance(value, torch.Tensor)
+                    same = torch.equal if is_tensor else operator.eq
+                    assert same(value, getattr(other, name)), name
 
 
 def test_weights_are_those_of_the_resident_run(tmp_path):
@@ -162,5 +164,5 @@ def test_settings_that_make_no_sense_are_refused(fields, message):
 
 def test_more_workers_than_cores_are_refused(files):
     cores = len(os.sched_getaffinity(0))
-    with pytest.raises(ConfigError, match=f"num_workers = {cores + 1}: must not be above the {cores} cores"):
+    with pytest.raises(ConfigError, match=f"num_workers = {cores + 1}: must not exceed the {cores} cores"):
         Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, cores + 1)

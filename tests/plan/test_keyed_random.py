@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from lockstep.plan import Purpose, random_words
+from lockstep.plan import Purpose, random_words, uniform
 from lockstep.plan.keyed_random import philox4x32
 
 PI_COUNTER = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
@@ -57,3 +57,8 @@ def test_each_part_of_the_key_counts():
     for index, one in enumerate(draws):
         for other in draws[index + 1 :]:
             assert not np.any(one == other)
+
+
+def test_uniform_is_exact_at_its_ends():
+    ends = uniform(torch.tensor([0, 0xFFFFFFFF]))
+    assert ends.tolist() == [0.0, 1 - 2.0**-24]

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from lockstep.config import DataConfig
-from lockstep.data import TORCHVISION_SETS, raw_folder
+from lockstep.data import DATA_SOURCES
 from lockstep.data.idx import encode_idx
-from lockstep.data.sources import SYNTHETIC_TEST, SYNTHETIC_TRAIN
-from lockstep.data.synthetic import synthetic_images
+from lockstep.data.synthetic import NUM_TEST, NUM_TRAIN, synthetic_images
 
 
 def small_files() -> dict[str, bytes]:
@@ -40,11 +39,10 @@ def synthetic_files(root: Path, num_train: int = 600) -> DataConfig:
     config = DataConfig(name="fashion-mnist", root=str(root), storage="streamed")
     arrays = (
         *synthetic_images(0, num_train, first_id=0),
-        *synthetic_images(0, SYNTHETIC_TEST, first_id=SYNTHETIC_TRAIN),
+        *synthetic_images(0, NUM_TEST, first_id=NUM_TRAIN),
     )
-    raw_folder(config).mkdir(parents=True)
-    for name, array in zip(TORCHVISION_SETS[config.name].files, arrays, strict=True):
-        (raw_folder(config) / name).write_bytes(encode_idx(array))
+    source = DATA_SOURCES[config.name]
+    put(root / source.folder, dict(zip(source.files, map(encode_idx, arrays), strict=True)))
     return config
 
 

@@ -159,16 +159,15 @@ def check_disk_space(config: Config) -> str:
 
 
 def check_data(config: Config) -> str:
-    from lockstep.data import TORCHVISION_SETS, load_dataset, raw_folder
+    from lockstep.data import load_dataset, missing_files
 
-    if config.data.name != "synthetic":
-        folder = raw_folder(config.data)
-        missing = [name for name in TORCHVISION_SETS[config.data.name].files if not (folder / name).is_file()]
-        if missing:
-            raise ConfigError(
-                f"{', '.join(missing)} not in {folder}; where there is internet: "
-                f"lockstep fetch --data.name {config.data.name} --data.root {shlex.quote(config.data.root)}"
-            )
+    missing = missing_files(config.data)
+    if missing:
+        names = ", ".join(path.name for path in missing)
+        raise ConfigError(
+            f"{names} not in {missing[0].parent}; where there is internet: "
+            f"lockstep fetch --data.name {config.data.name} --data.root {shlex.quote(config.data.root)}"
+        )
     dataset = load_dataset(config.data, config.seed)  # looks at all files, and at MNIST's checksums
     sizes = f"{len(dataset.train)} + {len(dataset.test)} samples"
     return f"{config.data.name}, {sizes}, intact; {config.data.storage} in training"

@@ -3,6 +3,7 @@
 from lockstep.config.arguments import parse, parse_config, take_option, yaml_flags
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
 from lockstep.config.recipe import (
+    OPTIMIZER_SETTINGS,
     AugmentConfig,
     BatchConfig,
     LossConfig,
@@ -16,6 +17,7 @@ from lockstep.config.settings import Config, DataConfig, RunConfig, TrackingConf
 __all__ = [
     "IMAGE_SIZE",
     "NUM_CLASSES",
+    "OPTIMIZER_SETTINGS",
     "AugmentConfig",
     "BatchConfig",
     "Config",

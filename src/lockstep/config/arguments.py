@@ -1,9 +1,8 @@
-"""From argv and YAML to a config; a mistake becomes one line."""
+"""Reads a config from argv and YAML. A mistake becomes one line."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -12,6 +11,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lockstep.config.choices import nearest
 from lockstep.config.serialization import leaves
 from lockstep.config.settings import Config
 from lockstep.errors import ConfigError, RankError, require
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def parse_config(argv: list[str]) -> Config:
-    """A config from flags and `--config FILE`: a file's leaves become flags, put before the user's own.
+    """A config from flags and `--config FILE`: the file's leaves become flags in front of the user's own.
 
     Raises:
         ConfigError: a flag, a value or a file is wrong.
@@ -31,9 +31,9 @@ def parse_config(argv: list[str]) -> Config:
         Config,
         from_file + flags,
         prog="lockstep train",
-        description="Train, or go on with, the run that these settings describe.\n\n"
-        "--config FILE reads a YAML file of the same settings first; flags win over it.\n"
-        "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS goes on from a model artifact, with its settings.",
+        description="Start or resume the run that these settings describe.\n\n"
+        "--config FILE first reads these settings from a YAML file; flags override it.\n"
+        "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS continues from a model artifact, with its settings.",
         origin=(file, {flag for flag in from_file if flag.startswith("--")} - set(flags)),
     )
 
@@ -42,7 +42,7 @@ def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
     """Takes `name VALUE` or `name=VALUE` out of argv: the value (empty if absent) and the other words.
 
     Raises:
-        ConfigError: it has no value, or is there twice.
+        ConfigError: it has no value, or is given twice.
     """
     values, rest, words = [], [], iter(argv)
     for word in words:
@@ -56,7 +56,7 @@ def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
         return "", rest
     if not all(values):
         raise ConfigError(f"{name}: needs a value after it")
-    require(len(values) == 1, name, values[-1], f"there is {name} {values[0]} already; leave one out")
+    require(len(values) == 1, name, values[-1], f"{name} {values[0]} is given too; leave one out")
     return values[0], rest
 
 
@@ -64,7 +64,7 @@ def yaml_flags(path: Path) -> list[str]:
     """The flags that a YAML file stands for: `optimizer: {lr: 0.1}` is `--optimizer.lr 0.1`.
 
     Raises:
-        ConfigError: there is no such file, or it is no YAML tree of names and values.
+        ConfigError: the file cannot be read, or is not a YAML tree of names and values.
     """
     import yaml
 
@@ -113,17 +113,17 @@ def parse(
     description: str | None = None,
     origin: tuple[str, set[str]] = ("", set()),
 ) -> T:
-    """Parses flags with tyro; tells a mistake in one line.
+    """Parses flags with tyro. A mistake becomes one line.
 
     Args:
         target: a dataclass or a function, whose fields or arguments are the options.
         argv: the words.
         prog: the command's name in its help text.
-        description: what the help text begins with; else the target's docstring.
+        description: the start of the help text; by default the target's docstring.
         origin: a file, and the flags in argv that come from it.
 
     Raises:
-        ConfigError: an unknown flag, with the nearest valid one; or a bad value.
+        ConfigError: a flag is unknown (names the nearest valid one), or a value is wrong.
     """
     import tyro
 
@@ -147,7 +147,7 @@ def parse(
 
 @contextlib.contextmanager
 def _wide_output(is_help: bool) -> Iterator[None]:
-    """tyro breaks an error over lines of the terminal's width; a wide one keeps its words whole."""
+    """tyro wraps an error at the terminal's width; a wide terminal keeps each word in one piece."""
     if is_help:
         yield
         return
@@ -163,11 +163,11 @@ def _wide_output(is_help: bool) -> Iterator[None]:
 
 
 def _one_line(box: str) -> str:
-    """The message of tyro's error box, without its frame and its pointers to help."""
+    """The message in tyro's error box, without its frame and its hints at --help."""
     lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
     message: list[str] = []
     for line in lines:
-        if not line:  # the rule between the message and the help below it
+        if not line:  # the line between the message and the help below it
             break
         message.append(line)
     text = " ".join(message)
@@ -177,9 +177,8 @@ def _one_line(box: str) -> str:
 
 
 def _suggestion(wrong: str, target: Callable[..., Any]) -> str:
-    names = _flags(target)
-    near = difflib.get_close_matches(wrong.replace("_", "-"), names, n=1, cutoff=0.5)
-    return f"perhaps you meant {near[0]}" if near else "--help lists them all"
+    near = nearest(wrong.replace("_", "-"), _flags(target), likeness=0.5)
+    return f"perhaps you meant {near}" if near else "--help lists them all"
 
 
 def _flags(target: Callable[..., Any]) -> list[str]:

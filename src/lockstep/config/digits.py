@@ -1,5 +1,5 @@
-"""What all data sets of digits and their look-alikes share, and so what every model is built for."""
+"""What MNIST and its look-alikes have in common, and so what every model is built for."""
 
 IMAGE_SIZE = 28
-"""Pixels a side."""
+"""Height and width of an image, in pixels."""
 NUM_CLASSES = 10

@@ -1,4 +1,8 @@
-"""The part of the config tree that says what is computed: batch, network, criterion, optimizer, schedule."""
+"""The part of the config tree that says what is computed: batch, model, loss, optimizer, schedule.
+
+A name that a user can choose stands in two places: here, where it is checked without torch, and in the table
+that implements it (MODELS, LOSSES, OPTIMIZERS, SCHEDULES). A test holds the two equal.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,38 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lockstep.config.choices import check_choice, check_choices, check_unused
 from lockstep.config.digits import IMAGE_SIZE
 from lockstep.errors import require
+
+BUILT_IN_MODELS = ("cnn", "cnn-strided", "cnn-gru", "mlp", "rnn", "rnn-orthogonal")
+LossName = Literal["cross-entropy", "mse"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["constant", "one-cycle", "cosine"]
+
+# Name → the settings of its section that it uses and some other does not.
+LOSS_SETTINGS: dict[LossName, tuple[str, ...]] = {"cross-entropy": ("label_smoothing",), "mse": ()}
+OPTIMIZER_SETTINGS: dict[OptimizerName, tuple[str, ...]] = {
+    "sgd": ("momentum",),
+    "adam": ("betas",),
+    "adamw": ("betas",),
+}
+SCHEDULE_SETTINGS: dict[ScheduleName, tuple[str, ...]] = {
+    "constant": (),
+    "one-cycle": ("warmup",),
+    "cosine": ("warmup",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """What one optimizer step is made of."""
+    """The samples of one optimizer step."""
 
     global_size: int = 256
-    """Samples of one optimizer step, over all ranks."""
+    """Samples per optimizer step, over all ranks."""
     micro_size: int = 32
-    """Samples of one forward/backward on one rank; the window is derived: global / (micro * ranks)."""
+    """Samples per forward and backward pass on one rank. How many passes a rank makes per step (gradient
+    accumulation) is derived: global_size / (micro_size * ranks)."""
 
     def __post_init__(self) -> None:
         for name, value in (("batch.global_size", self.global_size), ("batch.micro_size", self.micro_size)):
@@ -37,28 +61,38 @@ class ModelConfig:
     """The network."""
 
     name: str = "cnn"
-    """cnn, cnn-strided, cnn-gru, mlp, rnn or rnn-orthogonal; or your own as 'package.module:Class', a
-    torch.nn.Module whose constructor takes no arguments, from images (batch, 1, 28, 28) to logits
-    (batch, 10)."""
+    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or your own, as
+    'package.module:Class': a torch.nn.Module whose constructor needs no arguments and that maps images
+    (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
-    """Part of the units before the last layer that is dropped, keyed by (seed, step, sample id)."""
+    """Fraction of the units before the last layer that dropout sets to 0, keyed by (seed, step, sample id).
+    For built-in models."""
 
     def __post_init__(self) -> None:
+        if ":" not in self.name:
+            own = ", or your own as 'package.module:Class'"
+            check_choice("model.name", self.name, BUILT_IN_MODELS, alternative=own)
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1); 0 turns it off")
+        require(
+            self.name in BUILT_IN_MODELS or self.dropout == 0,
+            "model.dropout",
+            self.dropout,
+            "is for built-in models; put lockstep.models.KeyedDropout into yours",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of the training images, keyed by (seed, epoch, sample id). All at 0: none."""
+    """Random changes to the training images, keyed by (seed, epoch, sample id). None if all are 0."""
 
     shift_pixels: int = 0
-    """Move by up to so many whole pixels in each direction."""
+    """Shift by up to this many whole pixels in each direction."""
     rotate_degrees: float = 0.0
-    """Turn by up to so many degrees either way."""
+    """Rotate by up to this many degrees either way."""
     scale: float = 0.0
-    """Grow or shrink by up to this part, such as 0.1."""
+    """Enlarge or shrink by up to this fraction, such as 0.1."""
     cutout_pixels: int = 0
-    """Blank a square with this side."""
+    """Blank out a square with sides of this many pixels."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -67,52 +101,52 @@ class AugmentConfig:
             "scale": 0.9,
             "cutout_pixels": IMAGE_SIZE,
         }
-        for name, most in limits.items():
+        for name, limit in limits.items():
             value = getattr(self, name)
-            require(0 <= value <= most, f"augment.{name}", value, f"must be in [0, {most}]; 0 turns it off")
+            require(0 <= value <= limit, f"augment.{name}", value, f"must be in [0, {limit}]; 0 turns it off")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The criterion."""
+    """The loss of a sample."""
 
-    name: Literal["cross-entropy", "mse"] = "cross-entropy"
+    name: LossName = "cross-entropy"
     """'mse' is the mean squared error between the ten outputs and the one-hot label."""
     label_smoothing: float = 0.0
-    """Part of the target spread evenly over all classes (cross-entropy only)."""
+    """Fraction of the target that is spread evenly over all classes (cross-entropy only)."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "loss")
         name, value = "loss.label_smoothing", self.label_smoothing
         require(0 <= value < 1, name, value, "must be in [0, 1); 0 turns it off")
-        fits = self.name == "cross-entropy" or value == 0
-        require(fits, name, value, "is for loss.name = 'cross-entropy'; with 'mse' leave it at 0")
+        check_unused(self, "loss", "name", LOSS_SETTINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """torch.optim, and which module learns at which rate."""
+    """The optimizer, and which module learns at which rate."""
 
-    name: Literal["sgd", "adam", "adamw"] = "adam"
-    """torch.optim's SGD, Adam or AdamW; fused, but in fp16, where a fused one hides an overflow."""
+    name: OptimizerName = "adam"
+    """torch.optim's SGD, Adam or AdamW. Fused, except in fp16, where a fused one would hide an overflow."""
     lr: float = 0.005
-    """Peak learning rate; the schedule multiplies it. Where there are groups, they have the rates."""
+    """Peak learning rate, which the schedule multiplies. With optimizer.groups, each group has its own."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of Adam's two moments (adam and adamw only)."""
+    """Decay rates of Adam's two moments (adam and adamw only)."""
     momentum: float = 0.9
     """SGD's momentum (sgd only)."""
     weight_decay: float = 0.0
-    """L2 penalty for sgd and adam, decoupled decay for adamw."""
+    """L2 penalty for sgd and adam, decoupled weight decay for adamw."""
     max_grad_norm: float = math.inf
-    """Clip the global gradient norm to this, after the sum over ranks and unscaling. inf: measure only."""
+    """Clip the norm of the whole gradient to this, after summing over ranks and unscaling. inf: only measure
+    the norm."""
     groups: dict[str, float] = field(default_factory=dict)
-    """Module name and its own learning rate, pair by pair: 'cnn 0.001 gru 0.01'. A module that no group names
-    is not updated. Empty: one group, all of the model, at optimizer.lr."""
+    """Parameter groups: pairs of a module's name and its learning rate, such as 'cnn 0.001 gru 0.01'. Modules
+    that are not named are not trained. Empty: train the whole model at optimizer.lr."""
 
     def __post_init__(self) -> None:
-        for name, rate in {
-            "lr": self.lr,
-            **{f"groups[{key}]": lr for key, lr in self.groups.items()},
-        }.items():
+        check_choices(self, "optimizer")
+        rates = {"lr": self.lr, **{f"groups[{module}]": rate for module, rate in self.groups.items()}}
+        for name, rate in rates.items():
             require(0 < rate < math.inf, f"optimizer.{name}", rate, "must be a finite rate > 0")
         for beta in self.betas:
             require(0 <= beta < 1, "optimizer.betas", self.betas, "must be in [0, 1); torch's are 0.9 0.999")
@@ -124,27 +158,22 @@ class OptimizerConfig:
             self.max_grad_norm,
             "must be > 0; inf measures the norm without clipping",
         )
-        for name, is_used, purpose in (
-            ("lr", not self.groups, "a model without optimizer.groups, which have the rates"),
-            ("betas", self.name != "sgd", "adam and adamw"),
-            ("momentum", self.name == "sgd", "sgd"),
-        ):
-            value, default = getattr(self, name), getattr(OptimizerConfig, name)
-            fits = is_used or value == default
-            require(fits, f"optimizer.{name}", value, f"is for {purpose}; leave it at {default}")
+        check_unused(self, "optimizer", "name", OPTIMIZER_SETTINGS)
+        rule = f"is not used with optimizer.groups, which have their own rates; leave it at {type(self).lr}"
+        require(not self.groups or self.lr == type(self).lr, "optimizer.lr", self.lr, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """The learning rate as a pure function of the step."""
 
-    name: Literal["constant", "one-cycle", "cosine"] = "one-cycle"
-    """one-cycle: up and down again, both along a cosine. cosine: linear warm-up, then down along a cosine."""
+    name: ScheduleName = "one-cycle"
+    """one-cycle: up, then down, both along a cosine. cosine: linear warm-up, then down along a cosine."""
     warmup: float = 0.3
-    """Part of all steps spent going up (one-cycle and cosine)."""
+    """Fraction of all steps in which the rate goes up (one-cycle and cosine only)."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "must be a part of the run in [0, 1)")
-        default = ScheduleConfig.warmup
-        fits = self.name != "constant" or self.warmup == default
-        require(fits, "schedule.warmup", self.warmup, f"is for one-cycle and cosine; leave it at {default}")
+        check_choices(self, "schedule")
+        rule = "must be a fraction of the run in [0, 1)"
+        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, rule)
+        check_unused(self, "schedule", "name", SCHEDULE_SETTINGS)

@@ -1,4 +1,4 @@
-"""The config tree as plain data: its leaves by dotted name, nested dicts, and YAML text."""
+"""The config tree as plain data: leaves by dotted name, nested dicts, and YAML text."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lockstep.config.settings import Config
 
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted field name → value, for every leaf of a config tree."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for entry in fields(config):
         value = getattr(config, entry.name)
         if is_dataclass(value):
-            found |= leaves(value, f"{prefix}{entry.name}.")
+            by_name |= leaves(value, f"{prefix}{entry.name}.")
         else:
-            found[prefix + entry.name] = value
-    return found
+            by_name[prefix + entry.name] = value
+    return by_name
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The tree as nested dicts of plain values, as it is written to YAML and sent to W&B."""
+    """The tree as nested dicts of plain values, as written to YAML and sent to W&B."""
     return plain_values(asdict(config))
 
 
@@ -33,6 +33,7 @@ def to_yaml(config: Config) -> str:
 
 
 def plain_values(value: Any) -> Any:
+    """The same value with lists for tuples, as YAML and JSON read it back."""
     if isinstance(value, dict):
         return {key: plain_values(entry) for key, entry in value.items()}
     return list(value) if isinstance(value, tuple) else value

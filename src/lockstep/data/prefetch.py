@@ -1,7 +1,7 @@
-"""Spans of a training set that stays on disk: worker processes read ahead, in the order of the plan.
+"""Spans of a training set that stays on disk: worker processes prefetch them in the order of the plan.
 
-A worker knows the plan and works out by itself what to read, so the main process holds no sample order and
-sends nothing. Only uint8 pixels travel; all that is computed from them is computed where it always is.
+A worker knows the plan and works out what to read, so the main process holds no sample order and sends
+nothing. Workers send uint8 pixels only. All computing is done on the device, as for a resident set.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ from lockstep.launch import STOP_SIGNALS, num_cores
 from lockstep.plan import Plan
 
 SPAN_SAMPLES = 2048
-"""Samples that are handed over at once, about: enough to pay for the hand-over, 1.6 MB of pixels."""
+"""About how many samples a worker hands over together, 1.6 MB of pixels: enough to pay for the hand-over."""
 
 SPANS_AHEAD = 2
-"""Spans that each worker has ready."""
+"""Spans that each worker keeps ready."""
 
 Arrays = tuple[Tensor, Tensor, Tensor]
 """Sample ids (steps, window, micro), images (steps, window, micro, 28, 28), labels (steps, window, micro)."""
 
 
 class SpanReader(IterableDataset[Arrays]):
-    """What the workers of a rank do: read the spans of its steps from one on, in turn and without end."""
+    """Read by the workers of one rank, which take turns: its spans from a step on, without end."""
 
     def __init__(self, files: ImageFiles, plan: Plan, rank: int, first_step: int) -> None:
         self.files, self.plan, self.rank, self.first_step = files, plan, rank, first_step
 
     def __iter__(self) -> Iterator[Arrays]:
         worker = get_worker_info()
-        assert worker is not None, "runs in a worker process"
+        assert worker is not None, "must run in a worker process"
         for array in islice(self.span_ids(), worker.id, None, worker.num_workers):
             ids = torch.from_numpy(array)
             yield ids, *self.files.read(without_padding(ids))
 
     def span_ids(self) -> Iterator[NDArray[np.int64]]:
-        """Sample ids of each span, (steps, window, micro); a span ends where its epoch does."""
+        """Yields the sample ids of each span, (steps, window, micro). No span crosses the end of an epoch."""
         plan = self.plan
-        most_steps = max(1, SPAN_SAMPLES // (plan.window * plan.batch.micro_size))
-        epoch, place = plan.epoch_and_offset(self.first_step)
+        max_steps = max(1, SPAN_SAMPLES // (plan.window * plan.batch.micro_size))
+        epoch, offset = plan.epoch_and_offset(self.first_step)
         while True:
-            mine = (ids[plan.slots_of(self.rank)] for ids in islice(plan.epoch_steps(epoch), place, None))
-            while steps := list(islice(mine, most_steps)):
+            mine = (ids[plan.slots_of(self.rank)] for ids in islice(plan.epoch_steps(epoch), offset, None))
+            while steps := list(islice(mine, max_steps)):
                 yield np.stack(steps)
-            epoch, place = epoch + 1, 0
+            epoch, offset = epoch + 1, 0
 
 
 class Prefetcher:
-    """The spans of a reader on the device, in order, read by worker processes while earlier ones are used.
+    """The spans of a reader on the device, in order. Worker processes read them while earlier ones are used.
 
-    The workers start here, by fork, so make it before the process starts threads. They end with `close`, at
-    the end of the process, or with its death, whatever comes first. One that dies ends the run with an error.
+    The workers are forked here, so make this before the process starts threads. They end on `close`, when the
+    process exits, or when it is killed. If a worker dies, the run fails with an error.
 
     Raises:
         ConfigError: there are more workers than cores.
@@ -73,7 +73,7 @@ class Prefetcher:
 
     def __init__(self, reader: SpanReader, device: torch.device, num_workers: int) -> None:
         cores = num_cores()
-        rule = f"must not be above the {cores} cores that this process may use; one is often enough"
+        rule = f"must not exceed the {cores} cores that this process may use; one is often enough"
         require(num_workers <= cores, "data.num_workers", num_workers, rule)
         is_cuda = device.type == "cuda"
         loader = DataLoader(
@@ -84,16 +84,16 @@ class Prefetcher:
             pin_memory=is_cuda,
             multiprocessing_context="fork",
             worker_init_fn=_die_with_parent,
-            generator=torch.Generator(),  # else it draws a seed from the one that a user's model may use
+            generator=torch.Generator(),  # or it would draw from the one that a user's model may use
         )
-        # Ctrl-C and a scheduler's signals reach every process, and the run needs its data to end its step. A
-        # signal that is blocked at a fork stays so in the child, from its first moment.
+        # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its step. A
+        # signal that is blocked during a fork stays blocked in the child, from its first moment.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self._arrays: Iterator[Arrays] = iter(loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        atexit.register(self.close)  # before multiprocessing's own, which would wait for the workers
+        atexit.register(self.close)  # runs before multiprocessing's, which would wait for the workers
         self._device = device
         self._copies = torch.cuda.Stream(device) if is_cuda else None
 
@@ -119,8 +119,8 @@ class Prefetcher:
     def close(self) -> None:
         """Ends the workers."""
         atexit.unregister(self.close)
-        # torch has no public name for this and leaves it to the garbage collector, which comes too late where
-        # a traceback holds the iterator: the exit of the process would wait for the workers for ever.
+        # torch has no public name for this and leaves it to the garbage collector. That is too late if a
+        # traceback holds the iterator: at exit the process would wait for the workers forever.
         shut_down = getattr(self._arrays, "_shutdown_workers", None)
         self._arrays = iter([])
         if shut_down is not None:
@@ -128,18 +128,18 @@ class Prefetcher:
 
 
 def _uploaded(arrays: Arrays, device: torch.device, copies: torch.cuda.Stream) -> list[Tensor]:
-    """Copies from pinned memory on a stream of their own, beside the steps that are still being computed."""
+    """Copies from pinned memory on a separate stream, while earlier steps are still being computed."""
     with torch.cuda.stream(copies):
         uploaded = [array.to(device, non_blocking=True) for array in arrays]
     compute = torch.cuda.current_stream(device)
     compute.wait_stream(copies)
     for tensor in uploaded:
-        tensor.record_stream(compute)  # its memory is not given to the next copy while a step still reads it
+        tensor.record_stream(compute)  # keeps its memory from the next copy while a step still reads it
     return uploaded
 
 
 def _die_with_parent(worker_id: int) -> None:
-    """A worker shares what its parent had open, such as the run folder's lock, so it must die with it."""
+    """Ends a worker with its parent: it shares what its parent has open, such as the run folder's lock."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lockstep.config import IMAGE_SIZE, NUM_CLASSES
+from lockstep.data.images import ImageStore
 from lockstep.plan import Purpose, random_words
 
-NOISE = 0.8  # share of an image that is noise: hard enough that one step does not learn it
+NUM_TRAIN, NUM_TEST = 2048, 512
+NOISE = 0.8  # the fraction of an image that is noise: hard enough that one step does not learn it
+
+
+class SyntheticSource:
+    """The training images are the first `NUM_TRAIN` samples, the test images the next `NUM_TEST`."""
+
+    def missing_files(self, root: Path) -> list[Path]:
+        """None: it has no files."""
+        return []
+
+    def open(self, root: Path, seed: int) -> tuple[SyntheticImages, SyntheticImages]:
+        """The training and the test images."""
+        return (
+            SyntheticImages(seed=seed, first_id=0, count=NUM_TRAIN),
+            SyntheticImages(seed=seed, first_id=NUM_TRAIN, count=NUM_TEST),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticImages:
+    """Consecutive samples, which are generated when they are loaded."""
+
+    seed: int
+    first_id: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def first(self, count: int) -> SyntheticImages:
+        """Only the first `count` of them."""
+        return replace(self, count=count)
+
+    def load(self) -> ImageStore:
+        """All of them, in memory."""
+        images, labels = synthetic_images(self.seed, self.count, self.first_id)
+        return ImageStore(images=torch.from_numpy(images), labels=torch.from_numpy(labels).long())
 
 
 def synthetic_images(seed: int, count: int, first_id: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -10,36 +10,46 @@ from lockstep.plan import Purpose, random_words, uniform
 
 
 class KeyedDropout(nn.Module):
-    """Dropout whose mask is a pure function of (seed, layer, step, sample id): the same on any topology.
+    """Dropout whose mask is a pure function of (seed, layer, step, sample id), the same on any topology.
 
-    The loop calls `draw_for` before each forward; in evaluation it does nothing, like torch's.
+    The loop calls `draw_for` before each forward. Like torch's, it does nothing in evaluation.
+
+    Args:
+        p: the probability that a unit is set to 0, in [0, 1).
     """
 
-    def __init__(self, part: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.part = part
+        self.p = p
         self._key: tuple[int, int, int, Tensor] | None = None
 
     def draw_for(self, seed: int, layer: int, step: int, ids: Tensor) -> None:
-        """States whose masks the next forward draws: sample ids (batch,) in a step."""
-        vars(self)["_key"] = (seed, layer, step, ids)  # past nn.Module's search for parameters and buffers
+        """Says for which samples in which step the next forward draws masks.
+
+        Args:
+            seed: of the run.
+            layer: the index of this layer among the model's dropout layers.
+            step: counted from 0.
+            ids: sample ids, int64 (batch,).
+        """
+        vars(self)["_key"] = (seed, layer, step, ids)  # skips nn.Module's checks, which take longer
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (batch, units) to the same, a part of the units at 0 and the rest scaled up.
+        """Sets a fraction p of the units (batch, units) to 0 and scales the rest by 1 / (1 - p).
 
         Raises:
             ConfigError: the input has another shape.
         """
         if x.dim() != 2:
             raise refuse("KeyedDropout's input", tuple(x.shape), "must be (batch, units); flatten it first")
-        if not self.training or self.part == 0:
+        if not self.training or self.p == 0:
             return x
-        assert self._key is not None, "draw_for comes before each forward"
+        assert self._key is not None, "draw_for must be called before each forward"
         seed, layer, step, ids = self._key
         blocks = torch.arange(-(-x.shape[1] // 4), device=x.device)
         words = random_words(seed, Purpose.DROPOUT + layer, step, ids.clamp(min=0)[:, None], blocks[None])
         draws = uniform(torch.stack(words, dim=2).flatten(1))[:, : x.shape[1]]  # (batch, units)
-        return x * (draws >= self.part) / (1 - self.part)
+        return x * (draws >= self.p) / (1 - self.p)
 
 
 def draw_masks(dropouts: list[KeyedDropout], seed: int, step: int, ids: Tensor) -> None:

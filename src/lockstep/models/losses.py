@@ -1,4 +1,4 @@
-"""The criteria: one loss a sample, and the mean over the global batch that a step minimises."""
+"""The losses: one number per sample, and the mean over the global batch that a step minimises."""
 
 from __future__ import annotations
 
@@ -17,19 +17,29 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 def build_criterion(config: LossConfig) -> Criterion:
     """The criterion that the config names."""
-    if config.name == "cross-entropy":
-        return partial(F.cross_entropy, reduction="none", label_smoothing=config.label_smoothing)
-    return squared_error
+    return LOSSES[config.name](config)
+
+
+def cross_entropy(config: LossConfig) -> Criterion:
+    """torch's cross-entropy, with label smoothing."""
+    return partial(F.cross_entropy, reduction="none", label_smoothing=config.label_smoothing)
 
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean over classes of the squared difference between the outputs and the one-hot label."""
+    """Mean over classes of the squared difference between the outputs and the one-hot label, (batch,)."""
     targets = F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
     return (outputs - targets).square().mean(dim=1)
 
 
+LOSSES: dict[str, Callable[[LossConfig], Criterion]] = {
+    "cross-entropy": cross_entropy,
+    "mse": lambda config: squared_error,
+}
+"""Name → a function from the settings to the criterion."""
+
+
 def share_of_mean(losses: Tensor, batch: MicroBatch) -> Tensor:
-    """What a micro-batch adds to the mean loss of the global batch: (sum of its losses) / (global samples).
+    """A micro-batch's share of the mean loss: (sum of its losses) / (samples in the global batch), shape ().
 
     The shares of all micro-batches on all ranks add up to the mean, however the batch is cut or padded.
     """

@@ -1,4 +1,4 @@
-"""The scores of a whole data set: loss, accuracy, confusion matrix, worst mistakes."""
+"""The metrics of a whole data set: loss, accuracy, confusion matrix, worst mistakes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lockstep.config import NUM_CLASSES
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Scores of a whole set, in the order of its samples; the same on every rank."""
+    """What a model makes of each sample of a set, in the order of the samples. The same on every rank."""
 
     step: int
-    """Optimizer steps done when it was made."""
+    """Optimizer steps done before this evaluation."""
     losses: torch.Tensor
-    """The criterion's value for each sample, float32 (samples,)."""
+    """The loss of each sample, float32 (samples,)."""
     predictions: torch.Tensor
-    """int64 (samples,)."""
+    """The class with the largest logit, int64 (samples,)."""
     confidences: torch.Tensor
     """Softmax probability of the prediction, float32 (samples,)."""
     labels: torch.Tensor
-    """int64 (samples,)."""
+    """The true class, int64 (samples,)."""
 
     @property
     def num_samples(self) -> int:
@@ -31,7 +31,7 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Mean over samples, added in float64."""
+        """Mean loss over the samples, summed in float64."""
         return self.losses.double().mean().item()
 
     @property
@@ -40,22 +40,22 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Part of the samples whose largest logit is the label's, from 0 to 1."""
+        """Fraction of the samples that are classified correctly, from 0 to 1."""
         return self.num_correct / self.num_samples
 
     @property
     def confusion(self) -> torch.Tensor:
-        """Counts, int64 (label, prediction)."""
+        """Number of samples by label and prediction, int64 (label, prediction)."""
         cells = self.labels * NUM_CLASSES + self.predictions
         return cells.bincount(minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
 
     def worst_mistakes(self, count: int) -> list[int]:
-        """Places of the wrongly classified samples, the highest loss first, at most `count` of them."""
+        """Indices of misclassified samples, the highest loss first, at most `count` of them."""
         wrong = (self.predictions != self.labels).nonzero().flatten()
         return wrong[self.losses[wrong].argsort(descending=True, stable=True)][:count].tolist()
 
     def summary(self) -> dict[str, Any]:
-        """The scores of the whole set, as JSON values."""
+        """The metrics as JSON values."""
         return {
             "test_accuracy": self.accuracy,
             "test_loss": self.loss,

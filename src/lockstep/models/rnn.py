@@ -11,7 +11,7 @@ from lockstep.models.keyed_dropout import KeyedDropout
 
 
 class Rnn(nn.Module):
-    """Reads an image row by row, top to bottom, and answers after the last row: 28 → 128 → 10."""
+    """Reads an image row by row, top to bottom, and classifies it after the last row: 28 → 128 → 10."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -25,11 +25,11 @@ class Rnn(nn.Module):
 
 
 class OrthogonalRnn(Rnn):
-    """The same network with an orthogonal recurrence.
+    """The same network with an orthogonal recurrent matrix.
 
-    It neither grows nor shrinks what it carries over 28 rows, so a gradient from the last row reaches the
-    first: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks" (2013); Henaff, Szlam and LeCun, "Recurrent orthogonal networks" (2016).
+    It neither stretches nor shrinks the hidden state over 28 rows, so a gradient from the last row reaches
+    the first: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks" (2013); Henaff, Szlam and LeCun, "Recurrent orthogonal networks" (2016).
     """
 
     def __init__(self, dropout: float = 0.0) -> None:
@@ -59,7 +59,7 @@ class RowFeatures(nn.Module):
 
 
 class RowReader(nn.Module):
-    """A GRU over rows of features, and the head on its last state: (batch, 7, 168) → (batch, 10)."""
+    """A GRU over rows of features, with a linear head on its last state: (batch, 7, 168) → (batch, 10)."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class RowReader(nn.Module):
 
 
 class CnnGru(nn.Module):
-    """Two modules, `cnn` and `gru`, that parameter groups can train at their own rates."""
+    """Two modules, `cnn` and `gru`, which parameter groups can train at different learning rates."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()

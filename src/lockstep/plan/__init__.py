@@ -1,4 +1,4 @@
-"""Which sample is computed when and by which rank, and keyed random numbers. No torch."""
+"""Which sample each rank computes in which step, and keyed random numbers. No torch."""
 
 from lockstep.plan.keyed_random import Purpose, random_words, uniform
 from lockstep.plan.plan import PADDING, Plan

@@ -1,9 +1,9 @@
 """Counter-based random numbers: a draw is a pure function of (seed, purpose, step or epoch, sample id).
 
 Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), the
-generator of Random123, cuRAND and NumPy. Nothing is streamed, so there is no state to save, and a draw does
-not depend on rank, on micro-batch or on what was drawn before. The arithmetic is written once for
-NumPy arrays and torch tensors of int64: both wrap on overflow, and a mask after each shift keeps 32 bits.
+generator of Random123, cuRAND and NumPy. There is no stream, so there is no state to save, and a draw does
+not depend on the rank, the micro-batch or earlier draws. The same arithmetic works for NumPy arrays and torch
+tensors of int64: both wrap on overflow, and a mask after each shift keeps 32 bits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ROUNDS = 10
 
 
 class Purpose(IntEnum):
-    """What a draw is for: two purposes never share a counter. Numbers are part of a run; never renumber."""
+    """What a draw is for. Two purposes never share a counter. Changing a number would change every run."""
 
     SHUFFLE = 0
     SYNTHETIC_DATA = 2
     AUGMENT = 3
-    DROPOUT = 64  # of the model's first dropout layer; the next ones count up from here
+    DROPOUT = 64  # the model's first dropout layer; further layers count up from here
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:
@@ -57,7 +57,7 @@ def random_words(seed: int, purpose: int, time: int, ids: Words, block: int | Wo
         purpose: what the draw is for.
         time: the step or the epoch, below 2**32.
         ids: int64 array of sample ids, each below 2**32.
-        block: which four of a longer row of words, below 2**32; an array broadcasts against `ids`.
+        block: which four words of a longer sequence, below 2**32; an array broadcasts against `ids`.
     """
     zero = ids * 0
     counter = (zero + block, zero + ids, zero + (time & MASK), zero + int(purpose))

@@ -1,8 +1,8 @@
-"""Which sample is computed when, by whom: pure functions of (seed, step, rank, world size).
+"""Which rank computes which sample in which step: pure functions of (seed, step, rank, world size).
 
-Words: a *slot* is the place of one micro-batch in the global batch. A step has `num_slots` =
-global_size / micro_size of them; rank r computes slots [r * window, (r + 1) * window). What is in a slot does
-not depend on the world size: that is why a run can move to another topology.
+This does the work of a distributed sampler. A *slot* is the position of a micro-batch in the global batch. A
+step has `num_slots` = global_size / micro_size slots; rank r computes slots [r * window, (r + 1) * window).
+The content of a slot does not depend on the world size, so a run can move to another topology.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lockstep.config import BatchConfig
-from lockstep.plan.sample_order import order_parts
+from lockstep.plan.sample_order import order_slices
 from lockstep.plan.window import window_length
 
-PADDING = -1  # sample id of a padded place: it has weight 0 and never counts
+PADDING = -1  # the sample id of padding, which has weight 0 and never counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The shape of a run over its data.
+    """The steps of a run over its training set.
 
     Raises:
-        ConfigError: the slots of a global batch do not divide over the ranks.
+        ConfigError: the slots of a global batch do not divide evenly over the ranks.
     """
 
     seed: int
@@ -34,7 +34,7 @@ class Plan:
     batch: BatchConfig
     world_size: int
     exact: bool = False
-    """Whether each rank's window must be a whole subtree of the exact reduction."""
+    """Whether each rank's window must be a complete subtree of the exact reduction."""
 
     def __post_init__(self) -> None:
         window_length(self.batch, self.world_size, exact=self.exact)
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see each sample once; the last may be short."""
+        """Optimizer steps in one pass over the samples. The last one may be short."""
         return -(-self.num_samples // self.batch.global_size)
 
     def slots_of(self, rank: int) -> slice:
@@ -59,7 +59,7 @@ class Plan:
         return slice(rank * self.window, (rank + 1) * self.window)
 
     def epoch_and_offset(self, step: int) -> tuple[int, int]:
-        """(epoch, step within that epoch) of a step counted from 0."""
+        """(epoch, step within that epoch) of a step, all counted from 0."""
         return divmod(step, self.steps_per_epoch)
 
     def num_real(self, step: int) -> int:
@@ -73,20 +73,20 @@ class Plan:
         return epochs * self.num_samples + rest * self.batch.global_size
 
     def epoch_ids(self, epoch: int) -> NDArray[np.int64]:
-        """Sample ids of a whole epoch, shape (steps_per_epoch, num_slots, micro_size), PADDING at the end."""
+        """Sample ids of a whole epoch, (steps_per_epoch, num_slots, micro_size), with PADDING at the end."""
         return np.stack(list(self.epoch_steps(epoch)))
 
     def step_ids(self, step: int) -> NDArray[np.int64]:
-        """Sample ids of a step, shape (num_slots, micro_size)."""
-        epoch, place = self.epoch_and_offset(step)
-        return next(islice(self.epoch_steps(epoch), place, None))
+        """Sample ids of a step, (num_slots, micro_size)."""
+        epoch, offset = self.epoch_and_offset(step)
+        return next(islice(self.epoch_steps(epoch), offset, None))
 
     def epoch_steps(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Sample ids of each step of an epoch, (num_slots, micro_size), of which never all are held."""
+        """Yields the sample ids of each step of an epoch, (num_slots, micro_size), in little memory."""
         size, shape = self.batch.global_size, (-1, self.num_slots, self.batch.micro_size)
         rest = np.empty(0, dtype=np.int64)
-        for part in order_parts(self.seed, epoch, self.num_samples):
-            ids = np.concatenate([rest, part])
+        for order in order_slices(self.seed, epoch, self.num_samples):
+            ids = np.concatenate([rest, order])
             whole = len(ids) // size * size
             yield from ids[:whole].reshape(shape)
             rest = ids[whole:].copy()

@@ -1,4 +1,4 @@
-"""How many micro-batches each rank computes in an optimizer step, derived from the stated batch sizes."""
+"""Micro-batches per rank and optimizer step: gradient accumulation, derived from the stated batch sizes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
 
     Args:
         batch: the sizes that the user states.
-        world_size: number of ranks.
-        exact: whether a rank's micro-batches must form a whole subtree: a power of two of them.
+        world_size: the number of ranks.
+        exact: whether each rank's micro-batches must form a complete subtree, so be a power of two.
 
     Raises:
-        ConfigError: the global batch does not divide; names the sizes that would work.
+        ConfigError: the global batch does not divide evenly. Names the sizes that would work.
     """
     unit = batch.micro_size * world_size
-    exact = exact and world_size > 1  # one rank holds the whole tree, of whatever shape
+    exact = exact and world_size > 1  # a single rank holds the whole tree, whatever its shape
     works = is_power_of_two_multiple if exact else is_multiple
     if works(batch.global_size, unit):
         return batch.global_size // unit

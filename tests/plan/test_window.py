@@ -1,0 +1,24 @@
+import pytest
+
+from lockstep.config import BatchConfig
+from lockstep.errors import ConfigError
+from lockstep.plan import window_length
+
+
+def test_sizes_that_do_not_divide_are_refused_with_some_that_do():
+    with pytest.raises(ConfigError, match=r"batch\.global_size = 96") as refusal:
+        window_length(BatchConfig(global_size=96, micro_size=32), world_size=2, exact=False)
+    message = str(refusal.value)
+    assert "64 or 128" in message
+    assert "batch.micro_size 24" in message
+    for micro, size in ((32, 64), (32, 128), (24, 96)):
+        window_length(BatchConfig(global_size=size, micro_size=micro), world_size=2, exact=False)
+
+
+def test_exact_reduction_needs_a_power_of_two_of_micro_batches_per_rank():
+    batch = BatchConfig(global_size=96, micro_size=16)
+    assert window_length(batch, world_size=2, exact=False) == 3
+    remedy = r"batch\.global_size 64 or 128, .* or reduction fast would work"
+    with pytest.raises(ConfigError, match=rf"times a power of two .*; {remedy}"):
+        window_length(batch, world_size=2, exact=True)
+    assert window_length(batch, world_size=1, exact=True) == 6  # one rank holds the whole tree
