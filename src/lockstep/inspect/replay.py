@@ -19,7 +19,7 @@ from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks, resolve_precision
 from lockstep.launch.ranks import Ranks
 from lockstep.report.contact_sheet import draw_contact_sheet
-from lockstep.runs import Record, check_same_run, read_metrics, read_settings, write_atomically
+from lockstep.runs import Record, check_same_run, read_metrics, read_settings, step_name, write_atomically
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
 from lockstep.runs.folder import environment_at
@@ -108,7 +108,7 @@ def _replay_on(
         opened = open_up(run)
         compared, departure = compare_records(opened.pop("record"), recorded.get(step, {}))
         departures += [departure] if departure else []
-        target = folder / "replay" / f"step-{step:08d}"
+        target = folder / "replay" / step_name(step)
         ranks.on_main(lambda: write(target, run, opened))
         return Replay(
             step=step,

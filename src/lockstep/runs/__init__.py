@@ -5,17 +5,22 @@ checkpoint, checkpoint_folder, environment, evaluations, folder.
 """
 
 from lockstep.runs.files import (
+    CHECKPOINTS_FOLDER,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
     SUMMARY_FILE,
     Record,
+    checkpoint_step,
+    checkpoints_in,
+    newest_checkpoint_step,
     read_metrics,
     read_settings,
     read_starts,
     read_summary,
     recorded_run,
     resume_steps,
+    step_name,
     write_atomically,
 )
 from lockstep.runs.naming import run_path
@@ -23,6 +28,7 @@ from lockstep.runs.resume_rules import check_may_resume, check_same_run, saved_i
 from lockstep.runs.sinks import MetricsFile, Sink, Status
 
 __all__ = [
+    "CHECKPOINTS_FOLDER",
     "METRICS_FILE",
     "SETTINGS_FILE",
     "STARTS_FILE",
@@ -33,6 +39,9 @@ __all__ = [
     "Status",
     "check_may_resume",
     "check_same_run",
+    "checkpoint_step",
+    "checkpoints_in",
+    "newest_checkpoint_step",
     "read_metrics",
     "read_settings",
     "read_starts",
@@ -41,5 +50,6 @@ __all__ = [
     "resume_steps",
     "run_path",
     "saved_identity",
+    "step_name",
     "write_atomically",
 ]

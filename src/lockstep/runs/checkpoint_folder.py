@@ -16,18 +16,14 @@ from lockstep.runs.checkpoint import (
     read_info,
     remove_checkpoint,
 )
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints under a folder, oldest first."""
-    return sorted(folder.glob("step-*"))
+from lockstep.runs.files import CHECKPOINTS_FOLDER, STEP_PREFIX, checkpoint_step, checkpoints_in
 
 
 def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest whole checkpoint (before a step, if one is given), and what is wrong with newer ones."""
     damages: list[str] = []
     for path in reversed(checkpoints_in(folder)):
-        if before is not None and int(path.name.removeprefix("step-")) >= before:
+        if before is not None and checkpoint_step(path) >= before:
             continue
         try:
             return load_checkpoint(path), damages
@@ -42,17 +38,14 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
     for path in checkpoints_in(folder)[:-keep]:
         if path != best:
             remove_checkpoint(path)
-    for leftover in (
-        *folder.glob(".step-*.partial"),
-        *folder.glob(".step-*.old"),
-    ):  # of a save that was killed
+    for leftover in folder.glob(f".{STEP_PREFIX}*"):  # of a save that was killed: .partial or .old
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def hide_checkpoints_after(folder: Path, step: int) -> None:
     """Renames what is newer than a step: a run that goes on from there makes it anew."""
     for path in checkpoints_in(folder):
-        if path.name > f"step-{step:08d}":
+        if checkpoint_step(path) > step:
             aside = folder / f".damaged-{path.name}"
             shutil.rmtree(aside, ignore_errors=True)
             os.replace(path, aside)
@@ -79,7 +72,7 @@ def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None =
     """
 
     def read() -> Checkpoint | None:
-        found, damages = load_newest_checkpoint(folder / "checkpoints", before)
+        found, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER, before)
         for damage in damages:
             print(f"lockstep: damaged checkpoint left out: {damage}", file=sys.stderr, flush=True)
         return found

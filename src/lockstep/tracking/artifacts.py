@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lockstep.runs import METRICS_FILE, SETTINGS_FILE, STARTS_FILE, read_metrics, read_starts, read_summary
+from lockstep.runs import (
+    CHECKPOINTS_FOLDER,
+    METRICS_FILE,
+    SETTINGS_FILE,
+    STARTS_FILE,
+    read_metrics,
+    read_starts,
+    read_summary,
+)
 from lockstep.runs.checkpoint import load_checkpoint, weights_sha256
 from lockstep.runs.checkpoint_folder import best_checkpoint, checkpoints_in
 from lockstep.runs.evaluations import BEST, LAST, read_evaluation
@@ -60,11 +68,11 @@ def tables(wandb: Any, folder: Path) -> dict[str, Any]:
 def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any, list[str]]]:
     """The best and the newest checkpoint as artifacts that a run can go on from, each with its aliases."""
     aliases: dict[Path, list[str]] = {}
-    best = best_checkpoint(folder / "checkpoints")
+    best = best_checkpoint(folder / CHECKPOINTS_FOLDER)
     if best is not None:
         aliases[best] = ["best"]
         # Last: W&B gives `latest` to what is logged last, too.
-        aliases.setdefault(checkpoints_in(folder / "checkpoints")[-1], []).append("latest")
+        aliases.setdefault(checkpoints_in(folder / CHECKPOINTS_FOLDER)[-1], []).append("latest")
     for path, names in aliases.items():
         found = load_checkpoint(path)
         artifact = wandb.Artifact(

@@ -19,7 +19,7 @@ from lockstep.launch.ranks import Ranks
 from lockstep.models import topology_warnings
 from lockstep.plan import window_length
 from lockstep.report import Console, say
-from lockstep.runs import MetricsFile, Status, check_may_resume, read_metrics, run_path
+from lockstep.runs import CHECKPOINTS_FOLDER, MetricsFile, Status, check_may_resume, read_metrics, run_path
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
 from lockstep.runs.environment import environment
 from lockstep.runs.evaluations import EvaluationSink
@@ -114,7 +114,7 @@ def _begin(run: Run, mode: str, dataset: Dataset) -> None:
     say(startup_line(run, mode))
     for warning in topology_warnings(run.model):
         say(f"warning: {warning}")
-    hide_checkpoints_after(run.folder / "checkpoints", run.step)
+    hide_checkpoints_after(run.folder / CHECKPOINTS_FOLDER, run.step)
     changes = note_start(run.config, run.folder, run.step, environment(run.ranks))
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
