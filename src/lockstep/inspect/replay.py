@@ -16,7 +16,8 @@ from lockstep.config import Config
 from lockstep.engine import Run, agreed_digest, step_record, take_step
 from lockstep.errors import ConfigError
 from lockstep.launch import Launch
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.runs import Record, check_same_run, read_metrics, read_settings, step_name, write_atomically

@@ -9,7 +9,8 @@ from lockstep.config import Config
 from lockstep.engine import evaluate
 from lockstep.errors import ConfigError, require
 from lockstep.launch import Launch
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.models import build_criterion, build_model
 from lockstep.runs import SETTINGS_FILE
 from lockstep.runs.checkpoint import weights_sha256

@@ -14,7 +14,8 @@ from lockstep.data import Dataset
 from lockstep.engine import Phases, Run, order_checked, train
 from lockstep.errors import Interrupted
 from lockstep.launch import Launch, array_group
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.models import topology_warnings
 from lockstep.plan import window_length
