@@ -1,15 +1,22 @@
 """The files of a run folder, whole or cut short."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from lockstep.errors import ConfigError
 from lockstep.runs import (
+    CHECKPOINTS_FOLDER,
+    checkpoint_step,
+    checkpoints_in,
     files,
+    newest_checkpoint_step,
     read_metrics,
     read_starts,
     read_summary,
     recorded_run,
     resume_steps,
+    step_name,
     write_atomically,
 )
 from run_folders import SUMMARY, make_record, make_run
@@ -58,3 +65,21 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_atomically(tmp_path / "file", "newest")
     assert (tmp_path / "file").read_text() == "new"
+
+
+def test_several_writers_of_one_file_each_publish_the_whole_of_it(tmp_path):
+    """The tasks of a sweep write the same table: one scratch file for all would vanish under its writer."""
+    contents = [letter * 100_000 for letter in "abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: write_atomically(tmp_path / "table", content), contents * 5))
+    assert (tmp_path / "table").read_text() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+
+
+def test_steps_name_folders_and_are_read_back(tmp_path):
+    folder = tmp_path / CHECKPOINTS_FOLDER
+    assert newest_checkpoint_step(tmp_path) == 0
+    for name in (step_name(12), step_name(9), ".step-00000013.partial", "step-00000014.copy"):
+        (folder / name).mkdir(parents=True)
+    assert [checkpoint_step(path) for path in checkpoints_in(folder)] == [9, 12]
+    assert newest_checkpoint_step(tmp_path) == 12

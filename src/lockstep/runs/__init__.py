@@ -5,17 +5,22 @@ checkpoint, checkpoint_folder, environment, evaluations, folder_lock.
 """
 
 from lockstep.runs.files import (
+    CHECKPOINTS_FOLDER,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
     SUMMARY_FILE,
     Record,
+    checkpoint_step,
+    checkpoints_in,
+    newest_checkpoint_step,
     read_metrics,
     read_settings,
     read_starts,
     read_summary,
     recorded_run,
     resume_steps,
+    step_name,
     write_atomically,
 )
 from lockstep.runs.naming import run_path
@@ -24,6 +29,7 @@ from lockstep.runs.sinks import MetricsFile, Sink, Status
 from lockstep.runs.starts import environment_at, record_start
 
 __all__ = [
+    "CHECKPOINTS_FOLDER",
     "METRICS_FILE",
     "SETTINGS_FILE",
     "STARTS_FILE",
@@ -34,7 +40,10 @@ __all__ = [
     "Status",
     "check_may_resume",
     "check_same_run",
+    "checkpoint_step",
+    "checkpoints_in",
     "environment_at",
+    "newest_checkpoint_step",
     "read_metrics",
     "read_settings",
     "read_starts",
@@ -44,5 +53,6 @@ __all__ = [
     "resume_steps",
     "run_path",
     "saved_identity",
+    "step_name",
     "write_atomically",
 ]

@@ -19,7 +19,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from lockstep.runs.files import sync_folder, write_synced
+from lockstep.runs.files import step_name, sync_folder, write_synced
 
 WEIGHTS_FILE = "weights.safetensors"
 STATE_FILE = "state.pt"
@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
-    target = folder / f"step-{checkpoint.step:08d}"
+    target = folder / step_name(checkpoint.step)
     scratch = folder / f".{target.name}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -16,18 +16,14 @@ from lockstep.runs.checkpoint import (
     read_info,
     remove_checkpoint,
 )
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints under a folder, oldest first."""
-    return sorted(folder.glob("step-*"))
+from lockstep.runs.files import CHECKPOINTS_FOLDER, STEP_PREFIX, checkpoint_step, checkpoints_in
 
 
 def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest undamaged checkpoint (below step `before`, if given), and what is wrong with newer ones."""
     damages: list[str] = []
     for path in reversed(checkpoints_in(folder)):
-        if before is not None and int(path.name.removeprefix("step-")) >= before:
+        if before is not None and checkpoint_step(path) >= before:
             continue
         try:
             return load_checkpoint(path), damages
@@ -42,15 +38,14 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
     for path in checkpoints_in(folder)[:-keep]:
         if path != best:
             remove_checkpoint(path)
-    # A save that was killed leaves these.
-    for leftover in (*folder.glob(".step-*.partial"), *folder.glob(".step-*.old")):
+    for leftover in folder.glob(f".{STEP_PREFIX}*"):  # of a save that was killed: .partial or .old
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def hide_checkpoints_after(folder: Path, step: int) -> None:
     """Renames checkpoints of later steps: a run that resumes after `step` makes them again."""
     for path in checkpoints_in(folder):
-        if path.name > f"step-{step:08d}":
+        if checkpoint_step(path) > step:
             hidden = folder / f".damaged-{path.name}"
             shutil.rmtree(hidden, ignore_errors=True)
             os.replace(path, hidden)
@@ -83,7 +78,7 @@ def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None =
     """
 
     def read() -> Checkpoint | None:
-        newest, damages = load_newest_checkpoint(folder / "checkpoints", before)
+        newest, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER, before)
         for damage in damages:
             print(f"lockstep: skipping a damaged checkpoint: {damage}", file=sys.stderr, flush=True)
         return newest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ SETTINGS_FILE = "config.yaml"
 STARTS_FILE = "starts.jsonl"
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+STEP_PREFIX = "step-"
 Record = dict[str, Any]
 """What was logged of one step: a flat dict of JSON values. It has `step`; its numbers are over all ranks."""
 
@@ -48,6 +51,28 @@ def resume_steps(starts: list[dict[str, Any]]) -> list[int]:
     return [step for step in steps if step > 0]
 
 
+def step_name(step: int) -> str:
+    """The name of the folder that belongs to a step, such as 'step-00000012'; names sort as steps do."""
+    return f"{STEP_PREFIX}{step:08d}"
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step of a checkpoint, from its folder's name."""
+    return int(path.name.removeprefix(STEP_PREFIX))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints under a folder of checkpoints, oldest first."""
+    found = [path for path in folder.glob(f"{STEP_PREFIX}*") if path.name[len(STEP_PREFIX) :].isdecimal()]
+    return sorted(found, key=checkpoint_step)
+
+
+def newest_checkpoint_step(folder: Path) -> int:
+    """The step of the newest checkpoint in a run folder; 0 if there is none."""
+    checkpoints = checkpoints_in(folder / CHECKPOINTS_FOLDER)
+    return checkpoint_step(checkpoints[-1]) if checkpoints else 0
+
+
 def recorded_run(word: str) -> Path:
     """The run folder that a command-line argument names.
 
@@ -76,10 +101,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that it is there as a whole or not at all."""
-    scratch = path.with_name(f".{path.name}.partial")
-    write_synced(scratch, content.encode() if isinstance(content, str) else content)
-    os.replace(scratch, path)
+    """Writes a file that is there as a whole or not at all, also when several processes write it."""
+    # A name of its own: with a shared one, a process would publish the half that another has written.
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        write_synced(scratch, content.encode() if isinstance(content, str) else content)
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def write_synced(path: Path, content: bytes) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 from lockstep.config import Config, take_option, yaml_flags
 from lockstep.errors import RankError, refuse
 from lockstep.runs import (
+    CHECKPOINTS_FOLDER,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
     check_same_run,
     read_settings,
+    step_name,
     write_atomically,
 )
 from lockstep.runs.checkpoint import DamagedCheckpoint, load_checkpoint
@@ -56,7 +58,7 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
             its run has other settings.
     """
     artifact = _find_artifact(reference)
-    step, checkpoints = artifact.metadata["step"], folder / "checkpoints"
+    step, checkpoints = artifact.metadata["step"], folder / CHECKPOINTS_FOLDER
     newest, _ = load_newest_checkpoint(checkpoints)
     if newest is not None and newest.step >= step:
         return
@@ -78,7 +80,7 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
             # uploaded as a whole.
             (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
         checkpoints.mkdir(exist_ok=True)
-        target = checkpoints / f"step-{step:08d}"
+        target = checkpoints / step_name(step)
         shutil.rmtree(target, ignore_errors=True)  # a damaged one
         os.replace(download / CHECKPOINT_FOLDER, target)
 

@@ -8,9 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep.runs import METRICS_FILE, SETTINGS_FILE, STARTS_FILE, read_metrics, read_starts
+from lockstep.runs import (
+    CHECKPOINTS_FOLDER,
+    METRICS_FILE,
+    SETTINGS_FILE,
+    STARTS_FILE,
+    checkpoints_in,
+    read_metrics,
+    read_starts,
+)
 from lockstep.runs.checkpoint import load_checkpoint, weights_sha256
-from lockstep.runs.checkpoint_folder import best_checkpoint, checkpoints_in
+from lockstep.runs.checkpoint_folder import best_checkpoint
 
 DATASET_FILE = "dataset.json"
 """In the run folder: name and digest of the data."""
@@ -22,11 +30,11 @@ CHECKPOINT_FOLDER = "checkpoint"
 def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any, list[str]]]:
     """The best and the newest checkpoint as artifacts that a run can resume from, each with its aliases."""
     aliases: dict[Path, list[str]] = {}
-    best = best_checkpoint(folder / "checkpoints")
+    best = best_checkpoint(folder / CHECKPOINTS_FOLDER)
     if best is not None:
         aliases[best] = ["best"]
         # The newest comes last: W&B itself gives the alias `latest` to what is logged last.
-        aliases.setdefault(checkpoints_in(folder / "checkpoints")[-1], []).append("latest")
+        aliases.setdefault(checkpoints_in(folder / CHECKPOINTS_FOLDER)[-1], []).append("latest")
     for path, names in aliases.items():
         checkpoint = load_checkpoint(path)
         artifact = wandb.Artifact(
