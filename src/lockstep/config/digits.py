@@ -3,3 +3,4 @@
 IMAGE_SIZE = 28
 """Pixels a side."""
 NUM_CLASSES = 10
+"""Labels are 0 to 9."""

@@ -33,6 +33,7 @@ def to_yaml(config: Config) -> str:
 
 
 def plain_values(value: Any) -> Any:
+    """A value with its tuples as lists, as YAML and JSON have them."""
     if isinstance(value, dict):
         return {key: plain_values(entry) for key, entry in value.items()}
     return list(value) if isinstance(value, tuple) else value

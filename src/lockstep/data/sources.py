@@ -63,6 +63,7 @@ TORCHVISION_SETS = {
         ),
     ),
 }
+"""Name → the data set as torchvision has it."""
 
 
 def load_dataset(config: DataConfig, seed: int) -> Dataset:

@@ -26,6 +26,7 @@ MODELS: dict[str, Callable[[float], nn.Module]] = {
     "rnn": Rnn,
     "rnn-orthogonal": OrthogonalRnn,
 }
+"""Name → a function from the dropout probability to the network."""
 
 
 def build_model(config: ModelConfig, seed: int) -> nn.Module:

@@ -12,11 +12,15 @@ import yaml
 from lockstep.errors import ConfigError
 
 SETTINGS_FILE = "config.yaml"
+"""The settings of the newest start."""
 STARTS_FILE = "starts.jsonl"
+"""A line per start: its first step, and what it ran on."""
 METRICS_FILE = "metrics.jsonl"
+"""A record per logged step."""
 SUMMARY_FILE = "summary.json"
-# A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
+"""The result of a finished run."""
 Record = dict[str, Any]
+"""A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
