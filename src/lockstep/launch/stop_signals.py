@@ -23,6 +23,7 @@ from types import FrameType
 from lockstep.launch.variables import process_rank
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Signals that ask a run to save a checkpoint and stop."""
 
 
 class StopRequest:

@@ -13,13 +13,18 @@ import yaml
 from lockstep.errors import ConfigError
 
 SETTINGS_FILE = "config.yaml"
+"""The settings of the newest start."""
 STARTS_FILE = "starts.jsonl"
+"""A line per start: its first step, and what it ran on."""
 METRICS_FILE = "metrics.jsonl"
+"""A record per logged step."""
 SUMMARY_FILE = "summary.json"
+"""The result of a finished run."""
 CHECKPOINTS_FOLDER = "checkpoints"
+"""A folder for each checkpoint, named after its step."""
 STEP_PREFIX = "step-"
 Record = dict[str, Any]
-"""What was logged of one step: a flat dict of JSON values. It has `step`; its numbers are over all ranks."""
+"""A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from lockstep.runs.files import METRICS_FILE, Record, read_metrics, write_atomically
 
 Status = Literal["finished", "interrupted", "failed"]
+"""How a start of a run ended."""
 
 
 class Sink(Protocol):
