@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Exported, this makes every process compile torch anew: tens of seconds for each rank of each test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup train test test-slurm slurm-programs check bench clean
+.PHONY: setup train test test-slurm slurm-programs check docs bench clean
 
 BENCHMARKS := speedrun overhead textbook scaling streaming startup stall roofline
 
@@ -33,6 +33,15 @@ check: setup
 test: setup
 	$(BIN)/pytest
 
+# Builds the site into site/; a dead link or a name that cannot be resolved fails.
+docs: $(VENV)/.docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+$(VENV)/.docs-ready: $(VENV)/.ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 # Takes minutes, on a machine with nothing else to do; rewrites the tables in docs/benchmarks.md.
 bench: setup
 	for name in $(BENCHMARKS); do $(BIN)/python scripts/bench/$$name.py || exit 1; done
@@ -49,4 +58,4 @@ slurm-programs:
 	@test "$$(id -u)" = 0 || { echo "the cluster's daemons need root" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

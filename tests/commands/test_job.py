@@ -3,39 +3,73 @@ import subprocess
 
 import pytest
 
-from lockstep.commands.job import count_failure, main, newest_step, prepare, sweep_table
+from lockstep.commands.job import count_failure, main, prepare, shell_assignments, sweep_table
 from lockstep.config import Config, OptimizerConfig, RunConfig, TrackingConfig, to_yaml
 from lockstep.errors import ConfigError
+from lockstep.launch import accelerate_options
+from lockstep.launch.rendezvous import job_port
 from processes import ROOT
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
 
 
-def test_prepare_makes_the_run_folder_and_refuses_mistakes(tmp_path, capsys):
-    place = ["--run.dir", str(tmp_path), "--run.name", "run"]
-    assert prepare(4, place) == tmp_path / "run"
+JOB = {"SLURM_JOB_ID": "77", "SLURM_NNODES": "2", "SLURM_CPUS_ON_NODE": "8", "MASTER_ADDR": "10.0.0.1"}
+
+
+def flags_in(folder):
+    return ["--run.dir", str(folder), "--run.name", "run"]
+
+
+def test_prepare_makes_the_run_folder_and_says_how_to_launch(tmp_path):
+    prepared = prepare(flags_in(tmp_path), {**JOB, "SLURM_NTASKS": "4"})
     assert (tmp_path / "run").is_dir()
+    assert prepared["folder"] == str(tmp_path / "run")
+    assert prepared["processes"] == "2 nodes x 2 processes"
+    assert prepared["threads"] == "4"
+    assert prepared["launch_options"] == accelerate_options(2, 2, "10.0.0.1", job_port(JOB))
+
+
+def test_prepare_refuses_mistakes(tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"batch.global_size = 256: .* times 3 ranks"):
-        prepare(3, place)
+        prepare(flags_in(tmp_path), {**JOB, "SLURM_NNODES": "3"})
+    with pytest.raises(ConfigError, match=r"SLURM_NTASKS = '3': .* on each of 2 nodes"):
+        prepare(flags_in(tmp_path), {**JOB, "SLURM_NTASKS": "3"})
+    with pytest.raises(ConfigError, match=r"SLURM_JOB_ID: is not set"):
+        prepare(flags_in(tmp_path), {})
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"run.dir = .*: cannot be written"):
-        prepare(1, ["--run.dir", str(tmp_path / "file")])
-    assert main(["prepare", "1", "--sead", "1"]) == 2
-    assert capsys.readouterr().err.startswith("lockstep: error: --sead: there is no such option")
+        prepare(flags_in(tmp_path / "file"), JOB)
+    assert main(["prepare"]) == 2
+    assert capsys.readouterr().err.startswith("lockstep: error: SLURM_JOB_ID: is not set")
+    assert main(["failed", "folder"]) == 2
+    assert "should-restart FOLDER" in capsys.readouterr().err
+
+
+def test_bash_reads_what_prepare_prints():
+    words = ["plain", "two words", "$HOME", "it's", ""]
+    program = shell_assignments({"name": "a 'b' $c", "list": words}) + 'printf \'%s\\n\' "$name" "${list[@]}"'
+    result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["a 'b' $c", *words]
 
 
 def test_failures_count_until_there_is_a_new_checkpoint(tmp_path, capsys):
-    assert newest_step(tmp_path) == 0
     assert count_failure(tmp_path) == (1, 0)
     assert count_failure(tmp_path) == (2, 0)
     (tmp_path / "checkpoints" / "step-00000012").mkdir(parents=True)
-    assert main(["failed", str(tmp_path)]) == 0
-    assert (
-        "failure 1 of 3 without a checkpoint after step 12); it is started again" in capsys.readouterr().out
-    )
-    assert main(["failed", str(tmp_path)]) == 0
-    assert main(["failed", str(tmp_path)]) == 1
-    assert "failure 3 of 3" in capsys.readouterr().out
+    assert main(["should-restart", str(tmp_path)]) == 0
+    assert "failure 1 of 3 without a checkpoint after step 12); starting it again" in capsys.readouterr().out
+    assert main(["should-restart", str(tmp_path)]) == 0
+    assert main(["should-restart", str(tmp_path)]) == 1
+    assert "failure 3 of 3 without a checkpoint after step 12); giving up" in capsys.readouterr().out
+
+
+def test_a_new_job_counts_failures_from_zero_and_a_restart_does_not(tmp_path):
+    prepare(flags_in(tmp_path), JOB)
+    count_failure(tmp_path / "run")
+    prepare(flags_in(tmp_path), {**JOB, "SLURM_RESTART_COUNT": "1"})
+    assert count_failure(tmp_path / "run") == (2, 0)
+    prepare(flags_in(tmp_path), JOB)
+    assert count_failure(tmp_path / "run") == (1, 0)
 
 
 def test_the_table_shows_what_differs_in_a_group(tmp_path):
@@ -70,7 +104,7 @@ def test_the_job_scripts_are_clean():
         assert "set -euo pipefail" in script.read_text()
     if shutil.which("shellcheck") is None:
         pytest.skip("no shellcheck")
-    # All at once and from the root: one of them sources another.
+    # All of them together and from the root: one sources another.
     names = [str(script.relative_to(ROOT)) for script in SCRIPTS]
     result = subprocess.run(["shellcheck", *names], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout

@@ -80,7 +80,8 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     first = lockstep(*words)
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
-    assert prepare(1, words[1:]) == folder  # what the job scripts take for the run's folder
+    prepared = prepare(words[1:], {"SLURM_JOB_ID": "1"})
+    assert prepared["folder"] == str(folder)  # the job scripts find the same folder
     summary = json.loads((folder / "summary.json").read_text())
     pictures = sorted((folder / "report").iterdir())
     assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]
@@ -145,8 +146,8 @@ def test_fetch_takes_the_settings_of_train(tmp_path):
 
 def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
-    program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder; "
-    program += "folder.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
+    program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder_lock; "
+    program += "folder_lock.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
     first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
     try:
         while not (tmp_path / "run" / "metrics.jsonl").exists():
@@ -188,4 +189,4 @@ def test_help_lists_every_option():
 def test_doctor_needs_no_environment_on_the_path(tmp_path):
     words = ["--processes-per-node", "2", "--run.dir", str(tmp_path)]
     result = lockstep("doctor", *QUICK, *words, env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
-    assert "ok     world size: 2 processes were started, each in a world of 2" in result.stdout
+    assert "ok     world size: 2 processes started in one world" in result.stdout

@@ -60,7 +60,7 @@ def test_mappings_become_pairs(tmp_path):
         ),
         (["stray"], "stray: there is no such option"),
         (["--config"], "--config: needs a value"),
-        (["--config", "a.yaml", "--config=b.yaml"], "--config = 'b.yaml': there is --config a.yaml already"),
+        (["--config", "a.yaml", "--config=b.yaml"], "--config = 'b.yaml': --config a.yaml is given too"),
         (["--config", "missing.yaml"], "--config = 'missing.yaml': cannot be read"),
     ],
 )

@@ -20,8 +20,7 @@ from lockstep.config import (
 )
 from lockstep.config import settings as config_module
 from lockstep.errors import ConfigError
-from lockstep.runs.naming import derived_name
-from lockstep.runs.resume_rules import MAY_CHANGE, differences, identity
+from lockstep.runs.resume_rules import differences
 
 
 def sections():
@@ -82,30 +81,9 @@ def test_a_bad_value_names_field_value_and_rule(section, values, field):
     assert "\n" not in str(refusal.value)
 
 
-def test_derived_name_follows_what_defines_the_run():
-    base = Config()
-    assert derived_name(base) == derived_name(Config(run=RunConfig(dir="elsewhere")))
-    assert derived_name(base) == derived_name(Config(train=TrainConfig(log_every=7)))
-    assert derived_name(base) == derived_name(Config(precision="no"))
-    assert derived_name(base) != derived_name(Config(precision="bf16"))
-    assert derived_name(base) != derived_name(Config(seed=1))
-    assert derived_name(base) != derived_name(Config(optimizer=OptimizerConfig(groups={"gru": 0.1})))
-
-
-def test_what_may_change_exists():
-    assert set(MAY_CHANGE) <= set(leaves(Config()))
-    assert not set(MAY_CHANGE) & set(identity(Config()))
-
-
 def test_yaml_holds_the_whole_tree():
     config = Config(optimizer=OptimizerConfig(groups={"cnn": 0.1}, betas=(0.7, 0.9)))
     saved = yaml.safe_load(to_yaml(config))
     assert saved == as_dict(config)
     assert differences(config, saved) == {}
     assert differences(Config(seed=3, optimizer=config.optimizer), saved) == {"seed": (3, 0)}
-
-
-def test_a_leaf_that_an_older_file_lacks_was_at_its_default():
-    saved = as_dict(Config())
-    del saved["loss"]["label_smoothing"]
-    assert differences(Config(), saved) == {}

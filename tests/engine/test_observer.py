@@ -1,8 +1,7 @@
 """What a step calls, and when."""
 
 from lockstep.config import BatchConfig
-from lockstep.engine import Observer, take_step
-from lockstep.engine.observer import Observers
+from lockstep.engine import Observer, Observers, take_step
 from runs import small_config, small_run
 
 EVENTS = [name for name in vars(Observer) if name.startswith("on_")]

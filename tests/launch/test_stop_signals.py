@@ -1,9 +1,43 @@
-from lockstep.launch import StopRequest
+import os
+import signal
+
+import pytest
+
+from lockstep.launch import STOP_SIGNALS, StopRequest
 
 
-def test_the_main_rank_alone_looks_for_the_job_scripts_file(tmp_path):
+@pytest.fixture(autouse=True)
+def _handlers():
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_requests_a_stop_and_does_not_end_the_process(number):
+    stop = StopRequest({})
+    stop.install()
+    assert not stop.is_set()
+    os.kill(os.getpid(), number)
+    assert stop.is_set()
+
+
+def test_a_second_ctrl_c_ends_the_process():
+    StopRequest({}).install()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
+def test_only_the_main_rank_looks_for_the_stop_file_of_the_job_script(tmp_path):
     file = tmp_path / "stop"
     ranks = [StopRequest({"LOCKSTEP_STOP_FILE": str(file), "RANK": rank}) for rank in "01"]
     assert [stop.is_set() for stop in ranks] == [False, False]
     file.touch()
     assert [stop.is_set() for stop in ranks] == [True, False]
+
+
+def test_the_job_script_learns_that_the_run_can_be_resumed(tmp_path):
+    StopRequest({}).mark_resumable()  # without a job script there is nobody to tell
+    StopRequest({"LOCKSTEP_RESUMABLE_FILE": str(tmp_path / "resumable")}).mark_resumable()
+    assert (tmp_path / "resumable").exists()

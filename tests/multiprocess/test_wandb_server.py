@@ -9,7 +9,7 @@ import pytest
 
 from interruption import LONG, start, wait_for_step
 from lockstep.config import TrackingConfig
-from lockstep.tracking import wandb_run
+from lockstep.tracking import time_limits
 from lockstep.tracking.wandb_run import WandbRun
 from processes import QUICK, lockstep, read_run, train_quick
 from wandb_artifacts import metadata
@@ -26,7 +26,7 @@ def program(tmp_path_factory):
         return install(tmp_path_factory.mktemp("openwandb") / "venv")
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", "") or str(error)
-        pytest.skip(f"openwandb cannot be had: {reason.strip().splitlines()[-1]}")
+        pytest.skip(f"openwandb could not be installed: {reason.strip().splitlines()[-1]}")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def assert_no_key_in(folder: Path) -> None:
     assert KEY.encode() not in content
 
 
-def test_a_run_goes_on_from_its_artifact_elsewhere(tmp_path, server):
+def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     """Two processes, interrupted; then one process on a machine that has only the name of the artifact."""
     (tmp_path / "here").mkdir()
     process = start(tmp_path / "here", 2, *ONLINE, "--tracking.group", "some", env=server.env)
@@ -85,7 +85,7 @@ def test_a_run_goes_on_from_its_artifact_elsewhere(tmp_path, server):
 def test_a_run_that_is_over_before_a_slow_server_answers_is_uploaded(tmp_path, server, monkeypatch):
     for name, value in server.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(wandb_run, "OPEN_SECONDS", 0.1)
+    monkeypatch.setattr(time_limits, "LAST_ATTEMPT_SECONDS", 0.1)
     server.delay_seconds = 0.3
     told = []
     run = WandbRun(tmp_path, TrackingConfig(), "online", {}, notify=told.append)

@@ -9,6 +9,7 @@ import pytest
 
 from processes import train_quick
 from slurm_cluster import Cluster, missing_programs, running_cluster
+from slurm_jobs import LONG
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +45,4 @@ def cluster(_session_cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The summary of the long run, trained by one process that nothing disturbs."""
-    from jobs import LONG
-
     return train_quick(tmp_path_factory.mktemp("undisturbed"), "run", 1, *LONG)

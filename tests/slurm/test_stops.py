@@ -26,7 +26,7 @@ def test_usr1_in_mid_run_requeues_the_job(cluster, tmp_path, undisturbed):
     cluster.run("scancel", "--batch", "--signal=USR1", job.id)
     job.assert_finished_as(undisturbed)
     assert job.restarts == 1
-    assert "stopped for a signal, checkpoint saved; requeueing" in job.text
+    assert "stopped by a signal, checkpoint saved; requeueing" in job.text
     assert "resuming" in job.text
     assert wandb_ids(job.run) == {(job.run / "wandb-id").read_text()}
     assert len(list((job.run / "wandb").glob("offline-run-*"))) == 2
@@ -51,12 +51,12 @@ def test_preemption_without_grace(cluster, tmp_path, undisturbed):
 
 def test_preemption_with_grace_warns_before_the_ranks_have_their_handlers(cluster, tmp_path, undisturbed):
     job = train_job(cluster, tmp_path, *LONG, options=["--partition=lowgrace", *TWO_BY_ONE])
-    cluster.wait(lambda: "start 1: 2 processes" in job.text, 30, "start of the job")
+    cluster.wait(lambda: "start 1: 2 nodes x 1 process" in job.text, 30, "start of the job")
     preempt(cluster, tmp_path, job)
     job.assert_finished_as(undisturbed, world_size=2)
     assert job.restarts == 1
     assert "interrupted after step 1," in job.text  # the ranks found the file that the batch shell had made
-    assert "stopped for a signal, checkpoint saved" in job.text
+    assert "stopped by a signal, checkpoint saved" in job.text
     assert "resuming" in job.text
 
 
@@ -81,9 +81,9 @@ def test_a_lost_node_then_scancel_and_beside_it_three_failures(cluster, tmp_path
     job.wait_for("PENDING")
     cluster.wait(lambda: not cluster.processes(job=job.id), 20, "end of its processes, on both nodes")
     cluster.start_node("node2")
-    cluster.wait(lambda: "start 2: 2 processes" in job.text, 60, "second start")
+    cluster.wait(lambda: "start 2: 2 nodes x 1 process" in job.text, 60, "second start")
     cluster.wait(lambda: "resuming" in job.text, 60, "resume")
-    step = job.broadcast_newest_checkpoint()
+    step = job.newest_checkpoint()
     job.wait_for_step(step + 2)
     cluster.run("scancel", job.id)
     job.wait_for("CANCELLED")
@@ -91,12 +91,12 @@ def test_a_lost_node_then_scancel_and_beside_it_three_failures(cluster, tmp_path
     assert job.restarts == 1
     assert job.world_sizes == {2}
     assert "interrupted after step" in job.text
-    assert job.broadcast_newest_checkpoint() > step
+    assert job.newest_checkpoint() > step
     assert not (job.run / "summary.json").exists()
 
     assert broken.wait_for("FAILED")["Restarts"] == "2"
     assert broken.text.count("boom in the user's model") >= 3
-    assert "failure 3 of 3 without a checkpoint after step 0); it is not started again" in broken.text
+    assert "failure 3 of 3 without a checkpoint after step 0); giving up" in broken.text
 
 
 def test_a_mistake_is_not_started_again(cluster, tmp_path):

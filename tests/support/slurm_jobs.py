@@ -7,11 +7,26 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lockstep.commands.job import FAILURES_FILE
+from lockstep.runs import newest_checkpoint_step
 from processes import QUICK, ROOT, read_run
 from slurm_cluster import Cluster
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 TWO_BY_TWO = ["--nodes=2", "--ntasks-per-node=2"]
+SRUN = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "1",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_NTASKS": "5",
+    "SLURM_STEP_NUM_NODES": "3",
+    "SLURM_STEP_NUM_TASKS": "5",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+    "SLURM_STEP_NODELIST": "node[1-3]",
+}
+"""The variables of the fourth of five tasks that srun started on three nodes."""
 LONG = ["--train.epochs", "14", "--train.checkpoint-every", "4"]  # 42 steps, a checkpoint every 4
 
 
@@ -82,8 +97,8 @@ class Job:
         """Those that the starts of this job say they run with."""
         return {int(size) for size in re.findall(r"^lockstep: (\d+) x ", self.text, re.MULTILINE)}
 
-    def broadcast_newest_checkpoint(self) -> int:
-        return int(sorted((self.run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
+    def newest_checkpoint(self) -> int:
+        return newest_checkpoint_step(self.run)
 
 
 def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | None = None) -> Job:
@@ -98,4 +113,4 @@ def wandb_ids(run: Path) -> set[str]:
 
 
 def failures(run: Path) -> dict[str, int]:
-    return json.loads((run / "failures.json").read_text())
+    return json.loads((run / FAILURES_FILE).read_text())

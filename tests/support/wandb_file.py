@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lockstep.tracking.offline_files import records
+from lockstep.tracking.wandb_file import read_wandb_file
 
 
 def read_wandb(path: Path) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def read_wandb(path: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"id": "", "config": {}, "summary": {}, "alerts": [], "history": {}}
     found["exit_code"] = None
-    for record in records(path):
+    for record in read_wandb_file(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             found |= {"id": record.run.run_id, "group": record.run.run_group, "job_type": record.run.job_type}

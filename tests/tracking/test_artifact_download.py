@@ -35,7 +35,7 @@ def test_the_folder_of_another_run_is_refused_before_anything_is_fetched(tmp_pat
 
 
 def test_an_artifact_of_another_run_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifact_download, "_find", lambda reference: Artifact())
+    monkeypatch.setattr(artifact_download, "_find_artifact", lambda reference: Artifact())
     with pytest.raises(ConfigError, match=r"seed = 1: the run of wandb:p/run:best was started with 0; "):
         install_checkpoint("wandb:p/run:best", small_config(seed=1), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -47,6 +47,8 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch, trouble):
         raise trouble
 
     monkeypatch.setattr(Artifact, "download", fail)
-    monkeypatch.setattr(artifact_download, "_find", lambda reference: Artifact())
-    with pytest.raises(ConfigError, match=r"--resume-from = 'wandb:p/run:best': cannot be had \(.*\); see"):
+    monkeypatch.setattr(artifact_download, "_find_artifact", lambda reference: Artifact())
+    with pytest.raises(
+        ConfigError, match=r"--resume-from = 'wandb:p/run:best': could not be fetched \(.*\); check"
+    ):
         install_checkpoint("wandb:p/run:best", small_config(), tmp_path)

@@ -1,4 +1,4 @@
-"""`lockstep doctor`: what would go wrong in the queue, found before it. A line for each check."""
+"""`lockstep doctor`: finds what would stop a run, before it waits in a queue. One line per check."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from lockstep.config import Config, parse_config
-from lockstep.errors import ConfigError, refuse
-from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
+from lockstep.config import Config, parse_config, take_option
+from lockstep.errors import ConfigError, require
+from lockstep.launch import Allocation, counted, launch_commands, num_cores, read_allocation
 from lockstep.launch.checks import (
     PROBE_SECONDS,
     check_processes,
@@ -28,20 +29,23 @@ from lockstep.tracking import ask_server, server_url, wandb_mode
 HELP = """usage: lockstep doctor [--slurm] [--nodes N] [--processes-per-node M] [OPTIONS]
 
 Checks, before a run waits in a queue, what would stop it. OPTIONS are those of `lockstep train`.
---slurm checks the cluster too: inside an allocation all of its nodes, else what the partitions have.
-Without --nodes and --processes-per-node: what the allocation says, else one process for each GPU here.
-The exit code is 1 if a check failed, else 0.
+--slurm also checks the cluster: inside an allocation all of its nodes, otherwise the partitions.
+By default, N and M are those of the allocation, or outside of one, a process for each GPU of this machine.
+Exit code 1 if a check failed, otherwise 0.
 """
-CHECKPOINTS_BESIDES = 2
-"""Checkpoints beyond train.keep_checkpoints: the best one, and the one being written."""
+EXTRA_CHECKPOINTS = 2
+"""Checkpoints beyond train.keep_checkpoints: the best one, and the one that is being written."""
 
 
 def doctor(argv: list[str]) -> int:
-    """Prints the checks and the commands; 0 if all is well, else 1."""
+    """Runs the checks and prints the commands that start the run; 0 if all checks passed, else 1."""
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    allocation, flags = read_options(argv)
+    import torch  # for the GPUs of this machine
+
+    num_gpus = torch.cuda.device_count()
+    allocation, flags = read_options(argv, num_gpus)
     try:
         config = parse_config(flags)
     except ConfigError as error:
@@ -49,10 +53,10 @@ def doctor(argv: list[str]) -> int:
         return 1
     checks: dict[str, Callable[[], str]] = {
         "batch": lambda: check_batch(config, allocation.world_size),
-        "processes": lambda: check_processes(allocation, num_cores()),
-        "precision": lambda: check_precision(config, allocation),
+        "processes": lambda: check_processes(allocation, num_gpus, num_cores()),
+        "precision": lambda: check_device_precision(config, allocation, num_gpus),
         "rendezvous": lambda: check_rendezvous(allocation),
-        "world size": lambda: check_world_size(allocation),
+        "world size": lambda: check_world_size(allocation, num_gpus, num_cores()),
         "run folder": lambda: check_run_folder(config, allocation),
         "disk space": lambda: check_disk_space(config),
         "data": lambda: check_data(config),
@@ -60,42 +64,43 @@ def doctor(argv: list[str]) -> int:
     }
     if allocation.is_slurm:
         checks = {"SLURM": lambda: check_slurm(allocation), **checks}
-    num_wrong = sum(not run_check(name, check) for name, check in checks.items())
-    print("\nThe same run, started by")
-    for name, command in launch_commands(allocation, flags).items():
-        print(f"  {name + ':':19}{command}")
-    return 1 if num_wrong else 0
+    num_failed = sum(not run_check(name, check) for name, check in checks.items())
+    print("\nCommands that start this run:")
+    on_gpus = num_gpus > 0 or not allocation.has_this_machine
+    for launcher, command in launch_commands(allocation, flags, on_gpus=on_gpus).items():
+        print(f"  {launcher + ':':19}{command}")
+    return 1 if num_failed else 0
 
 
-def read_options(argv: list[str]) -> tuple[Allocation, list[str]]:
-    """Takes doctor's own options out of argv: (allocation, the flags of the run)."""
-    own = {"--nodes": 0, "--processes-per-node": 0}
-    flags, words = [], iter(argv)
-    for word in words:
-        name, has_value, value = word.partition("=")
-        if name in own:
-            value = value if has_value else next(words, "")
-            if not value.isdecimal() or int(value) < 1:
-                raise refuse(name, value, "must be a whole number >= 1")
-            own[name] = int(value)
-        elif word != "--slurm":
-            flags.append(word)
-    import torch  # for device facts
+def read_options(argv: list[str], num_gpus: int) -> tuple[Allocation, list[str]]:
+    """Takes doctor's own options out of argv: (allocation, the flags of the run).
 
-    gpus = torch.cuda.device_count()
-    allocation = read_allocation()
-    nodes, per_node = allocation or (1, max(1, gpus))
-    return Allocation(
-        nodes=own["--nodes"] or nodes,
-        per_node=own["--processes-per-node"] or per_node,
-        is_slurm="--slurm" in argv,
-        in_allocation=allocation is not None,
-        gpus=gpus,
-    ), flags
+    Raises:
+        ConfigError: a number is wrong, or `read_allocation` refuses the allocation.
+    """
+    num_nodes, rest = take_count(argv, "--nodes")
+    per_node, rest = take_count(rest, "--processes-per-node")
+    is_slurm, flags = "--slurm" in rest, [word for word in rest if word != "--slurm"]
+    found = read_allocation(processes_per_node=per_node)
+    if found is None:
+        found = Allocation(num_nodes=1, processes_per_node=per_node or max(1, num_gpus))
+    return replace(found, num_nodes=num_nodes or found.num_nodes, is_slurm=is_slurm), flags
+
+
+def take_count(argv: list[str], name: str) -> tuple[int, list[str]]:
+    """Takes an option with a number out of argv: (the number, 0 if absent; the other words).
+
+    Raises:
+        ConfigError: it is not a whole number from 1 on.
+    """
+    value, rest = take_option(argv, name)
+    is_count = not value or (value.isdecimal() and int(value) >= 1)
+    require(is_count, name, value, "must be a whole number >= 1")
+    return int(value or 0), rest
 
 
 def run_check(name: str, check: Callable[[], str]) -> bool:
-    """Runs a check and prints its line."""
+    """Runs a check and prints its line; whether it passed."""
     try:
         print(f"ok     {name}: {check()}", flush=True)
     except (ConfigError, OSError, subprocess.SubprocessError) as error:
@@ -105,57 +110,74 @@ def run_check(name: str, check: Callable[[], str]) -> bool:
 
 
 def check_batch(config: Config, world_size: int) -> str:
-    window = window_length(config.batch, world_size, exact=config.reduction == "exact")
+    """Checks that the global batch divides over the ranks.
+
+    Raises:
+        ConfigError: it does not.
+    """
     batch = config.batch
-    return f"{batch.global_size} = {world_size} ranks x {window} micro-batches x {batch.micro_size}"
+    window = window_length(batch, world_size, exact=config.reduction == "exact")
+    ranks, micro_batches = counted(world_size, "rank"), counted(window, "micro-batch")
+    return f"{batch.global_size} = {ranks} x {micro_batches} x {batch.micro_size}"
 
 
-def check_precision(config: Config, allocation: Allocation) -> str:
-    from lockstep.launch.process_group import check_precision
+def check_device_precision(config: Config, allocation: Allocation, num_gpus: int) -> str:
+    """Checks that the device of this machine supports the precision.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    from lockstep.launch.precision import check_precision
 
     precision = config.precision
-    if precision in ("auto", "no") or not (allocation.is_here or allocation.gpus):
-        return (
-            f"{precision}"
-            if allocation.is_here
-            else f"{precision}; the nodes' GPUs cannot be asked from here"
-        )
-    check_precision(precision, "cuda" if allocation.gpus else "cpu")
+    if precision in ("auto", "no"):
+        return precision
+    if not allocation.has_this_machine and not num_gpus:
+        return f"{precision}, not checked: this machine has no GPU, unlike those that would train"
+    check_precision(precision, "cuda" if num_gpus else "cpu")
     return precision
 
 
 def check_run_folder(config: Config, allocation: Allocation) -> str:
+    """Checks that the run folder can be written, inside an allocation from all of its nodes.
+
+    Raises:
+        ConfigError: a node does not see it.
+        OSError: it cannot be written from here.
+    """
     Path(config.run.dir).mkdir(parents=True, exist_ok=True)
+    num_nodes = allocation.num_nodes
     with tempfile.NamedTemporaryFile(dir=config.run.dir, prefix=".doctor-") as file:
-        if not (allocation.is_slurm and allocation.in_allocation):
-            return f"{run_path(config)} can be written{' from here' if allocation.nodes > 1 else ''}"
+        if not (allocation.is_slurm and allocation.is_granted):
+            return f"{run_path(config)} can be written{' from this machine' if num_nodes > 1 else ''}"
         probe = f"test -w {shlex.quote(os.path.abspath(file.name))} && echo seen"
-        seen = subprocess.run(
-            [*srun_one_task_per_node(allocation.nodes), "sh", "-c", probe],
+        num_seen = subprocess.run(
+            [*srun_one_task_per_node(num_nodes), "sh", "-c", probe],
             capture_output=True,
             text=True,
             timeout=PROBE_SECONDS,
         ).stdout.count("seen")
-    if seen != allocation.nodes:
-        raise refuse(
-            "run.dir",
-            config.run.dir,
-            f"{seen} of {allocation.nodes} nodes see it; name a folder that all share",
-        )
-    return f"{run_path(config)} can be written from all {seen} nodes"
+    rule = f"only {num_seen} of {num_nodes} nodes can write to it; choose a folder that all nodes share"
+    require(num_seen == num_nodes, "run.dir", config.run.dir, rule)
+    return f"{run_path(config)} can be written from {counted(num_nodes, 'node')}"
 
 
 def check_disk_space(config: Config) -> str:
+    """Checks that the checkpoints of a run fit on the disk.
+
+    Raises:
+        ConfigError: they do not.
+    """
     from lockstep.models import build_model
 
     parameters = sum(parameter.numel() for parameter in build_model(config.model, config.seed).parameters())
-    # float32 weights, and for each of them Adam's two moments.
-    needed = 3 * 4 * parameters * (config.train.keep_checkpoints + CHECKPOINTS_BESIDES)
+    # float32 weights, and Adam's two moments of each.
+    needed = 3 * 4 * parameters * (config.train.keep_checkpoints + EXTRA_CHECKPOINTS)
     free = shutil.disk_usage(config.run.dir).free
-    text = f"checkpoints need about {needed / 1e6:.0f} MB of {free / 1e6:.0f} MB free in {config.run.dir}"
-    if free < needed:
-        raise ConfigError(f"{text}; free some, lower train.keep_checkpoints, or name another run.dir")
-    return text
+    needs = f"checkpoints need about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
+    rule = f"{needs}; free some, lower train.keep_checkpoints, or choose another folder"
+    require(free >= needed, "run.dir", config.run.dir, rule)
+    return f"{needs} in {config.run.dir}"
 
 
 def check_data(config: Config) -> str:
@@ -170,19 +192,25 @@ def check_data(config: Config) -> str:
         )
     dataset = load_dataset(config.data, config.seed)  # looks at all files, and at MNIST's checksums
     sizes = f"{len(dataset.train)} + {len(dataset.test)} samples"
-    return f"{config.data.name}, {sizes}, intact; {config.data.storage} in training"
+    return f"{config.data.name}, {sizes}, intact; {config.data.storage} during training"
 
 
 def check_wandb(config: Config) -> str:
+    """Checks that W&B can be used in the mode that the settings ask for.
+
+    Raises:
+        ConfigError: there is no key, or the server does not answer.
+    """
     mode = wandb_mode(config.tracking.mode)
     if mode == "offline":
-        return f"offline; later, where there is internet: lockstep sync {run_path(config)}"
+        return f"offline; later, on a machine with internet, run: lockstep sync {run_path(config)}"
     if mode == "online":
         try:
             ask_server()
         except OSError as error:
             raise ConfigError(
-                f"a key was found, but {server_url()} does not answer ({error}); use --tracking.mode offline"
+                f"tracking.mode = {config.tracking.mode!r}: a key was found, but {server_url()} does not "
+                f"answer ({error}); use --tracking.mode offline"
             ) from error
         return "online, a key was found, the server answers"
     return mode

@@ -8,6 +8,7 @@ from pathlib import Path
 from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE, ConfigError
 from lockstep.launch import read_launch
+from lockstep.runs import SETTINGS_FILE
 
 HELP = """usage: lockstep evaluate CHECKPOINT [OPTIONS]
 
@@ -23,7 +24,7 @@ def evaluate(argv: list[str]) -> int:
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     path = Path(argv[0])
-    candidates = [folder / "config.yaml" for folder in (path, path.resolve().parent.parent)]
+    candidates = [folder / SETTINGS_FILE for folder in (path, path.resolve().parent.parent)]
     settings = next((file for file in candidates if file.exists()), None)
     if settings is None:
         raise ConfigError(

@@ -1,99 +1,133 @@
-"""`python -m lockstep.commands.job`: what the job scripts in slurm/ ask, before and after a run. No torch."""
+"""`python -m lockstep.commands.job`: the parts of the job scripts in slurm/ that are Python. No torch."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lockstep.config import parse_config
-from lockstep.errors import ConfigError
+from lockstep.errors import EXIT_USAGE, ConfigError, refuse
+from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
 from lockstep.plan import window_length
-from lockstep.report import most_accurate_first, table
-from lockstep.runs import read_settings, run_path
+from lockstep.report import comparison_of, most_accurate_first
+from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings, run_path, write_atomically
 
+HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]
+       python -m lockstep.commands.job should-restart FOLDER
+       python -m lockstep.commands.job sweep-table [OPTIONS]
+
+For the job scripts in slurm/. OPTIONS are those of `lockstep train`.
+  prepare         check OPTIONS, make the run folder, and print shell assignments for slurm/train.sbatch
+  should-restart  count a failure of the run in FOLDER; exit code 0: start the job again, 1: give up
+  sweep-table     print the table of a sweep's runs, and write it into their folder
+"""
 FAILURES_FILE = "failures.json"
 MAX_FAILURES = 3
-"""Failures without a new checkpoint between them after which a job stops."""
+"""A job gives up after this number of failures without a new checkpoint between them."""
 
 
-def prepare(num_processes: int, flags: list[str]) -> Path:
-    """The run folder that flags name, made if it is not there.
+def prepare(flags: list[str], environ: Mapping[str, str] = os.environ) -> dict[str, str | list[str]]:
+    """Prepares a start of the run that flags describe: checks them, and makes the run folder.
+
+    Returns:
+        What slurm/train.sbatch needs to launch the processes, by the name of its variable.
 
     Raises:
-        ConfigError: a flag is wrong, the batch does not divide, or the folder cannot be made.
+        ConfigError: a flag is wrong, the batch does not divide, the nodes would run different numbers of
+            processes, or the folder cannot be made.
     """
+    allocation = read_allocation(environ)
+    if allocation is None:
+        raise ConfigError("SLURM_JOB_ID: is not set; submit the script with sbatch")
     config = parse_config(flags)
-    window_length(config.batch, num_processes, exact=config.reduction == "exact")
+    window_length(config.batch, allocation.world_size, exact=config.reduction == "exact")
     folder = run_path(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if int(environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+            # Failures count over the restarts of one job: whoever submits a new one has seen them.
+            (folder / FAILURES_FILE).unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"run.dir = {config.run.dir!r}: cannot be written ({error}); name another"
-        ) from error
-    return folder
+        raise refuse("run.dir", config.run.dir, f"cannot be written ({error}); choose another") from error
+    num_nodes, per_node = allocation.num_nodes, allocation.processes_per_node
+    meeting_point = rendezvous(num_nodes, environ)
+    return {
+        "folder": str(folder),
+        "processes": str(allocation),
+        "threads": allocated_threads(allocation, environ),
+        "launch_options": accelerate_options(num_nodes, per_node, *meeting_point),
+    }
+
+
+def shell_assignments(variables: Mapping[str, str | list[str]]) -> str:
+    """Lines for bash to eval: a string becomes a variable, a list an array."""
+    return "".join(
+        f"{name}={shlex.quote(value) if isinstance(value, str) else f'({shlex.join(value)})'}\n"
+        for name, value in variables.items()
+    )
 
 
 def count_failure(folder: Path) -> tuple[int, int]:
-    """Notes that a run failed: (how often in a row without a new checkpoint, step of the newest one)."""
-    step = newest_step(folder)
+    """Counts a failure of a run: (failures since the newest checkpoint, the step of that checkpoint)."""
+    step = newest_checkpoint_step(folder)
     path = folder / FAILURES_FILE
     before = json.loads(path.read_text()) if path.exists() else {"step": -1, "count": 0}
     count = before["count"] + 1 if before["step"] == step else 1
-    _write(path, json.dumps({"step": step, "count": count}) + "\n")
+    write_atomically(path, json.dumps({"step": step, "count": count}) + "\n")
     return count, step
-
-
-def newest_step(folder: Path) -> int:
-    """Step of the newest checkpoint in a run folder; 0 if there is none."""
-    names = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
-    return int(names[-1].removeprefix("step-")) if names else 0
 
 
 def sweep_table(run_dir: Path, group: str) -> str:
     """The table of the runs of a tracking.group."""
-    folders = [settings.parent for settings in sorted(run_dir.glob("*/config.yaml"))]
+    folders = [settings.parent for settings in sorted(run_dir.glob(f"*/{SETTINGS_FILE}"))]
     groups = {folder: read_settings(folder).get("tracking", {}).get("group") for folder in folders}
     members = [folder for folder in folders if groups[folder] == group]
-    return table(most_accurate_first({folder.name: folder for folder in members}))
+    return comparison_of(most_accurate_first({folder.name: folder for folder in members}))
 
 
-def _write(path: Path, content: str) -> None:
-    """At once and whole: several tasks of a sweep may write the same file."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(content)
-    os.replace(scratch, path)
+def run_prepare(words: list[str]) -> int:
+    print(shell_assignments(prepare(words)), end="")
+    return 0
+
+
+def run_should_restart(words: list[str]) -> int:
+    count, step = count_failure(Path(words[0]))
+    gives_up = count >= MAX_FAILURES
+    verdict = "giving up, see the error above" if gives_up else "starting it again"
+    times = f"failure {count} of {MAX_FAILURES} without a checkpoint after step {step}"
+    print(f"lockstep: the run failed ({times}); {verdict}")
+    return 1 if gives_up else 0
+
+
+def run_sweep_table(words: list[str]) -> int:
+    config = parse_config(words)
+    text = sweep_table(Path(config.run.dir), config.tracking.group)
+    write_atomically(Path(config.run.dir) / f"{config.tracking.group}.txt", text)
+    print(text, end="")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "prepare": run_prepare,
+    "should-restart": run_should_restart,
+    "sweep-table": run_sweep_table,
+}
 
 
 def main(argv: list[str]) -> int:
-    """Three commands, for scripts.
-
-    `prepare NUM_PROCESSES FLAGS` prints the run folder; `failed FOLDER` exits with 0 if the run is to be
-    started again; `table FLAGS` prints the table of the sweep that the flags belong to.
-    """
-    command, *words = argv
+    """Runs one of the commands; its exit code."""
+    if not argv or argv[0] not in COMMANDS:
+        print(HELP, end="", file=sys.stderr)
+        return EXIT_USAGE
     try:
-        if command == "prepare":
-            print(prepare(int(words[0]), words[1:]))
-            return 0
-        if command == "table":
-            config = parse_config(words)
-            text = sweep_table(Path(config.run.dir), config.tracking.group)
-            _write(Path(config.run.dir) / f"{config.tracking.group}.txt", text)
-            print(text, end="")
-            return 0
+        return COMMANDS[argv[0]](argv[1:])
     except ConfigError as error:
         print(f"lockstep: error: {error}", file=sys.stderr)
-        return 2
-    assert command == "failed", command
-    count, step = count_failure(Path(words[0]))
-    is_last = count >= MAX_FAILURES
-    times = f"failure {count} of {MAX_FAILURES} without a checkpoint after step {step}"
-    verdict = "it is not started again, the reason is above" if is_last else "it is started again"
-    print(f"lockstep: the run failed ({times}); {verdict}")
-    return 1 if is_last else 0
+        return EXIT_USAGE
 
 
 if __name__ == "__main__":

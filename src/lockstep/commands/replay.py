@@ -9,6 +9,7 @@ from pathlib import Path
 from lockstep.config import parse_config, take_option
 from lockstep.errors import EXIT_FAILED, EXIT_USAGE, ConfigError
 from lockstep.launch import read_launch
+from lockstep.runs import SETTINGS_FILE
 
 HELP = """usage: lockstep replay RUN --step N [--processes P] [--break] [OPTIONS]
 
@@ -31,12 +32,12 @@ def replay(argv: list[str]) -> int:
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     folder = Path(rest[0])
-    if not (folder / "config.yaml").exists():
+    if not (folder / SETTINGS_FILE).exists():
         raise ConfigError(f"RUN = {rest[0]!r}: is no run folder; name one such as runs/NAME")
     for name, value in (("--step", step), ("--processes", processes or "1")):
         if not value.isdigit() or int(value) < 1:
             raise ConfigError(f"{name} = {value!r}: must be a whole number from 1 on")
-    config = parse_config(["--config", str(folder / "config.yaml"), *rest[1:]])
+    config = parse_config(["--config", str(folder / SETTINGS_FILE), *rest[1:]])
     launch = read_launch()
     if int(processes or 1) > 1 and launch.world_size == 1:
         return relaunch(int(processes), ["replay", *argv])

@@ -1,4 +1,4 @@
-"""`lockstep report`."""
+"""`lockstep report`: the pictures of runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from lockstep.runs import recorded_run
 
 HELP = """usage: lockstep report RUN...
 
-Draw curves.png, confusion.png and mistakes.png anew, into the folder report/ of each run folder RUN. What is
-drawn is what metrics.jsonl and evaluations/ hold: neither data nor weights are needed, and a run that was
-killed, or still goes on, can be looked at too.
+Draw curves.png, confusion.png and mistakes.png into the folder report/ of each run folder RUN. They are
+drawn from metrics.jsonl and evaluations/, so this needs neither data nor weights, and works for a run that
+was killed or is still training.
 """
 
 
 def report(argv: list[str]) -> int:
-    """Draws the reports of run folders; the exit code."""
+    """Draws the reports of run folders and returns the exit code.
+
+    Raises:
+        ConfigError: a RUN is not a run folder with records.
+    """
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE

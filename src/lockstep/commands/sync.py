@@ -1,4 +1,4 @@
-"""`lockstep sync`."""
+"""`lockstep sync`: uploads what W&B does not have of runs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse
 from lockstep.report import say
 from lockstep.tracking import has_key
-from lockstep.tracking.upload import sync_run
+from lockstep.tracking.sync_run import sync_run
 from lockstep.tracking.wandb_run import SYNCED_FILE, WANDB_ID_FILE
 
 HELP = """usage: lockstep sync DIR...
 
-Give W&B's server what it does not have of the runs in DIR, a run folder or a folder of them. Needs a key.
-Prints a line for each run that was not complete there; exit code 1 if one still is not.
+Upload what W&B's server does not have yet of the runs in DIR, a run folder or a folder of run folders.
+Needs a W&B key. Prints one line for each run that was not complete on the server; exit code 1 if one still
+is not.
 """
 
 
 def sync(argv: list[str]) -> int:
-    """Completes every run under the folders in argv; the exit code.
+    """Completes every run in the folders that argv names, and returns the exit code.
 
     Raises:
-        ConfigError: there is no key, or no run that was logged to W&B under a folder.
+        ConfigError: there is no key, or a folder holds no run that was logged to W&B.
     """
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
@@ -30,13 +31,13 @@ def sync(argv: list[str]) -> int:
         raise ConfigError("no W&B key was found; set WANDB_API_KEY, or run: wandb login")
     runs: list[Path] = []
     for name in argv:
-        found = sorted(
+        logged = sorted(
             path.parent for pattern in ("", "*/") for path in Path(name).glob(pattern + WANDB_ID_FILE)
         )
-        if not found:
+        if not logged:
             raise refuse("DIR", name, "holds no run that was logged to W&B; name runs or runs/NAME")
-        runs += found
-    waiting = [folder for folder in runs if not (folder / SYNCED_FILE).exists()]
-    num_failed = sum(not sync_run(folder) for folder in waiting)
+        runs += logged
+    incomplete = [folder for folder in runs if not (folder / SYNCED_FILE).exists()]
+    num_failed = sum(not sync_run(folder) for folder in incomplete)
     say(f"{len(runs) - num_failed} of {len(runs)} runs are complete on W&B's server")
     return 1 if num_failed else 0

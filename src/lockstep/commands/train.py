@@ -14,9 +14,9 @@ def train(argv: list[str]) -> int:
     began = time.perf_counter()
     resume_from, flags = take_option(argv, "--resume-from")
     if resume_from:
-        from lockstep.tracking.artifact_download import with_artifact
+        from lockstep.tracking.artifact_download import with_artifact_settings
 
-        flags = with_artifact(resume_from, flags)
+        flags = with_artifact_settings(resume_from, flags)
     config = parse_config(flags)
     launch = read_launch()
     from lockstep.report import say

@@ -3,3 +3,4 @@
 IMAGE_SIZE = 28
 """Height and width of an image, in pixels."""
 NUM_CLASSES = 10
+"""Labels are 0 to 9."""

@@ -26,11 +26,13 @@ OPTIMIZER_SETTINGS: dict[OptimizerName, tuple[str, ...]] = {
     "adam": ("betas",),
     "adamw": ("betas",),
 }
+"""Optimizer → the settings that it alone uses."""
 SCHEDULE_SETTINGS: dict[ScheduleName, tuple[str, ...]] = {
     "constant": (),
     "one-cycle": ("warmup",),
     "cosine": ("warmup",),
 }
+"""Schedule → the settings that it alone uses."""
 
 
 @dataclass(frozen=True, kw_only=True)

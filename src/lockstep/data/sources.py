@@ -68,6 +68,7 @@ DATA_SOURCES: dict[str, FileSource | SyntheticSource] = {
     ),
     "synthetic": SyntheticSource(),
 }
+"""Name → the data set as torchvision has it."""
 
 
 def load_dataset(config: DataConfig, seed: int) -> Dataset:

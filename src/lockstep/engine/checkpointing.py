@@ -6,6 +6,7 @@ from typing import Any
 
 from lockstep.engine.run import Run
 from lockstep.engine.weights_digest import agreed_digest
+from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
 from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoints
 
@@ -15,7 +16,7 @@ def is_best(run: Run) -> bool:
     if run.evaluation is None or run.evaluation.step != run.step:
         return False
     accuracy = run.evaluation.accuracy
-    return run.ranks.on_main(lambda: accuracy > best_saved_accuracy(run.folder / "checkpoints"))
+    return run.ranks.on_main(lambda: accuracy > best_saved_accuracy(run.folder / CHECKPOINTS_FOLDER))
 
 
 def save_checkpoint_of(run: Run) -> None:
@@ -25,7 +26,7 @@ def save_checkpoint_of(run: Run) -> None:
         RunStopped: the ranks' weights differ.
     """
     agreed_digest(run.model, run.ranks, run.step)
-    folder = run.folder / "checkpoints"
+    folder = run.folder / CHECKPOINTS_FOLDER
 
     def publish() -> None:
         save_checkpoint(folder, snapshot(run))

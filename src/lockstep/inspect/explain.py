@@ -16,7 +16,8 @@ from lockstep.inspect.optimizer_formulas import FORMULAS, Formula, off_formula
 from lockstep.inspect.recurrence import SATURATED, Recurrence, measure_recurrences
 from lockstep.inspect.step_snapshot import StepSnapshot, copied
 from lockstep.launch import Launch
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import window_length
 from lockstep.runs.environment import device_name

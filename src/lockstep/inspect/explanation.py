@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from lockstep.report import text_table
 
 FORMULA_TEXTS = {
     "sgd": "θ - η·v, v = μ·v + ∇θ + λ·θ, in float32",
@@ -53,7 +54,7 @@ class Explanation:
             "order of events, as they happened",
             *self._order_lines(),
             "",
-            *_table([HEADER, *(_cells(row, self.optimizer) for row in self.rows)]),
+            *text_table(HEADER, [_cells(row, self.optimizer) for row in self.rows], left=WORDS).splitlines(),
             "",
             "clipped: ‖∇θ‖ as the optimizer got it",
             f"off formula: the largest difference of the new θ from {FORMULA_TEXTS[self.optimizer]},",
@@ -79,6 +80,8 @@ class Explanation:
 HEADER = (
     *("parameter", "shape", "group", "‖θ‖", "‖∇θ‖", "clipped", "‖Δθ‖", "‖Δθ‖/‖θ‖", "off formula", "status"),
 )
+WORDS = (HEADER.index("parameter"), HEADER.index("shape"), HEADER.index("group"), HEADER.index("status"))
+"""The columns of words, aligned to the left."""
 
 
 def _cells(row: Row, optimizer: str) -> tuple[str, ...]:
@@ -104,17 +107,3 @@ def _cells(row: Row, optimizer: str) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Aligned columns: words to the left, numbers to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    words = {0, 1, 2, len(widths) - 1}
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place in words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines

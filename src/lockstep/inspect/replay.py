@@ -13,12 +13,19 @@ from lockstep.config import Config
 from lockstep.errors import ConfigError
 from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
 from lockstep.launch import Launch
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import Record, check_same_run, read_metrics, read_settings
+from lockstep.runs import (
+    Record,
+    check_same_run,
+    environment_at,
+    read_metrics,
+    read_settings,
+    step_name,
+)
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
-from lockstep.runs.folder import environment_at
 from lockstep.trainer import build_run, shared_dataset
 
 COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
@@ -104,7 +111,7 @@ def _replay_on(
         details, record = take_detailed_step(run)
         compared, departure = compare_records(record, recorded.get(step, {}))
         departures += [departure] if departure else []
-        target = folder / "replay" / f"step-{step:08d}"
+        target = folder / "replay" / step_name(step)
         ranks.on_main(lambda: write_step(target, run, details))
         return Replay(
             step=step,

@@ -1,12 +1,13 @@
-"""How processes start, meet and stop: launch variables, rendezvous, ranks, stop signals, checks.
+"""How processes start, meet and stop: launch variables, allocation, rendezvous, ranks, stop signals, checks.
 
 These take time to load and are imported by their own names:
-checks, process_group, ranks.
+checks, precision, process_group, ranks.
 """
 
-from lockstep.launch.command_lines import Allocation, launch_commands
+from lockstep.launch.allocation import Allocation, allocated_threads, counted, read_allocation
+from lockstep.launch.command_lines import accelerate_options, launch_commands
 from lockstep.launch.machine import num_cores
-from lockstep.launch.rendezvous import read_allocation
+from lockstep.launch.rendezvous import Rendezvous, rendezvous
 from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, restored_handlers
 from lockstep.launch.variables import Launch, array_group, process_rank, read_launch
 
@@ -14,12 +15,17 @@ __all__ = [
     "STOP_SIGNALS",
     "Allocation",
     "Launch",
+    "Rendezvous",
     "StopRequest",
+    "accelerate_options",
+    "allocated_threads",
     "array_group",
+    "counted",
     "launch_commands",
     "num_cores",
     "process_rank",
     "read_allocation",
     "read_launch",
+    "rendezvous",
     "restored_handlers",
 ]

@@ -1,4 +1,4 @@
-"""The part of `lockstep doctor` that looks at the allocation: nodes, processes, and how they meet."""
+"""The checks of `lockstep doctor` that concern the allocation: nodes, processes, and how they meet."""
 
 from __future__ import annotations
 
@@ -8,114 +8,144 @@ import socket
 import subprocess
 import sys
 
-from lockstep.errors import ConfigError
-from lockstep.launch.command_lines import Allocation, launcher_words
-from lockstep.launch.machine import num_cores
+from lockstep.errors import ConfigError, refuse
+from lockstep.launch.allocation import Allocation, counted
+from lockstep.launch.command_lines import accelerate_options
 from lockstep.launch.rendezvous import rendezvous
 
 PROBE_SECONDS = 60
+SINFO_WORDS = ["sinfo", "--noheader", "--format=%R %D %c %G"]
 
 
-def srun_one_task_per_node(nodes: int) -> list[str]:
-    """The words of srun before a command that each node of this allocation is to run."""
-    return ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap"]
+def srun_one_task_per_node(num_nodes: int) -> list[str]:
+    """The words before a command that make each node of this allocation run it once."""
+    return ["srun", f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1", "--overlap"]
 
 
-def check_processes(allocation: Allocation, cores: int) -> str:
-    asked = f"{allocation.nodes} nodes x {allocation.per_node} processes"
-    if allocation.is_here and 0 < allocation.gpus < allocation.per_node:
+def check_processes(allocation: Allocation, num_gpus: int, num_cores: int) -> str:
+    """Compares the processes on a node with the GPUs, or without any the cores, of this machine.
+
+    Raises:
+        ConfigError: ranks would share GPUs.
+    """
+    per_node = allocation.processes_per_node
+    if not allocation.has_this_machine:
+        return str(allocation)
+    if 0 < num_gpus < per_node:
         raise ConfigError(
-            f"{allocation.per_node} processes on a node with {allocation.gpus} GPUs: ranks would share them; "
-            f"ask for {allocation.per_node} GPUs a node, or for {allocation.gpus} processes"
+            f"{per_node} processes on a node with {counted(num_gpus, 'GPU')}: ranks would share GPUs; "
+            f"ask for {per_node} GPUs per node, or for {counted(num_gpus, 'process')}"
         )
-    if allocation.is_here and not allocation.gpus and cores < allocation.per_node:
-        return f"{asked}, on CPU; more than the {cores} cores of this machine, so they will be slow"
-    if allocation.is_here and not allocation.gpus:
-        return f"{asked}, on CPU"
-    return asked
+    if num_gpus:
+        return str(allocation)
+    if num_cores < per_node:
+        return f"{allocation}, on CPU; they will be slow, as this machine has {counted(num_cores, 'core')}"
+    return f"{allocation}, on CPU"
 
 
 def check_rendezvous(allocation: Allocation) -> str:
+    """Checks that the address of the rendezvous resolves and that its port is free.
+
+    Raises:
+        ConfigError: one of them does not hold.
+    """
     if allocation.world_size == 1:
-        return "one process needs none"
-    if allocation.nodes > 1 and not allocation.in_allocation:
-        return "several nodes: known once they are allocated; check again there"
-    address, port = rendezvous(allocation.nodes)
+        return "not needed for one process"
+    if allocation.num_nodes > 1 and not allocation.is_granted:
+        return "not known before the nodes are allocated; check again inside the allocation"
+    address, port = rendezvous(allocation.num_nodes)
     try:
         family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ConfigError(
-            f"MASTER_ADDR = {address!r}: does not resolve ({error.strerror}); set it to an address that does"
+        raise refuse(
+            "MASTER_ADDR", address, f"does not resolve ({error.strerror}); set it to an address that does"
         ) from error
     with socket.socket(family) as probe:
         probe.settimeout(3)
         if probe.connect_ex(target) == 0:
-            raise ConfigError(f"MASTER_PORT = {port}: something listens there already; set another one")
+            raise refuse("MASTER_PORT", port, "another program listens on it; set MASTER_PORT to a free port")
     return f"{address}:{port} is free"
 
 
-def check_world_size(allocation: Allocation) -> str:
-    """Starts the processes and counts them, without training: two launch forms exit 0 with a world of one."""
-    nodes = allocation.nodes if allocation.in_allocation else 1
-    if not allocation.is_here or allocation.per_node > max(allocation.gpus, num_cores()):
-        return (
-            f"{allocation.world_size} asked for; not tried, as this machine is too small or would not train"
-        )
-    words = launcher_words(nodes, allocation.per_node, rendezvous(nodes), "$SLURM_NODEID")
-    # One write a line, as lines of several processes get merged.
+def check_world_size(allocation: Allocation, num_gpus: int, num_cores: int) -> str:
+    """Starts the processes with accelerate and counts them, without training.
+
+    Some ways to launch several processes exit with 0 although each process is in a world of its own.
+
+    Raises:
+        ConfigError: not all processes started, or not in one world.
+    """
+    num_nodes = allocation.num_nodes if allocation.is_granted else 1
+    per_node = allocation.processes_per_node
+    world_size = num_nodes * per_node
+    if not allocation.has_this_machine:
+        return f"{allocation.world_size}, not tried: this machine is not one of those that would train"
+    if per_node > max(num_gpus, num_cores):
+        return f"{allocation.world_size}, not tried: this machine has {counted(num_cores, 'core')}"
+    options = shlex.join(accelerate_options(num_nodes, per_node, *rendezvous(num_nodes)))
+    if num_nodes > 1:
+        options += " --machine_rank $SLURM_NODEID"
     # This interpreter's own accelerate: its virtual environment need not be on the PATH.
     accelerate = f"{shlex.quote(sys.executable)} -m accelerate.commands.launch"
-    probe = f"{accelerate} {words} --no_python sh -c 'echo \"world ${{WORLD_SIZE:-1}}.\"'"
+    # One write per line, as lines of several processes may be mixed.
+    probe = f"{accelerate} {options} --no_python sh -c 'echo \"world ${{WORLD_SIZE:-1}}.\"'"
     command = ["bash", "-c", probe]
-    if nodes > 1:
-        command = [*srun_one_task_per_node(nodes), *command]
+    if num_nodes > 1:
+        command = [*srun_one_task_per_node(num_nodes), *command]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
     sizes = [word.split(".")[0] for word in result.stdout.split("world ")[1:]]
-    wanted = nodes * allocation.per_node
-    if sizes != [str(wanted)] * wanted:
+    if sizes != [str(world_size)] * world_size:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(
-            f"{wanted} processes asked for, {len(sizes)} started, with world sizes {', '.join(sizes) or '-'} "
-            f"({last}); look for a default_config.yaml of accelerate, and start it with the commands below"
+            f"{counted(world_size, 'process')} requested, {len(sizes)} started, with world sizes "
+            f"{', '.join(sizes) or '-'} ({last}); look for a default_config.yaml of accelerate, and use one "
+            "of the commands below"
         )
-    return f"{wanted} processes were started, each in a world of {wanted}"
+    return f"{counted(world_size, 'process')} started in one world"
 
 
 def check_slurm(allocation: Allocation) -> str:
+    """Checks that SLURM answers and that a partition has the nodes.
+
+    Raises:
+        ConfigError: one of them does not hold.
+    """
     missing = [name for name in ("sbatch", "srun", "scontrol", "sinfo") if shutil.which(name) is None]
     if missing:
         raise ConfigError(f"no {', '.join(missing)} on the PATH; log in to a node of the cluster")
-    words = ["sinfo", "--noheader", "--format=%R %D %c %G"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS)
+    # Text: the layout of `sinfo --json` is not the same in SLURM 22.05 and 24.11, and it needs a plugin.
+    result = subprocess.run(SINFO_WORDS, capture_output=True, text=True, timeout=PROBE_SECONDS)
     if result.returncode != 0:
         raise ConfigError(f"slurmctld does not answer: {result.stderr.strip()}")
-    return fitting_partitions(result.stdout, allocation.nodes, allocation.per_node)
+    return fitting_partitions(result.stdout, allocation)
 
 
-def fitting_partitions(sinfo: str, nodes: int, per_node: int) -> str:
-    """Of lines 'partition nodes cpus gres', those partitions that have so many nodes with so many GPUs.
+def fitting_partitions(sinfo: str, allocation: Allocation) -> str:
+    """Names the partitions with enough nodes that have a GPU for each process, or a CPU if no node has GPUs.
 
-    Where no node has a GPU, CPUs count.
+    Args:
+        sinfo: lines 'partition nodes cpus gres', such as 'big 4 96 gpu:a100:8(S:0-1)'.
+        allocation: what is needed.
 
     Raises:
         ConfigError: there is none.
     """
-    found: dict[str, int] = {}
     rows = [line.split(maxsplit=3) for line in sinfo.splitlines()]
     has_gpus = any("gpu" in gres for *_, gres in rows)
-    for partition, count, cpus, gres in rows:
-        gpus = sum(
-            int(entry.partition("(")[0].rpartition(":")[2])
-            for entry in gres.split(",")
-            if entry.startswith("gpu")
-        )
-        if (gpus if has_gpus else int(cpus.rstrip("+"))) >= per_node:
-            found[partition] = found.get(partition, 0) + int(count)
-    fitting = [partition for partition, count in found.items() if count >= nodes]
-    unit = "GPUs" if has_gpus else "CPUs"
+    num_nodes: dict[str, int] = {}
+    for partition, nodes, cpus, gres in rows:
+        units = gpus_per_node(gres) if has_gpus else int(cpus.rstrip("+"))
+        if units >= allocation.processes_per_node:
+            num_nodes[partition] = num_nodes.get(partition, 0) + int(nodes)
+    fitting = [partition for partition, nodes in num_nodes.items() if nodes >= allocation.num_nodes]
+    unit = counted(allocation.processes_per_node, "GPU" if has_gpus else "CPU")
+    needed = f"{counted(allocation.num_nodes, 'node')} with {unit}"
     if not fitting:
-        raise ConfigError(
-            f"no partition has {nodes} nodes with {per_node} {unit}; "
-            "sinfo --format='%R %D %c %G' shows what there is"
-        )
-    return f"{nodes} nodes with {per_node} {unit} are in partition {' or '.join(fitting)}"
+        raise ConfigError(f"no partition has {needed}; {shlex.join(SINFO_WORDS)} lists what there is")
+    return f"{needed}: partition {' or '.join(fitting)}"
+
+
+def gpus_per_node(gres: str) -> int:
+    """The GPUs in a node's generic resources, such as 'gpu:a100:8(S:0-1),nvme:1'."""
+    entries = [entry.partition("(")[0] for entry in gres.split(",") if entry.startswith("gpu")]
+    return sum(int(entry.rpartition(":")[2]) for entry in entries)

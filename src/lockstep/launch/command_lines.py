@@ -3,64 +3,53 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 
+from lockstep.launch.allocation import Allocation
 from lockstep.launch.rendezvous import rendezvous
 
 SCRIPT = "scripts/train.py"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Allocation:
-    """Where the run would be started."""
-
-    nodes: int
-    per_node: int
-    is_slurm: bool
-    in_allocation: bool
-    gpus: int
-    """Of this machine."""
-
-    @property
-    def world_size(self) -> int:
-        return self.nodes * self.per_node
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this machine is one of those that would train."""
-        return self.in_allocation or not self.is_slurm
+def accelerate_options(num_nodes: int, processes_per_node: int, address: str, port: int | str) -> list[str]:
+    """The options of `accelerate launch` that are equal on all nodes: all but --machine_rank."""
+    num_processes = num_nodes * processes_per_node
+    words = ["--num_machines", str(num_nodes), "--num_processes", str(num_processes)]
+    # Stated, so that no default_config.yaml decides; Lockstep's own --precision sets the precision.
+    words += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    if num_processes > 1:
+        # On CPUs too: without --multi_gpu accelerate starts one process a node, each in a world of its own.
+        words += ["--multi_gpu", "--main_process_port", str(port)]
+    if num_nodes > 1:
+        words += ["--rdzv_backend", "static", "--main_process_ip", address]
+    return words
 
 
-def launcher_words(nodes: int, per_node: int, meeting: tuple[str, int | str], rank_of_node: str) -> str:
-    """The words after `accelerate launch`; the same as in slurm/train.sbatch."""
-    words = f"--num_machines {nodes} --num_processes {nodes * per_node}"
-    words += " --mixed_precision no --dynamo_backend no"
-    if nodes * per_node == 1:
-        return words
-    address, port = meeting
-    words += f" --multi_gpu --main_process_port {port}"
-    if nodes == 1:
-        return words
-    return f"{words} --rdzv_backend static --main_process_ip {address} --machine_rank {rank_of_node}"
+def launch_commands(allocation: Allocation, flags: list[str], *, on_gpus: bool) -> dict[str, str]:
+    """The commands that start the same run, by launcher.
 
+    On several nodes, the commands of accelerate and torchrun must be run on each node, with its number.
 
-def launch_commands(allocation: Allocation, flags: list[str]) -> dict[str, str]:
-    """The same run by each launcher; on several nodes the first two must be run on each, with its number."""
+    Args:
+        allocation: the nodes and processes.
+        flags: of `lockstep train`.
+        on_gpus: whether each process gets a GPU.
+    """
     words = shlex.join(flags)
-    nodes, per_node = allocation.nodes, allocation.per_node
-    known = nodes == 1 or allocation.in_allocation
-    meeting = rendezvous(nodes) if known else ("ADDRESS", "PORT")
-    rank_of_node = "$SLURM_NODEID" if known else "NODE"
-    accelerate = launcher_words(nodes, per_node, meeting, rank_of_node)
+    nodes, per_node = allocation.num_nodes, allocation.processes_per_node
+    is_known = nodes == 1 or allocation.is_granted
+    address, port = rendezvous(nodes) if is_known else ("ADDRESS", "PORT")
+    node_rank = "$SLURM_NODEID" if is_known else "NODE"
+    accelerate = shlex.join(accelerate_options(nodes, per_node, address, port))
     torchrun = f"--nnodes={nodes} --nproc_per_node={per_node}"
     if nodes > 1:
-        torchrun += f" --node_rank={rank_of_node} --master_addr={meeting[0]} --master_port={meeting[1]}"
-    kind = "ntasks" if allocation.is_here and not allocation.gpus else "gpus"
-    gpus = "" if kind == "ntasks" else f"--gpus-per-node={per_node} "
+        accelerate += f" --machine_rank {node_rank}"
+        torchrun += f" --node_rank={node_rank} --master_addr={address} --master_port={port}"
+    gpus = f"--gpus-per-node={per_node} " if on_gpus else ""
+    processes = f"--{'gpus' if on_gpus else 'ntasks'}-per-node={per_node}"
     found = {
         "accelerate launch": f"accelerate launch {accelerate} {SCRIPT} {words}",
         "torchrun": f"torchrun {torchrun} {SCRIPT} {words}",
         "srun": f"srun --nodes={nodes} --ntasks-per-node={per_node} {gpus}python {SCRIPT} {words}",
-        "sbatch": f"sbatch --nodes={nodes} --{kind}-per-node={per_node} slurm/train.sbatch {words}",
+        "sbatch": f"sbatch --nodes={nodes} {processes} slurm/train.sbatch {words}",
     }
     return {name: command.rstrip() for name, command in found.items()}

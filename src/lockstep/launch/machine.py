@@ -12,13 +12,23 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def keep_freed_memory() -> None:
-    """Has glibc keep what is freed for the next step: pages that go back to the system come back one by one.
+def threads_per_process(num_cores: int, num_processes: int) -> int:
+    """Threads of each of several processes that share cores: an equal share, at least one.
 
-    With large micro-batches that is a quarter of a step on a CPU. mallopt(3); nothing where there is none.
+    A process that takes every core while its neighbours do the same is over ten times slower.
+    """
+    return max(1, num_cores // num_processes)
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep freed memory for the next step instead of returning it to the system.
+
+    Returned memory comes back page by page: with large micro-batches that costs a quarter of a step on a CPU.
+    See mallopt(3). Does nothing on systems without it.
     """
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the most it takes: smaller tensors come from the heap,
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # and the heap does not shrink
+        # 32 MiB is the maximum: tensors up to that size come from the heap, and the heap never shrinks.
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,8 +1,7 @@
-"""Process set-up and the facts and agreements of the ranks.
+"""The ranks of a run: which one this process is, and how they agree on decisions.
 
-Two channels join the ranks. Tensors that live on the device go over Accelerate's process group. Decisions
-(agree, on_main, broadcast) go over a gloo group on the CPU, so that asking "does anyone want to stop?" never
-waits for the GPU.
+Two process groups connect the ranks. Tensors on the device go over Accelerate's. Decisions (agree, on_main,
+broadcast) go over a gloo group on the CPU, so asking "does anyone want to stop?" never waits for the GPU.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ T = TypeVar("T")
 
 
 class PeerError(RuntimeError):
-    """Raised on a rank because another one failed; the traceback that matters is printed there."""
+    """Raised on a rank because another one failed, which prints the traceback that matters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among its peers."""
+    """This process among the ranks. Where a method is a collective, all ranks must call it."""
 
     accelerator: Accelerator
     rank: int
     world_size: int
     num_threads: int
     control: dist.ProcessGroup | None
-    """The gloo group for decisions; None in a world of one."""
+    """The gloo group for decisions; None if the world size is 1."""
 
     @property
     def is_main(self) -> bool:
@@ -45,7 +44,7 @@ class Ranks:
         return self.accelerator.device
 
     def agree(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank; every rank gets the same answer."""
+        """Whether the flag is set on any rank; every rank gets the same answer. A collective."""
         if self.control is None:
             return flag
         answer = torch.tensor([flag], dtype=torch.int32)
@@ -53,7 +52,7 @@ class Ranks:
         return bool(answer.item())
 
     def broadcast(self, value: T) -> T:
-        """The main rank's value, on every rank."""
+        """The main rank's value, on every rank. A collective."""
         if self.control is None:
             return value
         box = [value]
@@ -61,7 +60,7 @@ class Ranks:
         return box[0]
 
     def on_main(self, action: Callable[[], T]) -> T:
-        """Runs an action on the main rank while the others wait; its result, or its failure, reaches all.
+        """Runs an action on the main rank while the others wait; all get its result or failure. A collective.
 
         Raises:
             ConfigError: on every rank, if the action raised it.
@@ -86,10 +85,10 @@ class Ranks:
         return value
 
     def on_all(self, action: Callable[[], T]) -> T:
-        """Runs an action on every rank; a user's mistake that one of them finds is raised on all.
+        """Runs an action on every rank; a user's mistake found on one of them is raised on all. A collective.
 
         Raises:
-            ConfigError: on every rank, the first one's.
+            ConfigError: on every rank, the mistake of the lowest rank that found one.
         """
         outcome: T | None = None
         mistake = ""
@@ -103,12 +102,12 @@ class Ranks:
         return cast(T, outcome)
 
     def barrier(self) -> None:
-        """Waits for all ranks, on the CPU."""
+        """Waits for all ranks, on the CPU. A collective."""
         if self.control is not None:
             dist.barrier(group=self.control)
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
-        """Rows of all ranks, in rank order, on the CPU: shape (world_size * rows, ...)."""
+        """The rows of all ranks, in rank order, on the CPU: shape (world_size * rows, ...). A collective."""
         mine = values.detach().to("cpu").contiguous()
         if self.control is None:
             return mine
@@ -117,7 +116,7 @@ class Ranks:
         return torch.cat(everyone)
 
     def gather_objects(self, value: T) -> list[T]:
-        """Every rank's value, in rank order, on every rank."""
+        """Every rank's value, in rank order, on every rank. A collective."""
         values: list[Any] = [value] * self.world_size
         if self.control is not None:
             dist.all_gather_object(values, value, group=self.control)
@@ -126,5 +125,5 @@ class Ranks:
     def close(self) -> None:
         """Leaves the process group."""
         if dist.is_initialized():
-            gc.collect()  # a DistributedDataParallel in a reference cycle would outlive its group
+            gc.collect()  # a DistributedDataParallel in a reference cycle would outlive its process group
             dist.destroy_process_group()

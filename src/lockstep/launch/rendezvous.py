@@ -1,50 +1,71 @@
-"""Where the ranks meet: address, port, and how many processes an allocation holds."""
+"""Where the ranks of a launch meet: the address and port on which rank 0 listens."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from lockstep.launch.variables import read_launch
+from lockstep.errors import require
+from lockstep.launch.variables import Launch
+
+# Below the kernel's ephemeral ports, which begin at 32768: one of those may be taken by any connection.
+FIRST_PORT, NUM_PORTS = 12000, 20000
+STEPS_OF_A_JOB = 8
+DEFAULT_PORT = 29500  # torchrun's and accelerate's
 
 
-def srun_rendezvous(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables that torch.distributed needs and that srun, unlike torchrun, does not set."""
-    launch = read_launch(environ)
-    job, step = int(environ["SLURM_JOB_ID"]), int(environ["SLURM_STEP_ID"])
+class Rendezvous(NamedTuple):
+    """MASTER_ADDR and MASTER_PORT of torch.distributed."""
+
+    address: str
+    port: int
+
+
+def rendezvous(num_nodes: int, environ: Mapping[str, str] = os.environ) -> Rendezvous:
+    """Where the ranks of a launch meet: the one answer for slurm/train.sbatch, srun, doctor and the user.
+
+    MASTER_ADDR and MASTER_PORT, if they are set. Otherwise the address of the first node, or of this machine
+    if it is the only one, and a port derived from the SLURM job.
+
+    Raises:
+        ConfigError: MASTER_PORT is not a port.
+    """
+    address = environ.get("MASTER_ADDR", "")
+    nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
+    if not address:
+        address = node_address(nodes) if nodes and num_nodes > 1 else "127.0.0.1"
+    port = environ.get("MASTER_PORT") or str(job_port(environ))
+    is_port = port.isdecimal() and 0 < int(port) < 2**16
+    require(is_port, "MASTER_PORT", port, "must be a port, 1 to 65535; or unset it")
+    return Rendezvous(address, int(port))
+
+
+def job_port(environ: Mapping[str, str]) -> int:
+    """A port that differs between concurrent jobs, array tasks and steps, as they may share a node."""
+    if "SLURM_JOB_ID" not in environ:
+        return DEFAULT_PORT
+    job, step = int(environ["SLURM_JOB_ID"]), int(environ.get("SLURM_STEP_ID", "0"))
+    return FIRST_PORT + (job * STEPS_OF_A_JOB + step % STEPS_OF_A_JOB) % NUM_PORTS
+
+
+def torchrun_variables(launch: Launch, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that torch.distributed needs, which torchrun sets and srun does not."""
+    num_nodes = int(environ.get("SLURM_STEP_NUM_NODES") or environ["SLURM_NNODES"])
+    address, port = rendezvous(num_nodes, environ)
     return {
         "RANK": str(launch.rank),
         "LOCAL_RANK": str(launch.local_rank),
         "WORLD_SIZE": str(launch.world_size),
         "LOCAL_WORLD_SIZE": str(launch.local_world_size),
-        "MASTER_ADDR": environ.get("MASTER_ADDR") or node_address(environ["SLURM_STEP_NODELIST"]),
-        # Distinct over concurrent jobs, array tasks and steps; below the kernel's range of ephemeral ports.
-        "MASTER_PORT": environ.get("MASTER_PORT") or str(12000 + (job * 8 + step) % 16000),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
     }
 
 
-def read_allocation(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """(nodes, processes on each) that slurm/train.sbatch would start here; None outside of an allocation."""
-    if "SLURM_JOB_ID" not in environ:
-        return None
-    nodes = int(environ.get("SLURM_NNODES", "1"))
-    names = ("LOCKSTEP_PROCESSES_PER_NODE", "SLURM_GPUS_ON_NODE", "SLURM_NTASKS_PER_NODE")
-    per_node = next((int(environ[name]) for name in names if environ.get(name)), 0)
-    return nodes, per_node or int(environ.get("SLURM_NTASKS", nodes)) // nodes
-
-
-def rendezvous(num_nodes: int, environ: Mapping[str, str] = os.environ) -> tuple[str, int]:
-    """(address, port) at which the ranks of slurm/train.sbatch, or of a launch by hand, would meet."""
-    job = environ.get("SLURM_JOB_ID", "")
-    address = environ.get("MASTER_ADDR", "")
-    if not address:
-        address = node_address(environ["SLURM_JOB_NODELIST"]) if job and num_nodes > 1 else "127.0.0.1"
-    return address, int(environ.get("MASTER_PORT") or (12000 + int(job) % 20000 if job else 29500))
-
-
 def node_address(nodes: str) -> str:
-    """NodeAddr of a list's first node: its host name need not resolve, and a job would hang on it."""
+    """The NodeAddr of a SLURM node list's first node: a name that does not resolve would hang the job."""
 
     def scontrol(*words: str) -> str:
         return subprocess.run(

@@ -1,12 +1,13 @@
 """From a signal to a stop that all ranks agree on.
 
-SIGTERM (a scheduler's warning), SIGUSR1 (SLURM's `--signal`) and SIGINT (Ctrl-C) set a flag; at the end of
-the step the ranks agree on it, checkpoint and leave with exit code 75, "interrupted, resumable". A second
-SIGINT stops at once.
+SIGTERM (a scheduler's warning), SIGUSR1 (SLURM's `--signal`) and SIGINT (Ctrl-C) set a flag in the process
+that gets them. At the end of each step the ranks agree (`Ranks.agree`, in engine/loop.py) whether any of them
+has its flag set; if so, they save a checkpoint and exit with code 75, "interrupted, resumable". A second
+SIGINT ends the process immediately.
 
-Launchers lose exit codes and may send a signal before the handlers are there, so a job script can use two
-files besides, named in the environment: it creates LOCKSTEP_STOP_FILE to ask for a stop, and finds
-LOCKSTEP_RESUMABLE_FILE where the run stopped for a signal and wants to go on.
+Launchers hide exit codes, and a signal may come before the handlers are installed. So a job script can also
+use two files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
+and it finds LOCKSTEP_RESUMABLE_FILE if the run was stopped by a signal and can be resumed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from types import FrameType
 from lockstep.launch.variables import process_rank
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Signals that ask a run to save a checkpoint and stop."""
 
 
 class StopRequest:
     """Whether this process was asked to stop."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._asked = False
-        # On the main rank alone, as the ranks agree anyway: each step looks for it, in a shared folder.
+        self._got_signal = False
+        # Only the main rank looks, as every step asks the shared file system, and the ranks agree anyway.
         self._stop_file = environ.get("LOCKSTEP_STOP_FILE") if process_rank(environ) == 0 else None
         self._resumable_file = environ.get("LOCKSTEP_RESUMABLE_FILE")
 
@@ -46,14 +48,14 @@ class StopRequest:
         if number == signal.SIGINT:
             # Whoever presses Ctrl-C twice does not want to wait for a checkpoint.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        self._asked = True
+        self._got_signal = True
 
     def is_set(self) -> bool:
-        """Whether a signal came, or, on the main rank, the job script left its file."""
-        return self._asked or (self._stop_file is not None and os.path.exists(self._stop_file))
+        """Whether this process got a signal, or, on the main rank, the job script created its stop file."""
+        return self._got_signal or (self._stop_file is not None and os.path.exists(self._stop_file))
 
     def mark_resumable(self) -> None:
-        """Tells the job script that the run wants to be started again."""
+        """Lets the job script know that the run can be resumed."""
         if self._resumable_file is not None:
             Path(self._resumable_file).touch()
 

@@ -1,4 +1,4 @@
-"""What the launcher asked for, read from its environment variables; the only reader of them."""
+"""What the launcher started: this process's rank and the world size, from environment variables. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lockstep.errors import RankError
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """The place of this process among those that were asked for."""
+    """One process of a launch: which launcher started it, as which rank, in a world of what size."""
 
     launcher: str
     rank: int = 0
@@ -19,9 +19,9 @@ class Launch:
     world_size: int = 1
     local_world_size: int = 1
     precision: str = "no"
-    """What `accelerate launch --mixed_precision` says."""
+    """The value of `accelerate launch --mixed_precision`."""
     wants_cpu: bool = False
-    """Whether `accelerate launch --cpu` or ACCELERATE_USE_CPU keeps the run off the GPUs."""
+    """Whether `accelerate launch --cpu` or ACCELERATE_USE_CPU asks for CPUs, although there may be GPUs."""
 
     @property
     def is_main(self) -> bool:
@@ -29,10 +29,11 @@ class Launch:
 
 
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """Reads torchrun's, accelerate's and srun's variables.
+    """Reads the variables of torchrun, accelerate and srun.
 
     Raises:
-        RankError: several processes were asked for, but the launcher started one.
+        RankError: several processes were requested, but the launcher started one; or accelerate was asked for
+            an engine (FSDP, DeepSpeed, Megatron-LM) or a compiler.
     """
     under_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
     precision = environ.get("ACCELERATE_MIXED_PRECISION", "no")
@@ -40,9 +41,12 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
 
     for engine in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if environ.get(f"ACCELERATE_USE_{engine}", "false").lower() == "true":
-            raise RankError(f"accelerate's {engine}: Lockstep sums gradients itself; choose none of them")
-    if environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
-        raise RankError("accelerate's dynamo_backend: is not supported; choose 'no'")
+            raise RankError(
+                f"ACCELERATE_USE_{engine} = 'true': Lockstep sums gradients itself; launch without {engine}"
+            )
+    backend = environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
+    if backend.lower() != "no":
+        raise RankError(f"--dynamo_backend = {backend!r}: must be 'no', as no other is supported")
 
     if "RANK" in environ and "WORLD_SIZE" in environ:
         world_size = int(environ["WORLD_SIZE"])
@@ -55,7 +59,7 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
             precision=precision,
             wants_cpu=wants_cpu,
         )
-    # SLURM_STEP_ID is set by srun alone: in the batch shell SLURM_NTASKS is what was allocated, not started.
+    # Only srun sets SLURM_STEP_ID: in the batch shell SLURM_NTASKS is what was allocated, not started.
     if "SLURM_STEP_ID" in environ and "SLURM_PROCID" in environ and not under_accelerate:
         return Launch(
             launcher="srun",
@@ -66,11 +70,11 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
             precision=precision,
             wants_cpu=wants_cpu,
         )
-    # `accelerate launch --cpu --num_processes N` sets a rendezvous address and then starts one process.
+    # `accelerate launch --cpu --num_processes N` sets MASTER_PORT and then starts a single process.
     if under_accelerate and "MASTER_PORT" in environ:
         raise RankError(
-            "world size = 1: accelerate launch was asked for several processes but started one; "
-            "give it --multi_gpu, on CPUs too, and not --cpu; for one process unset MASTER_PORT"
+            "world size = 1: accelerate launch was asked for several processes, but started one; "
+            "use --multi_gpu (on CPUs too) instead of --cpu; for a single process unset MASTER_PORT"
         )
     return Launch(
         launcher="accelerate" if under_accelerate else "python", precision=precision, wants_cpu=wants_cpu
@@ -78,28 +82,28 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
 
 
 def array_group(environ: Mapping[str, str] = os.environ) -> str:
-    """A name for the runs that one SLURM array starts; empty outside of an array."""
+    """A name for the group of runs that one SLURM array starts; empty outside of an array."""
     job = environ.get("SLURM_ARRAY_JOB_ID", "")
     return f"slurm-{job}" if job else ""
 
 
 def process_rank(environ: Mapping[str, str] = os.environ) -> int:
-    """The rank to report under, also where the launch as a whole makes no sense."""
+    """This process's rank, for messages; unlike `read_launch` it never raises."""
     return int(environ.get("RANK", environ.get("SLURM_PROCID", "0")))
 
 
 def _tasks_on_this_node(environ: Mapping[str, str]) -> int:
-    """Of SLURM_STEP_TASKS_PER_NODE such as '2(x3),1', the entry of node SLURM_NODEID."""
+    """The entry of node SLURM_NODEID in SLURM_STEP_TASKS_PER_NODE, such as '2(x3),1'."""
     counts: list[int] = []
     for entry in environ["SLURM_STEP_TASKS_PER_NODE"].split(","):
-        tasks, _, times = entry.partition("(x")
-        counts += [int(tasks)] * int(times.rstrip(")") or 1)
+        tasks, _, num_nodes = entry.partition("(x")
+        counts += [int(tasks)] * int(num_nodes.rstrip(")") or 1)
     return counts[int(environ["SLURM_NODEID"])]
 
 
 def device_index(launch: Launch, num_visible: int) -> int:
-    """Which of the GPUs that this process sees is its own: under `srun --gpus-per-task=1` it sees no other.
+    """The index of this process's GPU among those it sees; under `srun --gpus-per-task=1` that is only one.
 
-    Accelerate picks the device in the same way, but gives LOCAL_RANK itself to DistributedDataParallel.
+    Accelerate picks the device in the same way, but passes LOCAL_RANK itself to DistributedDataParallel.
     """
     return launch.local_rank % num_visible

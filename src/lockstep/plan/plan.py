@@ -19,7 +19,8 @@ from lockstep.errors import require
 from lockstep.plan.sample_order import order_slices
 from lockstep.plan.window import window_length
 
-PADDING = -1  # the sample id of padding, which has weight 0 and never counts
+PADDING = -1
+"""The sample id of a padded place, which has weight 0 and never counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

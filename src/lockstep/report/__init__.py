@@ -1,10 +1,11 @@
 """What a person sees of a run: progress, tables and pictures.
 
-These take time to load and are imported by their own names:
-contact_sheet, curves, figures, run_report.
+These modules take time to load, so import them by their own names:
+confusion_picture, contact_sheet, curves, figure_style, run_report.
 """
 
+from lockstep.report.comparison_table import comparison_of, most_accurate_first
 from lockstep.report.progress import Console, say
-from lockstep.report.run_table import most_accurate_first, table
+from lockstep.report.text_table import text_table
 
-__all__ = ["Console", "most_accurate_first", "say", "table"]
+__all__ = ["Console", "comparison_of", "most_accurate_first", "say", "text_table"]

@@ -1,4 +1,4 @@
-"""A picture of samples: every image with its label and what the network made of it."""
+"""A picture of samples: every image with its label and the network's prediction."""
 
 from __future__ import annotations
 
@@ -10,45 +10,51 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lockstep.report.figures import GREY, INK, RED
+from lockstep.report.figure_style import GREY, INK, RED
 
-ENLARGED = 4
-SIDE, MARGIN = 28 * ENLARGED, 16  # pixels
-TILE_WIDTH, TILE_HEIGHT, HEAD = SIDE + 2 * MARGIN, SIDE + 64, 88
-MIN_COLUMNS = 5  # a title needs as much
+# All in pixels.
+IMAGE_SIDE = 112  # about; an image is enlarged by a whole number, so that its own pixels stay square
+MARGIN = 16
+TITLE_HEIGHT, CAPTION_HEIGHT = 88, 64
+MIN_WIDTH = 720  # for the title
+LARGE_FONT, SMALL_FONT = 19, 13
 
 
 def draw_contact_sheet(
     images: np.ndarray, labels: Sequence[int], predictions: Sequence[int], notes: Sequence[str], title: str
 ) -> Image.Image:
-    """Every image above its label, or 'label → prediction' in red, and a note.
+    """Every image above its label, or above 'label → prediction' in red, and a note.
 
-    Drawn with PIL: there may be hundreds, for which matplotlib takes ten times as long.
+    Drawn with PIL: there may be hundreds of images, for which matplotlib takes ten times as long.
 
     Args:
-        images: uint8 (samples, 28, 28); without any, the picture is its title.
-        labels: the true digits.
-        predictions: the network's digits.
-        notes: a short line for each.
+        images: uint8 (samples, height, width); without samples, the picture is only the title.
+        labels: the true class of each sample.
+        predictions: the network's class for each sample.
+        notes: a short line for each sample.
         title: one or two lines.
     """
-    columns = max(MIN_COLUMNS, math.ceil(math.sqrt(len(images))))
+    enlarged = max(1, IMAGE_SIDE // max(images.shape[1:]))
+    height, width = (enlarged * side for side in images.shape[1:])
+    tile_height, tile_width = height + CAPTION_HEIGHT, width + 2 * MARGIN
+    columns = max(math.ceil(MIN_WIDTH / tile_width), math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
-    sheet = Image.new("RGB", (columns * TILE_WIDTH, HEAD + rows * TILE_HEIGHT), "white")
+    sheet = Image.new("RGB", (columns * tile_width, TITLE_HEIGHT + rows * tile_height), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, HEAD // 2), title, INK, _font(19), anchor="lm", spacing=8)
-    small, large = _font(13), _font(19)
+    pen.text((MARGIN, TITLE_HEIGHT // 2), title, INK, _font(LARGE_FONT), anchor="lm", spacing=8)
+    large, small = _font(LARGE_FONT), _font(SMALL_FONT)
     for index, (label, prediction, note) in enumerate(zip(labels, predictions, notes, strict=True)):
-        left, top = index % columns * TILE_WIDTH + MARGIN, HEAD + index // columns * TILE_HEIGHT
-        digit = Image.fromarray(255 - images[index]).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-        sheet.paste(digit, (left, top))
-        middle, below = left + SIDE // 2, top + SIDE
+        row, column = divmod(index, columns)
+        left, top = column * tile_width + MARGIN, TITLE_HEIGHT + row * tile_height
+        image = Image.fromarray(255 - images[index]).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(image, (left, top))
+        middle, bottom = left + width // 2, top + height
         text, ink = (f"{label}", INK) if label == prediction else (f"{label} → {prediction}", RED)
-        pen.text((middle, below + 4), text, ink, large, anchor="ma")
-        pen.text((middle, below + 30), note, GREY, small, anchor="ma")
+        pen.text((middle, bottom + 4), text, ink, large, anchor="ma")
+        pen.text((middle, bottom + 30), note, GREY, small, anchor="ma")
     return sheet
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of the other pictures, so many pixels high."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+def _font(pixels: int) -> ImageFont.FreeTypeFont:
+    """The font of matplotlib's pictures, `pixels` high."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", pixels)

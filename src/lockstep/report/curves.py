@@ -1,4 +1,4 @@
-"""Pictures of a run's records: loss, wrong answers and learning rate as lines, for one run or for several."""
+"""Draws the records of one run or of several: lines of loss, wrong answers and learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lockstep.report.figures import (
+from lockstep.report.figure_style import (
     BLUE,
     FAINT,
     GREEN,
@@ -29,28 +29,28 @@ from lockstep.runs import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 STYLES = ("-", "--", ":")
-"""The seventh run has the first colour again, in another style."""
+"""The seventh run gets the first colour again, in another style."""
 
 RATE_COLOURS = (GREEN, PURPLE, SKY, RED)
 MAX_POINTS = 100
-"""Of a line: more records than these are drawn as means of neighbours."""
+"""Of one line: more records than this are drawn as means of neighbours."""
 
 FEW_POINTS = 12
-"""Up to so many, each is marked: one record alone makes no line."""
+"""Up to this many points, each gets a marker: a single record makes no visible line."""
 
 TICK_STEPS = (1, 2, 2.5, 5, 10)
 
 
 def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure:
-    """Loss, wrong answers and learning rate over steps; a thin line stands where the run was resumed."""
-    figure, (loss, error, rate) = _panels(3, title, head=TITLE_INCHES + 0.15, foot=0.55)
+    """Loss, wrong answers and learning rate over steps, with a thin vertical line for each resume."""
+    figure, (loss, error, rate) = _panels(3, title, top_inches=TITLE_INCHES + 0.15, bottom_inches=0.55)
     for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
         _curve(loss, *_series(records, "step", f"{prefix}loss"), colour, name)
         _curve(error, *_series(records, "step", f"{prefix}accuracy", _percent_wrong), colour, name)
     _band(loss, *_series(records, "step", "loss"), BLUE)
     _band(error, *_series(records, "step", "accuracy", _percent_wrong), BLUE)
     groups = sorted({key for record in records for key in record if key.startswith("lr/")})
-    for group, colour in zip(groups, cycle(RATE_COLOURS)):  # as many as there are groups
+    for group, colour in zip(groups, cycle(RATE_COLOURS)):  # zip ends with the groups
         _curve(rate, *_series(records, "step", group), colour, group.removeprefix("lr/"))
     if len(groups) > 1:
         rate.legend(frameon=False)
@@ -67,8 +67,8 @@ def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure
 
 
 def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
-    """Training loss and wrong test answers of runs, name → records, over the samples that each has seen."""
-    figure, (loss, error) = _panels(2, "", head=0.2, foot=0.75 + 0.17 * len(runs))
+    """Training loss and wrong test answers of runs, name → records, over the training samples seen."""
+    figure, (loss, error) = _panels(2, "", top_inches=0.2, bottom_inches=0.75 + 0.17 * len(runs))
     lines = []
     for (name, records), (style, colour) in zip(runs.items(), cycle(product(STYLES, COLOURS))):
         lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name, style))
@@ -86,14 +86,14 @@ def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
     return figure
 
 
-def thinned(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """At most MAX_POINTS groups of neighbours: mean place, and mean, lowest and highest value of each."""
+def thinned(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """At most MAX_POINTS groups of neighbours: mean x, and mean, lowest and highest value of each."""
     if len(values) <= MAX_POINTS:
-        return places, values, values, values
+        return x, values, values, values
     starts = np.arange(MAX_POINTS) * len(values) // MAX_POINTS
     sizes = np.diff([*starts, len(values)])
     return (
-        np.add.reduceat(places, starts) / sizes,
+        np.add.reduceat(x, starts) / sizes,
         np.add.reduceat(values, starts) / sizes,
         np.minimum.reduceat(values, starts),
         np.maximum.reduceat(values, starts),
@@ -101,27 +101,28 @@ def thinned(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _series(
-    records: list[Record], x: str, y: str, change: Callable[[np.ndarray], np.ndarray] | None = None
+    records: list[Record], x_key: str, y_key: str, change: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns of the records that have both."""
-    pairs = [(record[x], record[y]) for record in records if y in record]
-    places, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    return places, change(values) if change else values
+    """Two keys of the records that have both, as float64 (records,) each."""
+    pairs = [(record[x_key], record[y_key]) for record in records if y_key in record]
+    x, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return x, change(values) if change else values
 
 
 def _percent_wrong(accuracy: np.ndarray) -> np.ndarray:
     return 100 * (1 - accuracy)
 
 
-def _panels(number: int, title: str, *, head: float, foot: float) -> tuple[Figure, list[Axes]]:
-    """Panels one above the other over one x axis, with so many inches free above and below them."""
+def _panels(number: int, title: str, *, top_inches: float, bottom_inches: float) -> tuple[Figure, list[Axes]]:
+    """Panels above each other with a common x axis, and free space above and below them."""
     width, height, gap = 7.5, 2.4, 0.15
-    total = head + number * height + (number - 1) * gap + foot
+    total = top_inches + number * height + (number - 1) * gap + bottom_inches
     figure = new_figure(width, total, title)
     panels: list[Axes] = []
     for index in reversed(range(number)):
-        place = (0.85 / width, (foot + index * (height + gap)) / total, 6.4 / width, height / total)
-        axes = figure.add_axes(place, sharex=panels[0] if panels else None)
+        bottom = bottom_inches + index * (height + gap)
+        rectangle = (0.85 / width, bottom / total, 6.4 / width, height / total)  # left, bottom, width, height
+        axes = figure.add_axes(rectangle, sharex=panels[0] if panels else None)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=FAINT, linewidth=0.5)
         axes.tick_params(labelsize=9, labelbottom=index == 0)
@@ -130,14 +131,14 @@ def _panels(number: int, title: str, *, head: float, foot: float) -> tuple[Figur
 
 
 def _curve(
-    axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label: str, style: str = "-"
+    axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str, style: str = "-"
 ) -> Line2D:
-    """A line through the values, thinned; drawn over the axes, where a 0 lies."""
+    """A line through the thinned values; drawn above the axes, on which a value of 0 lies."""
     marker = "o" if len(values) <= FEW_POINTS else ""
-    x, y, _, _ = thinned(places, values)
+    mean_x, mean, _, _ = thinned(x, values)
     (line,) = axes.plot(
-        x,
-        y,
+        mean_x,
+        mean,
         style,
         color=colour,
         linewidth=1.3,
@@ -150,17 +151,17 @@ def _curve(
     return line
 
 
-def _band(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str) -> None:
-    """From the lowest to the highest of the values that were thinned to one."""
+def _band(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:
+    """Fills the range of the values behind each thinned point."""
     if len(values) > MAX_POINTS:
-        x, _, low, high = thinned(places, values)
-        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, label="lowest to highest")
+        mean_x, _, low, high = thinned(x, values)
+        axes.fill_between(mean_x, low, high, color=colour, alpha=0.2, linewidth=0, label="lowest to highest")
 
 
 def _linear_y(axes: Axes, name: str) -> None:
-    """An axis that begins at 0."""
+    """A linear axis that begins at 0."""
     axes.set_ylabel(name, color=INK)
-    axes.yaxis.set_label_coords(-0.1, 0.5)  # the names of all panels in one line
+    axes.yaxis.set_label_coords(-0.1, 0.5)  # so that the names of all panels align
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -174,9 +175,9 @@ def _fit_x(axes: Axes, name: str, last: int) -> None:
 
 
 def _fit_y(axes: Axes, name: str) -> None:
-    """A logarithmic axis where the lines span more than a factor of 4, so that late progress shows too.
+    """A logarithmic axis if the values span more than a factor of 4, so that late progress is visible.
 
-    Where a value is 0, the axis goes on linearly from the least of the others down to it.
+    If a value is 0, the axis is linear from the smallest of the other values down to 0.
     """
     _linear_y(axes, name)
     values = np.concatenate([line.get_ydata() for line in axes.lines])
@@ -198,4 +199,4 @@ def _fit_y(axes: Axes, name: str) -> None:
         axes.set_ylim(least / 1.3, most * 1.3)
     axes.yaxis.set_major_locator(FixedLocator(ticks.tolist()))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # a scale brings its own
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # set_yscale replaced it

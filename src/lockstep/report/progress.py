@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a progress bar on a terminal, plain lines in a file."""
+"""What a person sees of a run in progress: a progress bar on a terminal, plain lines in a file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lockstep.runs import Record, Status
 
 
 def say(message: str) -> None:
-    """One line of the main rank, written at once and whole, above a progress bar if there is one."""
+    """Prints one line, without delay and in one piece, above the progress bar if there is one."""
     tqdm.write(f"lockstep: {message}", file=sys.stdout)
     sys.stdout.flush()
 
 
 class Console:
-    """Shows the records of a run."""
+    """The sink that prints the records of a run."""
 
     def __init__(self, first_step: int, num_steps: int) -> None:
         self.num_steps = num_steps
@@ -33,19 +33,20 @@ class Console:
 
     def log(self, record: Record) -> None:
         step = record["step"]
-        place = f"step {step}/{self.num_steps}  epoch {record['epoch']:.2f}"
+        position = f"step {step}/{self.num_steps}  epoch {record['epoch']:.2f}"
         if "loss" in record:
             numbers = (
                 f"loss {record['loss']:.4f}  accuracy {record['accuracy']:.1%}  "
                 f"{record['images_per_second']:,.0f} images/s"
             )
             if self._bar is None:
-                say(f"{place}  {numbers}")
+                say(f"{position}  {numbers}")
             else:
                 self._bar.set_postfix_str(numbers, refresh=False)
                 self._bar.update(step - self._bar.n)
         if "test_loss" in record:
-            say(f"{place}  test accuracy {record['test_accuracy']:.2%}  test loss {record['test_loss']:.4f}")
+            scores = f"test accuracy {record['test_accuracy']:.2%}  test loss {record['test_loss']:.4f}"
+            say(f"{position}  {scores}")
 
     def close(self, status: Status, reason: str = "") -> None:
         if self._bar is not None:

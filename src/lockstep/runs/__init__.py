@@ -1,28 +1,35 @@
 """The run folder: its files, checkpoints and evaluations, and whether a start may resume it.
 
-These take time to load and are imported by their own names:
-checkpoint, checkpoint_folder, environment, evaluations, folder.
+These modules take time to load, so import them by their own names:
+checkpoint, checkpoint_folder, environment, evaluations, folder_lock.
 """
 
 from lockstep.runs.files import (
+    CHECKPOINTS_FOLDER,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
     SUMMARY_FILE,
     Record,
+    checkpoint_step,
+    checkpoints_in,
+    newest_checkpoint_step,
     read_metrics,
     read_settings,
     read_starts,
     read_summary,
     recorded_run,
     resume_steps,
+    step_name,
     write_atomically,
 )
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import check_may_resume, check_same_run, saved_identity
 from lockstep.runs.sinks import MetricsFile, Sink, Status
+from lockstep.runs.starts import environment_at, record_start
 
 __all__ = [
+    "CHECKPOINTS_FOLDER",
     "METRICS_FILE",
     "SETTINGS_FILE",
     "STARTS_FILE",
@@ -33,13 +40,19 @@ __all__ = [
     "Status",
     "check_may_resume",
     "check_same_run",
+    "checkpoint_step",
+    "checkpoints_in",
+    "environment_at",
+    "newest_checkpoint_step",
     "read_metrics",
     "read_settings",
     "read_starts",
     "read_summary",
+    "record_start",
     "recorded_run",
     "resume_steps",
     "run_path",
     "saved_identity",
+    "step_name",
     "write_atomically",
 ]

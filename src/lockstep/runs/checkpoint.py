@@ -1,8 +1,8 @@
-"""What is saved: complete, verified checkpoints that appear all at once or not at all.
+"""Writes and reads checkpoints: complete and verified, there as a whole or not at all.
 
-A checkpoint is a folder `step-00000000` of files and a manifest with the SHA-256 of each, written last.
-It is made under a temporary name, synced, and published with one rename; only then may older ones go. Nothing
-that is loaded can run code.
+A checkpoint is a folder `step-00000000` of files and, written last, a manifest of their SHA-256. It is made
+under a temporary name, synced, and given its own name by one rename; only then may older ones be deleted.
+Loading a checkpoint cannot run code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from lockstep.runs.files import sync_folder, write_synced
+from lockstep.runs.files import step_name, sync_folder, write_synced
 
 WEIGHTS_FILE = "weights.safetensors"
 STATE_FILE = "state.pt"
@@ -28,24 +28,24 @@ FORMAT = 1
 
 
 class DamagedCheckpoint(ValueError):
-    """Names the checkpoint and what is wrong with it."""
+    """A checkpoint cannot be loaded; the message names it and says what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """All state that is needed to go on from a step."""
+    """All state that a run needs to resume after a step."""
 
     step: int
     weights: dict[str, torch.Tensor]
     """The model's state dict."""
     state: dict[str, Any]
-    """Optimizer and gradient scaler state, and what else the loop counts: plain values and tensors."""
+    """The state of optimizer and gradient scaler, and what else the loop counts: plain values and tensors."""
     info: dict[str, Any]
-    """What a person wants to know of it, such as its test accuracy; nothing that the run depends on."""
+    """Facts for people, such as the test accuracy; nothing that training depends on."""
 
 
 def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
-    """Digest of tensors in name order (name, dtype, shape, bytes): how two runs are compared."""
+    """Digest of tensors in name order (name, dtype, shape, bytes). Two runs with equal digests are equal."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().to("cpu").contiguous()
@@ -55,10 +55,10 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Publishes a checkpoint under `folder`, in one atomic step, and returns its path."""
+    """Writes a checkpoint into `folder` atomically and returns its path."""
     files = {
         WEIGHTS_FILE: safetensors.torch.save(
-            # Cloned: tied weights share memory, which safetensors refuses.
+            # Cloned, because tied weights share memory and safetensors refuses that.
             {
                 name: tensor.detach().to("cpu").contiguous().clone()
                 for name, tensor in checkpoint.weights.items()
@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
-    target = folder / f"step-{checkpoint.step:08d}"
+    target = folder / step_name(checkpoint.step)
     scratch = folder / f".{target.name}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -81,7 +81,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         write_synced(scratch / name, content)
     write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
     sync_folder(scratch)
-    remove_checkpoint(target)  # one of the same step: a rename needs an empty place
+    remove_checkpoint(target)  # of the same step; os.replace needs a free name
     os.replace(scratch, target)
     sync_folder(folder)
     return target
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DamagedCheckpoint(f"{path}: {error.strerror}: {Path(error.filename).name}") from error
     for name, digest in expected.items():
         if hashlib.sha256(content[name]).hexdigest() != digest:
-            raise DamagedCheckpoint(f"{path}: {name} does not have the SHA-256 that {MANIFEST_FILE} states")
+            raise DamagedCheckpoint(f"{path}: {name} does not match its SHA-256 in {MANIFEST_FILE}")
     return Checkpoint(
         step=manifest["step"],
         weights=safetensors.torch.load(content[WEIGHTS_FILE]),
@@ -111,7 +111,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """A checkpoint's `info`, empty where it cannot be read."""
+    """A checkpoint's `info`; empty if it cannot be read."""
     try:
         return _read_manifest(path)["info"]
     except DamagedCheckpoint:
@@ -127,9 +127,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} is not JSON ({error})") from error
     if not isinstance(manifest, dict) or manifest.pop("manifest_sha256", None) != _manifest_sha256(manifest):
-        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not have the SHA-256 that it states")
+        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not match its own SHA-256")
     if manifest["format"] != FORMAT:
-        raise DamagedCheckpoint(f"{path}: format {manifest['format']}, this version reads {FORMAT}")
+        raise DamagedCheckpoint(
+            f"{path}: has format {manifest['format']}; this version of lockstep reads format {FORMAT}"
+        )
     return manifest
 
 
@@ -138,7 +140,7 @@ def _manifest_sha256(manifest: dict[str, Any]) -> str:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Takes a checkpoint away in one step; what another program still reads is deleted later."""
+    """Deletes a checkpoint, atomically at first: one rename hides it, even if a reader delays the rest."""
     if path.exists():
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The checkpoints of one run: the newest, the best, and which ones stay."""
+"""The checkpoints of one run: the newest, the best, and which ones are kept or deleted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ from lockstep.runs.checkpoint import (
     read_info,
     remove_checkpoint,
 )
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints under a folder, oldest first."""
-    return sorted(folder.glob("step-*"))
+from lockstep.runs.files import CHECKPOINTS_FOLDER, STEP_PREFIX, checkpoint_step, checkpoints_in
 
 
 def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint (before a step, if one is given), and what is wrong with newer ones."""
+    """The newest undamaged checkpoint (below step `before`, if given), and what is wrong with newer ones."""
     damages: list[str] = []
     for path in reversed(checkpoints_in(folder)):
-        if before is not None and int(path.name.removeprefix("step-")) >= before:
+        if before is not None and checkpoint_step(path) >= before:
             continue
         try:
             return load_checkpoint(path), damages
@@ -37,29 +33,26 @@ def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Che
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints and the best one; to be called after a save."""
+    """Deletes all checkpoints but the newest `keep` and the best one; to be called after a save."""
     best = best_checkpoint(folder)
     for path in checkpoints_in(folder)[:-keep]:
         if path != best:
             remove_checkpoint(path)
-    for leftover in (
-        *folder.glob(".step-*.partial"),
-        *folder.glob(".step-*.old"),
-    ):  # of a save that was killed
+    for leftover in folder.glob(f".{STEP_PREFIX}*"):  # of a save that was killed: .partial or .old
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def hide_checkpoints_after(folder: Path, step: int) -> None:
-    """Renames what is newer than a step: a run that goes on from there makes it anew."""
+    """Renames checkpoints of later steps: a run that resumes after `step` makes them again."""
     for path in checkpoints_in(folder):
-        if path.name > f"step-{step:08d}":
-            aside = folder / f".damaged-{path.name}"
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(path, aside)
+        if checkpoint_step(path) > step:
+            hidden = folder / f".damaged-{path.name}"
+            shutil.rmtree(hidden, ignore_errors=True)
+            os.replace(path, hidden)
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest test accuracy under a folder, the newest of equals, if any."""
+    """The checkpoint with the highest test accuracy, of equals the newest; None if there are none."""
     return max(
         checkpoints_in(folder),
         key=lambda path: (read_info(path).get("test_accuracy", -1.0), path.name),
@@ -68,30 +61,36 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def best_saved_accuracy(folder: Path) -> float:
-    """The highest test accuracy that a checkpoint under the folder has; -1 where none has one."""
+    """The highest test accuracy of a folder's checkpoints; -1 if none has one."""
     return max((read_info(path).get("test_accuracy", -1.0) for path in checkpoints_in(folder)), default=-1.0)
 
 
 def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None = None) -> Checkpoint | None:
-    """The newest whole checkpoint (before a step, if one is given), read by the main rank and handed to all.
+    """The newest undamaged checkpoint of a run folder, read by the main rank and sent to all ranks.
 
-    Names those that are damaged.
+    Args:
+        folder: the run folder.
+        ranks: all of them must call this.
+        before: if given, only checkpoints of lower steps count.
+
+    Returns:
+        None if there is none. Damaged ones are named on stderr.
     """
 
     def read() -> Checkpoint | None:
-        found, damages = load_newest_checkpoint(folder / "checkpoints", before)
+        newest, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER, before)
         for damage in damages:
-            print(f"lockstep: damaged checkpoint left out: {damage}", file=sys.stderr, flush=True)
-        return found
+            print(f"lockstep: skipping a damaged checkpoint: {damage}", file=sys.stderr, flush=True)
+        return newest
 
     return ranks.on_main(read)
 
 
 def load_named_checkpoint(path: Path) -> Checkpoint:
-    """One checkpoint.
+    """Loads one checkpoint that the user named.
 
     Raises:
-        ConfigError: it is damaged, or is none.
+        ConfigError: it is damaged, or not a checkpoint.
     """
     try:
         return load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its config: device, threads and libraries."""
+"""What a run's numbers depend on in addition to its config: device, threads and library versions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import torch
 
 from lockstep.launch.ranks import Ranks
 
-GIT_SECONDS = 10  # a large checkout on a network file system may take longer; it is not worth waiting for
+GIT_SECONDS = 10
+"""A large checkout on a network file system may take longer; the state of git is not worth waiting for."""
 
 
 def device_name(ranks: Ranks) -> str:
-    """The device as its maker names it."""
+    """The name of a GPU as its vendor gives it; of another device its type, such as 'cpu'."""
     if ranks.device.type == "cuda":
         return torch.cuda.get_device_name(ranks.device)
     return ranks.device.type
 
 
 def environment(ranks: Ranks) -> dict[str, Any]:
-    """As JSON values. Equal bits are promised where device, threads and versions are equal."""
+    """The environment as JSON values. If device, threads and versions are equal, the bits are equal."""
     return {
         "world_size": ranks.world_size,
         "num_threads": ranks.num_threads,
@@ -39,7 +40,7 @@ def environment(ranks: Ranks) -> dict[str, Any]:
 
 @cache
 def git_state() -> dict[str, Any] | None:
-    """The working directory's commit, and whether it has no changes to tracked files; None outside of git."""
+    """The commit of the working directory and whether its tracked files are unchanged; None outside git."""
     command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
         result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=GIT_SECONDS)

@@ -1,4 +1,4 @@
-"""The last and the best evaluation, kept in the run folder: enough to show them without data or weights."""
+"""The last and the best evaluation in the run folder: enough to show them without data or weights."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lockstep.runs.sinks import Status
 EVALUATIONS_FOLDER = "evaluations"
 LAST, BEST = "last", "best"
 NUM_MISTAKES = 25
+"""How many misclassified samples are saved with an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +30,27 @@ class SavedEvaluation:
     mistakes: list[int]
     """Sample ids in the test set, the highest loss first, at most NUM_MISTAKES."""
     images: torch.Tensor
-    """Of the mistakes, uint8 (mistakes, 28, 28)."""
+    """The images of these mistakes, uint8 (mistakes, height, width)."""
 
 
 class EvaluationSink:
-    """Keeps each evaluation of a run as it is recorded, in place of the one before, and the best of them."""
+    """The sink that saves evaluations: each replaces the last one, and the best one is saved too."""
 
     def __init__(
         self, folder: Path, first_step: int, newest: Callable[[], Evaluation | None], images: torch.Tensor
     ) -> None:
-        """Deletes what is of later steps: a resumed run takes them again.
+        """Deletes evaluations of later steps: a resumed run makes them again.
 
         Args:
             folder: the run folder.
-            first_step: steps done when this start begins.
-            newest: gives the evaluation that a record has just told of.
-            images: of the test set, uint8 (samples, 28, 28).
+            first_step: the step that this start begins after.
+            newest: returns the evaluation that the present record is about.
+            images: the test set, uint8 (samples, height, width).
         """
         self._folder, self._newest, self._images = folder, newest, images
         for which in (LAST, BEST):
-            kept = read_evaluation(folder, which)
-            if kept is not None and kept.scores.step > first_step:
+            saved = read_evaluation(folder, which)
+            if saved is not None and saved.scores.step > first_step:
                 _path(folder, which).unlink()
         best = read_evaluation(folder, BEST)
         self._best_accuracy = best.scores.accuracy if best else -1.0
@@ -61,35 +62,35 @@ class EvaluationSink:
             assert scores.step == record["step"]
             mistakes = scores.worst_mistakes(NUM_MISTAKES)
             images = self._images[mistakes].to("cpu")
-            content = as_npz(SavedEvaluation(scores=scores, mistakes=mistakes, images=images))
+            npz = to_npz(SavedEvaluation(scores=scores, mistakes=mistakes, images=images))
             (self._folder / EVALUATIONS_FOLDER).mkdir(exist_ok=True)
-            write_atomically(_path(self._folder, LAST), content)
+            write_atomically(_path(self._folder, LAST), npz)
             if scores.accuracy > self._best_accuracy:
                 self._best_accuracy = scores.accuracy
-                write_atomically(_path(self._folder, BEST), content)
+                write_atomically(_path(self._folder, BEST), npz)
 
     def close(self, status: Status, reason: str = "") -> None:
         pass
 
 
-def as_npz(kept: SavedEvaluation) -> bytes:
-    """The file of an evaluation: plain arrays, a row a sample."""
+def to_npz(saved: SavedEvaluation) -> bytes:
+    """An evaluation as the bytes of an .npz file: plain arrays with one row per sample."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        step=kept.scores.step,
-        labels=kept.scores.labels.numpy().astype(np.uint8),
-        predictions=kept.scores.predictions.numpy().astype(np.uint8),
-        confidences=kept.scores.confidences.numpy(),
-        losses=kept.scores.losses.numpy(),
-        mistake_ids=np.array(kept.mistakes, dtype=np.int64),
-        mistake_images=kept.images.numpy(),
+        step=saved.scores.step,
+        labels=saved.scores.labels.numpy().astype(np.uint8),
+        predictions=saved.scores.predictions.numpy().astype(np.uint8),
+        confidences=saved.scores.confidences.numpy(),
+        losses=saved.scores.losses.numpy(),
+        mistake_ids=np.array(saved.mistakes, dtype=np.int64),
+        mistake_images=saved.images.numpy(),
     )
     return buffer.getvalue()
 
 
 def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
-    """The last or the best evaluation that a run folder keeps; None before the first one.
+    """The last or the best evaluation in a run folder; None if there is none yet.
 
     Raises:
         ConfigError: the file is damaged.
@@ -111,7 +112,7 @@ def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
         mistakes, images = arrays["mistake_ids"].tolist(), arrays["mistake_images"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"{path}: is damaged ({error}); remove it, the next evaluation writes it"
+            f"{path}: is damaged ({error}); delete it, the next evaluation writes a new one"
         ) from error
     return SavedEvaluation(scores=scores, mistakes=mistakes, images=images)
 

@@ -1,9 +1,10 @@
-"""The files of a run folder: their names, how they are written whole, and how they are read. No torch."""
+"""The files of a run folder: their names, how to read them, and how to write one atomically. No torch."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ import yaml
 from lockstep.errors import ConfigError
 
 SETTINGS_FILE = "config.yaml"
+"""The settings of the newest start."""
 STARTS_FILE = "starts.jsonl"
+"""A line per start: its first step, and what it ran on."""
 METRICS_FILE = "metrics.jsonl"
+"""A record per logged step."""
 SUMMARY_FILE = "summary.json"
-# A record is a flat dict of JSON values that belongs to `step`; numbers in it are global, over all ranks.
+"""The result of a finished run."""
+CHECKPOINTS_FOLDER = "checkpoints"
+"""A folder for each checkpoint, named after its step."""
+STEP_PREFIX = "step-"
 Record = dict[str, Any]
+"""A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -25,7 +33,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_starts(folder: Path) -> list[dict[str, Any]]:
-    """At which step each start of a run began, and on what; oldest first."""
+    """The starts of a run, oldest first: the step each began after, and its environment."""
     return _lines(folder / STARTS_FILE)
 
 
@@ -35,54 +43,82 @@ def read_metrics(folder: Path) -> list[Record]:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None before its end."""
+    """The summary of a finished run; None if the run is not finished."""
     path = folder / SUMMARY_FILE
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def resume_steps(starts: list[dict[str, Any]]) -> list[int]:
-    """After which steps a run was resumed, without the starts whose steps a later one took anew."""
+    """The steps after which a run was resumed, without resumes whose steps a later start computed again."""
     steps: list[int] = []
     for start in starts:
         steps = [step for step in steps if step < start["step"]] + [start["step"]]
     return [step for step in steps if step > 0]
 
 
+def step_name(step: int) -> str:
+    """The name of the folder that belongs to a step, such as 'step-00000012'; names sort as steps do."""
+    return f"{STEP_PREFIX}{step:08d}"
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step of a checkpoint, from its folder's name."""
+    return int(path.name.removeprefix(STEP_PREFIX))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints under a folder of checkpoints, oldest first."""
+    found = [path for path in folder.glob(f"{STEP_PREFIX}*") if path.name[len(STEP_PREFIX) :].isdecimal()]
+    return sorted(found, key=checkpoint_step)
+
+
+def newest_checkpoint_step(folder: Path) -> int:
+    """The step of the newest checkpoint in a run folder; 0 if there is none."""
+    checkpoints = checkpoints_in(folder / CHECKPOINTS_FOLDER)
+    return checkpoint_step(checkpoints[-1]) if checkpoints else 0
+
+
 def recorded_run(word: str) -> Path:
-    """The run folder that a word of the command line names.
+    """The run folder that a command-line argument names.
 
     Raises:
-        ConfigError: it is none, or has no records yet.
+        ConfigError: it is not a run folder, or has no records yet.
     """
     folder = Path(word)
     if not (folder / SETTINGS_FILE).exists():
-        raise ConfigError(f"RUN = {word!r}: is no run folder; name one such as runs/NAME")
+        raise ConfigError(f"RUN = {word!r}: is not a run folder; name one, such as runs/NAME")
     if not read_metrics(folder):
         raise ConfigError(f"RUN = {word!r}: has no records yet; wait for train.log_every steps")
     return folder
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """One JSON object a line; a last line that was cut short by a kill is left out.
+    """One JSON object per line; a last line that a kill cut short is skipped.
 
     Raises:
-        ConfigError: another line is not JSON.
+        ConfigError: any other line is not JSON.
     """
     lines = path.read_text().split("\n") if path.exists() else []
     try:
         return [json.loads(line) for line in lines[:-1]]
     except ValueError as error:
-        raise ConfigError(f"{path}: is damaged ({error}); mend it, or move it away") from error
+        raise ConfigError(f"{path}: is damaged ({error}); repair it, or move it away") from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """A file that is there as a whole or not at all."""
-    scratch = path.with_name(f".{path.name}.partial")
-    write_synced(scratch, content.encode() if isinstance(content, str) else content)
-    os.replace(scratch, path)
+    """Writes a file that is there as a whole or not at all, also when several processes write it."""
+    # A name of its own: with a shared one, a process would publish the half that another has written.
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        write_synced(scratch, content.encode() if isinstance(content, str) else content)
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def write_synced(path: Path, content: bytes) -> None:
+    """Writes a file and waits until it is on the disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -90,7 +126,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power loss: it is an entry of the folder."""
+    """Makes renames in a folder survive a power loss."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Where a run lives: run.dir / run.name, or a name derived from what defines the run. No torch."""
+"""The path of a run folder, and the name derived for a run that was not given one. No torch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from lockstep.runs.resume_rules import identity
 
 
 def run_path(config: Config) -> Path:
-    """run.dir / run.name; where no name is given, one that is derived from what defines the run."""
+    """run.dir / run.name; without a run.name, run.dir / `derived_name`."""
     return Path(config.run.dir) / (config.run.name or derived_name(config))
 
 
 def derived_name(config: Config) -> str:
     """A folder name that is a pure function of what defines the run, such as 'mnist-cnn-1f0c9a2b'.
 
-    Precision 'auto' counts as 'no', which it is unless a launcher says otherwise; then a run has put that in
-    its place. So the job scripts and `lockstep doctor` can tell the name where no launcher is yet.
+    Precision 'auto' counts as 'no', its meaning unless a launcher sets one. A run under such a launcher has
+    replaced 'auto' before it asks for its name. So job scripts and `lockstep doctor`, which run without a
+    launcher, derive the same name.
     """
     defining = identity(config) | ({"precision": "no"} if config.precision == "auto" else {})
     digest = hashlib.sha256(yaml.safe_dump(plain_values(defining)).encode()).hexdigest()
-    model = config.model.name.rpartition(":")[2]  # of 'package.module:Class' the class
+    model = config.model.name.rpartition(":")[2]  # the class of 'package.module:Class'
     return f"{config.data.name}-{model}-{digest[:8]}"

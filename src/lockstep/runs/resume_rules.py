@@ -1,4 +1,4 @@
-"""Which settings define a run, and so whether a start may resume it. No torch."""
+"""Decides whether a start may resume an old run: which settings may change, and which must not. No torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from lockstep.config import Config, leaves, plain_values
 from lockstep.errors import refuse
 from lockstep.runs.files import SETTINGS_FILE, read_settings, read_summary
 
-# These may differ between two starts of one run: they say where things are and what is reported, not what
-# is computed. `metrics.jsonl` and the checkpoints follow the newest start.
 MAY_CHANGE = (
     "run.name",
     "run.dir",
@@ -32,36 +30,38 @@ MAY_CHANGE = (
     "tracking.job_type",
     "tracking.watch",
 )
+"""Settings that may differ between two starts of one run: they say where things are and what is reported, not
+what is computed. `metrics.jsonl` and the checkpoints follow the newest start."""
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The leaves that define the run: two starts of one run must agree in all of them."""
+    """The settings that define a run, by dotted name: two starts of one run must agree in all of them."""
     return {name: value for name, value in leaves(config).items() if name not in MAY_CHANGE}
 
 
 def differences(config: Config, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Of what defines the run, the leaves in which a saved tree differs: name → (value now, value saved)."""
+    """Where a config and a saved tree define different runs: dotted name → (value now, value saved)."""
     now, before = plain_values(identity(config)), saved_identity(saved)
     return {name: (now[name], before[name]) for name in now if now[name] != before[name]}
 
 
 def saved_identity(saved: dict[str, Any]) -> dict[str, Any]:
-    """`identity` of a tree read from YAML. A leaf that it does not have yet was at its default."""
+    """`identity` of a tree read from YAML. A setting that the tree lacks is newer, and has its default."""
     defaults = plain_values(identity(Config()))
 
     def value(name: str) -> Any:
-        found: Any = saved
+        branch: Any = saved
         for key in name.split("."):
-            if key not in found:
+            if key not in branch:
                 return defaults[name]
-            found = found[key]
-        return found
+            branch = branch[key]
+        return branch
 
     return {name: value(name) for name in defaults}
 
 
 def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
-    """Checks that a run folder is of this run, or new; the run's summary, if it is finished.
+    """Checks that a run folder holds this run, or none; returns its summary if the run is finished.
 
     Raises:
         ConfigError: the folder holds a run with other settings.
@@ -73,10 +73,10 @@ def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
 
 
 def check_same_run(config: Config, saved: dict[str, Any], run: str, remedy: str) -> None:
-    """Checks that the saved settings of a run define the same one.
+    """Checks that a config and the saved settings of a run define the same run.
 
     Raises:
-        ConfigError: they do not; it names the run, and the remedy.
+        ConfigError: they do not; it names `run` and ends with `remedy`.
     """
     changes = differences(config, saved)
     if changes:

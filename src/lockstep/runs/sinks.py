@@ -1,4 +1,7 @@
-"""What takes the records of a run, and the run folder's own file of them."""
+"""The `Sink` protocol, which other trainers call a callback or a logger, and the sink of metrics.jsonl.
+
+The other sinks: report/progress.py (console), runs/evaluations.py and tracking/wandb_run.py.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ from typing import Literal, Protocol
 from lockstep.runs.files import METRICS_FILE, Record, read_metrics, write_atomically
 
 Status = Literal["finished", "interrupted", "failed"]
+"""How a start of a run ended."""
 
 
 class Sink(Protocol):
-    """Something on the main rank that takes records, in the order of their steps."""
+    """Something on the main rank that takes the records of a run: a callback or logger of other trainers."""
 
-    def log(self, record: Record) -> None: ...
+    def log(self, record: Record) -> None:
+        """Takes one record; they come in the order of their steps."""
 
     def close(self, status: Status, reason: str = "") -> None:
-        """Takes how this start ended; where it failed, also why."""
+        """Called once, when this start of the run has ended; `reason` says why if it failed."""
 
 
 class MetricsFile:
-    """One JSON object a line; what was logged after a resume's step is cut off, as it will come again."""
+    """The sink of metrics.jsonl, one record per line. A resume drops later ones: they are computed again."""
 
     def __init__(self, folder: Path, resume_step: int) -> None:
         self.path = folder / METRICS_FILE
@@ -31,7 +36,7 @@ class MetricsFile:
 
     def log(self, record: Record) -> None:
         self._file.write(json.dumps(record) + "\n")
-        self._file.flush()  # a killed run keeps every record that it made
+        self._file.flush()  # so that a killed run keeps every record it made
 
     def close(self, status: Status, reason: str = "") -> None:
         self._file.close()

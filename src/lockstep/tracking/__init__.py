@@ -1,7 +1,7 @@
-"""Weights & Biases: the only package that imports wandb, and not before it is used.
+"""Weights & Biases: runs, artifacts, `lockstep sync`. Only this package imports wandb, and only when needed.
 
-These take time to load and are imported by their own names:
-artifact_download, upload, wandb_run.
+These modules take time to load, so import them by their own names:
+artifact_download, sync_run, wandb_run.
 """
 
 from lockstep.tracking.mode import ask_server, has_key, server_url, wandb_mode

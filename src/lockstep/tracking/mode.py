@@ -1,4 +1,4 @@
-"""Whether W&B is used, and how: what the settings come to on this machine. Imports no wandb."""
+"""Whether W&B is online, offline or disabled here: `tracking.mode`, the key, the server. Imports no wandb."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from urllib.parse import urlparse
 from urllib.request import urlopen
 
 from lockstep.errors import require
+from lockstep.tracking.time_limits import ANSWER_SECONDS
 
-ANSWER_SECONDS = 10
 MODES = ("online", "offline", "disabled")
 
 
 def wandb_mode(wanted: str) -> str:
-    """What `tracking.mode` comes to on this machine: online, offline or disabled.
+    """What `tracking.mode` means on this machine: online, offline or disabled.
 
     Raises:
-        ConfigError: WANDB_MODE is none of ours, or online was asked for, and there is no key.
+        ConfigError: WANDB_MODE is not one of MODES, or online was asked for and there is no key.
     """
     name = "tracking.mode"
     # W&B's own switch wins over the default, so that `WANDB_MODE=disabled` works as users know it.
@@ -37,7 +37,7 @@ def ask_server() -> None:
     """Asks W&B's server for any answer.
 
     Raises:
-        OSError: it gives none, or one that says that it is broken.
+        OSError: it does not answer, or answers that it is broken (a status of 500 or above).
     """
     try:
         urlopen(server_url(), timeout=ANSWER_SECONDS).close()
@@ -49,12 +49,12 @@ def ask_server() -> None:
 
 
 def server_url() -> str:
-    """Where the server is: W&B's own, or the user's."""
+    """The URL of the server: W&B's own, or the user's."""
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 def has_key() -> bool:
-    """Whether W&B would find a key without asking for one: in the environment or in the netrc file."""
+    """Whether wandb would find a key without asking the user: in the environment or the netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(server_url()).hostname or ""

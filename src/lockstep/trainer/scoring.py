@@ -9,8 +9,10 @@ from lockstep.config import Config
 from lockstep.engine import evaluate
 from lockstep.errors import ConfigError, require
 from lockstep.launch import Launch
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.models import build_criterion, build_model
+from lockstep.runs import SETTINGS_FILE
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, load_named_checkpoint
 from lockstep.trainer.build import shared_dataset
@@ -28,7 +30,7 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
         ConfigError: there is no whole checkpoint, or no data.
     """
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
-        is_run = (path / "config.yaml").exists()
+        is_run = (path / SETTINGS_FILE).exists()
         found = (
             broadcast_newest_checkpoint(path, ranks)
             if is_run

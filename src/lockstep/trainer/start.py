@@ -13,15 +13,24 @@ from lockstep.data import Dataset
 from lockstep.engine import Observer, Observers, OrderCheck, Phases, Run, loop
 from lockstep.errors import Interrupted
 from lockstep.launch import Launch, array_group, read_launch, restored_handlers
-from lockstep.launch.process_group import join_ranks, resolve_precision
+from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.models import topology_warnings
 from lockstep.plan import window_length
 from lockstep.report import say
-from lockstep.runs import Sink, Status, check_may_resume, read_metrics, run_path
+from lockstep.runs import (
+    CHECKPOINTS_FOLDER,
+    Sink,
+    Status,
+    check_may_resume,
+    read_metrics,
+    record_start,
+    run_path,
+)
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
 from lockstep.runs.environment import environment
-from lockstep.runs.folder import locked_folder, note_start
+from lockstep.runs.folder_lock import locked_folder
 from lockstep.tracking import wandb_mode
 from lockstep.tracking.artifact_download import install_checkpoint
 from lockstep.trainer.build import build_run, shared_dataset
@@ -152,8 +161,8 @@ def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Seque
     for warning in topology_warnings(run.model):
         say(f"warning: {warning}")
     facts = environment(run.ranks)
-    hide_checkpoints_after(run.folder / "checkpoints", run.step)
-    changes = note_start(config, run.folder, run.step, facts)
+    hide_checkpoints_after(run.folder / CHECKPOINTS_FOLDER, run.step)
+    changes = record_start(config, run.folder, run.step, facts)
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lockstep.engine import Phases, Run, score_test_set
-from lockstep.runs import SUMMARY_FILE, write_atomically
+from lockstep.runs import CHECKPOINTS_FOLDER, SUMMARY_FILE, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import best_saved_accuracy
 from lockstep.runs.environment import environment
@@ -22,7 +22,7 @@ def write_summary(run: Run, precision: str, phases: Phases) -> dict[str, Any]:
     def write() -> dict[str, Any]:
         summary = {
             **result.summary(),
-            "best_test_accuracy": max(result.accuracy, best_saved_accuracy(run.folder / "checkpoints")),
+            "best_test_accuracy": max(result.accuracy, best_saved_accuracy(run.folder / CHECKPOINTS_FOLDER)),
             "steps": run.step,
             "skipped_steps": run.skipped_steps,
             "samples_seen": run.plan.samples_seen(run.step),

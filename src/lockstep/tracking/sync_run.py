@@ -1,4 +1,4 @@
-"""Gives W&B's server what it does not have yet of a run."""
+"""Uploads what W&B's server does not have yet of a run: what `lockstep sync` does for each one."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from lockstep.config import as_dict, parse_config
 from lockstep.errors import ConfigError
 from lockstep.report import say
 from lockstep.runs import SETTINGS_FILE, read_starts, read_summary
-from lockstep.runs.folder import LOCK_FILE
+from lockstep.runs.folder_lock import LOCK_FILE
+from lockstep.tracking.time_limits import SYNC_SECONDS
 from lockstep.tracking.wandb_run import WandbRun
-
-PATIENCE_SECONDS = 1800  # for one run
 
 
 def sync_run(folder: Path) -> bool:
-    """Completes one run on the server, as another start of it; whether the server has all of it then."""
+    """Completes one run on the server, as one more start of it; whether the server then has all of it."""
     try:
         with FileLock(folder / LOCK_FILE, timeout=0), TemporaryDirectory() as scratch:
             config = parse_config(["--config", str(folder / SETTINGS_FILE)])
             environment = {name: value for name, value in read_starts(folder)[-1].items() if name != "step"}
             run = WandbRun(
-                folder.resolve(),  # W&B's name of the run is the folder's, which '.' does not tell
+                folder.resolve(),  # W&B names the run after its folder, and '.' has no name
                 config.tracking,
                 "online",
                 {**as_dict(config), "environment": environment},
                 notify=say,
-                home=Path(scratch),  # so that the run folder looks as its own starts left it
-                patience_seconds=PATIENCE_SECONDS,
+                wandb_parent=Path(scratch),  # so that the run folder looks as its own starts left it
+                extra_seconds=SYNC_SECONDS,
             )
             run.close("interrupted" if read_summary(folder) is None else "finished")
     except Timeout:
-        say(f"{folder}: is being trained; sync it when it has ended")
+        say(f"{folder}: is still training; sync it after it has ended")
         return False
     except (OSError, ConfigError) as error:
         say(f"{folder}: {error}")

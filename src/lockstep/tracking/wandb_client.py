@@ -1,0 +1,144 @@
+"""What is sent to W&B: every call of wandb's for one run. Any of them may block, and may raise."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lockstep.config import TrackingConfig
+from lockstep.runs import Record, Status, read_summary, write_atomically
+from lockstep.runs.evaluations import BEST, read_evaluation
+from lockstep.tracking import time_limits
+from lockstep.tracking.artifacts import DATASET_FILE, dataset_artifact, model_artifacts
+from lockstep.tracking.evaluation_tables import evaluation_tables
+from lockstep.tracking.mode import ask_server
+from lockstep.tracking.offline_runs import highest_logged_step, upload_offline_starts
+
+
+class CouldNotConnect(Exception):
+    """W&B's server could not be reached, or did not open the run; a later attempt may succeed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbClient:
+    """The wandb calls for one run, made in the order of the methods; wandb is imported by the first one."""
+
+    run_id: str
+    folder: Path
+    """The run folder."""
+    wandb_parent: Path
+    """The folder in which wandb makes its own folder, `wandb`."""
+    is_online: bool
+    tracking: TrackingConfig
+    config_tree: dict[str, Any]
+    """What W&B shows as the run's config."""
+    finish_seconds: float
+    """How long wandb may take to finish the run, in `finish` and in its exit hook."""
+
+    def open_run(self) -> tuple[Any, int]:
+        """Opens or resumes the run.
+
+        Returns:
+            wandb's run, and the first step that W&B does not have yet.
+
+        Raises:
+            CouldNotConnect: it is worth another attempt.
+        """
+        import wandb
+
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            init_timeout=time_limits.INIT_SECONDS,
+            finish_timeout=self.finish_seconds,
+            finish_timeout_raises=True,
+        )
+        # wandb's telemetry would print a traceback of its own if the server is broken.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        first_offline_step = 0 if self.is_online else highest_logged_step(self.folder) + 1
+        try:
+            wandb.setup(settings)
+            if self.is_online:
+                ask_server()
+                upload_offline_starts(self.folder)
+            run = wandb.init(
+                id=self.run_id,
+                resume="allow",
+                project=self.tracking.project,
+                entity=self.tracking.entity or None,
+                group=self.tracking.group or None,
+                job_type=self.tracking.job_type or None,
+                name=self.folder.name,
+                dir=self.wandb_parent,
+                mode="online" if self.is_online else "offline",
+                config=self.config_tree,
+                settings=settings,
+            )
+        except (OSError, wandb.errors.Error) as error:
+            raise CouldNotConnect((str(error) or repr(error)).splitlines()[0]) from error
+        run.define_metric("samples_seen")
+        run.define_metric("*", step_metric="samples_seen")
+        return run, run.starting_step if self.is_online else first_offline_step
+
+    def forget_attempt(self) -> None:
+        """To be called before the next attempt: wandb's service still holds the run id."""
+        import wandb
+
+        wandb.teardown()
+
+    def use_dataset(self, run: Any, dataset: Callable[[], dict[str, Any]] | None) -> None:
+        """Writes name and digest of the data into the run folder, and tells W&B that the run uses it."""
+        import wandb
+
+        path = self.folder / DATASET_FILE
+        if dataset is not None and not path.exists():
+            write_atomically(path, json.dumps(dataset()))
+        if self.is_online and path.exists():
+            run.use_artifact(dataset_artifact(wandb, path))
+
+    def log_record(self, run: Any, record: Record, tensors: dict[str, torch.Tensor]) -> None:
+        """Logs one step as one row, with a histogram of each tensor."""
+        import wandb
+
+        row = {key: value for key, value in record.items() if key != "step"}
+        run.log(row | _histograms(wandb, tensors), step=record["step"])
+
+    def log_results(self, run: Any, status: Status, reason: str) -> None:
+        """Logs how this start ended: an alert if it failed, the summary, evaluations and checkpoints."""
+        import wandb
+
+        if status == "failed":
+            run.alert(f"{self.folder.name} stopped", reason or "see its output", level="ERROR")
+        if status == "interrupted":
+            run.mark_preempting()
+        run.summary.update(_summary(self.folder) | evaluation_tables(wandb, self.folder))
+        if self.is_online:
+            for artifact, aliases in model_artifacts(wandb, self.folder, self.run_id):
+                run.log_artifact(artifact, aliases=aliases)
+
+    def finish(self, run: Any, status: Status) -> None:
+        """Waits for the uploads and ends the run."""
+        run.finish(exit_code=0 if status == "finished" else 1)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The summary of a finished run; of any other run its best accuracy, if it has one."""
+    summary = read_summary(folder)
+    if summary is not None:
+        return {name: value for name, value in summary.items() if name != "confusion"}  # that is a table
+    best = read_evaluation(folder, BEST)
+    return {"best_test_accuracy": best.scores.accuracy} if best else {}
+
+
+def _histograms(wandb: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Histograms of the finite values of tensors, by name; none for a tensor without finite values."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    values = {name: array[np.isfinite(array)] for name, array in arrays.items()}
+    return {name: wandb.Histogram(array) for name, array in values.items() if array.size}

@@ -1,0 +1,35 @@
+"""Run under torchrun: what the ranks decide together is the same on each of them, failures included."""
+
+import pytest
+import torch
+
+from lockstep.errors import ConfigError
+from lockstep.launch import read_launch
+from lockstep.launch.process_group import join_ranks
+from lockstep.launch.ranks import PeerError
+
+
+def raises(error):
+    def action():
+        raise error
+
+    return action
+
+
+with join_ranks(read_launch(), "no") as ranks:
+    size, is_last = ranks.world_size, ranks.rank == ranks.world_size - 1
+    assert size > 1
+    assert [ranks.agree(is_last), ranks.agree(False)] == [True, False]
+    assert ranks.broadcast({"rank": ranks.rank}) == {"rank": 0}
+    assert ranks.on_main(lambda: ranks.rank) == 0
+    assert ranks.on_all(lambda: ranks.rank) == ranks.rank
+    assert ranks.gather(torch.tensor([[ranks.rank, 1]])).tolist() == [[rank, 1] for rank in range(size)]
+    assert ranks.gather_objects(str(ranks.rank)) == [str(rank) for rank in range(size)]
+    with pytest.raises(ConfigError, match=r"a\.b = 1: no"):
+        ranks.on_main(raises(ConfigError("a.b = 1: no")))
+    with pytest.raises(OSError if ranks.is_main else PeerError, match="disk full"):
+        ranks.on_main(raises(OSError("disk full")))
+    with pytest.raises(ConfigError, match="of the last rank"):
+        ranks.on_all(raises(ConfigError("of the last rank")) if is_last else int)
+    ranks.barrier()
+assert not torch.distributed.is_initialized()

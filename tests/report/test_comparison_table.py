@@ -1,0 +1,39 @@
+"""What `lockstep compare` says of runs, finished or not."""
+
+from lockstep.report import comparison_of, most_accurate_first
+from lockstep.report.comparison_table import run_results
+from run_folders import SUMMARY, make_record, make_run
+
+
+def test_settings_that_differ_are_columns(tmp_path):
+    for seed in (1, 2):
+        make_run(tmp_path / f"run-{seed}", [make_record(1)], seed=seed)
+    folders = {path.name: path for path in sorted(tmp_path.iterdir())}
+    header, *rows = comparison_of(folders).splitlines()
+    assert header.split()[:4] == ["run", "seed", "state", "processes"]
+    assert [row.split()[:3] for row in rows] == [["run-1", "1", "unfinished"], ["run-2", "2", "unfinished"]]
+    assert comparison_of({}).split()[:2] == ["run", "state"]
+
+
+def test_the_results_of_a_run_that_is_not_finished_come_from_its_records(tmp_path):
+    make_run(tmp_path / "run", [make_record(20, 0.75), make_record(40, 0.5), make_record(60)])
+    assert run_results(tmp_path / "run") == {
+        "state": "unfinished",
+        "steps": 60,
+        "samples_seen": 3840,
+        "world_size": 2,
+        "device": "cpu",
+        "test_accuracy": 0.5,
+        "test_loss": 0.5,
+        "best_test_accuracy": 0.75,
+    }
+    make_run(tmp_path / "done", [make_record(40, 0.98)], SUMMARY)
+    assert run_results(tmp_path / "done") == {"state": "finished", **SUMMARY}
+
+
+def test_runs_without_a_test_come_last(tmp_path):
+    make_run(tmp_path / "untested", [make_record(1)])
+    make_run(tmp_path / "weak", [make_record(1, 0.1)])
+    make_run(tmp_path / "good", [make_record(1, 0.9)])
+    folders = {name: tmp_path / name for name in ("untested", "weak", "good")}
+    assert list(most_accurate_first(folders)) == ["good", "weak", "untested"]

@@ -1,0 +1,65 @@
+"""The last and the best evaluation of a run, as its folder has them."""
+
+import pytest
+import torch
+
+from lockstep.config import OptimizerConfig
+from lockstep.engine import score_test_set, train
+from lockstep.errors import ConfigError
+from lockstep.runs.evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation, to_npz
+from run_folders import make_evaluation
+from runs import small_config, small_run
+
+
+def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
+    run, dataset = small_run(small_config(tmp_path, optimizer=OptimizerConfig(lr=1e-5)))
+    run.folder.mkdir()
+    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images))
+    assert read_evaluation(run.folder) is None
+    train(run)
+    scores = run.evaluation
+    saved = read_evaluation(run.folder)
+    assert saved.scores.step == scores.step == 10
+    for name in ("losses", "predictions", "confidences", "labels"):
+        assert torch.equal(getattr(saved.scores, name), getattr(scores, name))
+        assert getattr(saved.scores, name).dtype == getattr(scores, name).dtype
+    assert len(saved.mistakes) == NUM_MISTAKES  # so low a rate learns nothing in ten steps
+    assert saved.mistakes == scores.worst_mistakes(NUM_MISTAKES)
+    assert torch.equal(saved.images, dataset.test.images[saved.mistakes])
+
+
+def test_the_last_and_the_best_evaluation_are_saved_with_their_mistakes(tmp_path):
+    run, dataset = small_run(small_config(tmp_path))
+    run.folder.mkdir()
+    sink = EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images)
+    accuracies = []
+    for step in (1, 2):
+        run.step = step
+        sink.log(score_test_set(run) | {"step": step})
+        accuracies.append(run.evaluation.accuracy)
+        with torch.no_grad():
+            run.trained[-1].fill_(float("-inf")).select(0, 0).zero_()  # from now on every answer is 0
+    last, best = read_evaluation(run.folder, "last"), read_evaluation(run.folder, "best")
+    assert (last.scores.step, last.scores.accuracy) == (2, accuracies[1])
+    assert best.scores.accuracy == max(accuracies)
+    assert len(last.mistakes) == 25
+    worst = last.mistakes[0]
+    assert (last.scores.predictions[worst], last.scores.confidences[worst]) == (0, 1.0)
+    assert last.scores.labels[worst] == dataset.test.labels[worst] != 0
+    assert torch.equal(last.images[0], dataset.test.images[worst])
+
+
+def test_evaluations_after_the_step_of_a_resume_are_deleted(tmp_path):
+    (tmp_path / "evaluations").mkdir()
+    for which, step in (("best", 3), ("last", 8)):
+        (tmp_path / "evaluations" / f"{which}.npz").write_bytes(to_npz(make_evaluation(step)))
+    EvaluationSink(tmp_path, 5, lambda: None, torch.empty(0))
+    assert read_evaluation(tmp_path, "last") is None
+    assert read_evaluation(tmp_path, "best").scores.step == 3
+
+
+def test_a_damaged_evaluation_is_named(tmp_path):
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations" / "last.npz").write_bytes(b"half")
+    with pytest.raises(ConfigError, match=r"last\.npz: is damaged \(.*\); delete it, the next evaluation"):
+        read_evaluation(tmp_path)

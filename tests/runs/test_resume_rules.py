@@ -1,0 +1,45 @@
+"""Whether a start may resume an old run."""
+
+import pytest
+
+from lockstep.config import Config, OptimizerConfig, TrainConfig, as_dict, leaves, to_yaml
+from lockstep.errors import ConfigError
+from lockstep.runs import check_may_resume
+from lockstep.runs.resume_rules import MAY_CHANGE, differences, identity
+from run_folders import SUMMARY, make_record, make_run
+from runs import small_config
+
+
+def test_what_may_change_exists():
+    assert set(MAY_CHANGE) <= set(leaves(Config()))
+    assert not set(MAY_CHANGE) & set(identity(Config()))
+
+
+def test_a_setting_that_an_older_file_lacks_was_at_its_default():
+    saved = as_dict(Config())
+    del saved["loss"]["label_smoothing"]
+    assert differences(Config(), saved) == {}
+
+
+def test_a_new_folder_may_be_used(tmp_path):
+    assert check_may_resume(Config(), tmp_path / "new") is None
+
+
+def test_the_same_run_may_resume_with_other_intervals(tmp_path):
+    make_run(tmp_path / "run", [make_record(1)])
+    config = small_config(tmp_path, train=TrainConfig(epochs=1, log_every=1, checkpoint_every=3))
+    assert check_may_resume(config, tmp_path / "run") is None
+
+
+def test_a_finished_run_gives_its_summary(tmp_path):
+    make_run(tmp_path / "run", [make_record(1)], SUMMARY)
+    assert check_may_resume(small_config(tmp_path), tmp_path / "run") == SUMMARY
+
+
+def test_another_run_is_refused_with_both_values(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(small_config(optimizer=OptimizerConfig(lr=0.5))))
+    rule = r"optimizer\.lr = 0\.25: run '.*run' was started with 0\.5; choose another run\.name, or leave"
+    with pytest.raises(ConfigError, match=rule):
+        check_may_resume(small_config(optimizer=OptimizerConfig(lr=0.25)), folder)

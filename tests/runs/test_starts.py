@@ -1,0 +1,27 @@
+"""What each start records, and what it says of the one before."""
+
+from lockstep.runs import environment_at, read_settings, read_starts, record_start
+from runs import small_config
+
+ENVIRONMENT = {"world_size": 2, "num_threads": 1, "device": "cpu", "git": {"commit": "a"}}
+
+
+def test_a_start_on_other_threads_is_reported(tmp_path):
+    config = small_config()
+    assert record_start(config, tmp_path, 0, ENVIRONMENT) == []
+    harmless = ENVIRONMENT | {"world_size": 4, "git": {"commit": "b"}}
+    assert record_start(config, tmp_path, 5, harmless) == []
+    assert record_start(config, tmp_path, 9, harmless | {"num_threads": 3}) == ["num_threads 1 → 3"]
+    assert [start["step"] for start in read_starts(tmp_path)] == [0, 5, 9]
+    assert read_settings(tmp_path)["seed"] == config.seed
+
+
+def test_the_environment_of_a_step_is_that_of_the_newest_start_before_it(tmp_path):
+    assert environment_at(tmp_path, 1) == {}
+    for step, device in ((0, "first"), (5, "second")):
+        record_start(small_config(), tmp_path, step, ENVIRONMENT | {"device": device})
+    assert [environment_at(tmp_path, step).get("device") for step in (1, 5, 6)] == [
+        "first",
+        "first",
+        "second",
+    ]

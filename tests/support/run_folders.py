@@ -1,0 +1,78 @@
+"""Run folders and checkpoints as a run leaves them, made without training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lockstep.config import to_yaml
+from lockstep.models import Evaluation
+from lockstep.runs.checkpoint import Checkpoint
+from lockstep.runs.evaluations import SavedEvaluation
+from runs import small_config
+
+SUMMARY = {
+    "test_accuracy": 0.98,
+    "best_test_accuracy": 0.985,
+    "test_loss": 0.0625,
+    "steps": 40,
+    "samples_seen": 2560,
+    "train_seconds": 12.25,
+    "world_size": 4,
+    "device": "H100",
+}
+
+
+def make_run(
+    folder: Path, records: list[dict[str, Any]], summary: dict[str, Any] | None = None, **settings: object
+) -> str:
+    """A run folder with one start and these records, finished if it has a summary; its path."""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(small_config(folder.parent, **settings)))
+    (folder / "starts.jsonl").write_text('{"step": 0, "world_size": 2, "device": "cpu"}\n')
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    if summary:
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return str(folder)
+
+
+def make_record(step: int, accuracy: float | None = None) -> dict[str, Any]:
+    """The record of a step; with an accuracy, also of an evaluation after it."""
+    scores = {} if accuracy is None else {"test_loss": 1 - accuracy, "test_accuracy": accuracy}
+    return {
+        "step": step,
+        "samples_seen": 64 * step,
+        "loss": 1 / step,
+        "accuracy": 0.5,
+        "lr/model": 0.1,
+        **scores,
+    }
+
+
+def make_checkpoint(step: int, accuracy: float | None = None) -> Checkpoint:
+    """A checkpoint whose weights are a function of its step."""
+    generator = torch.Generator().manual_seed(step)
+    weights = {"b": torch.randn(3, generator=generator), "a": torch.randn(2, 4, generator=generator)}
+    state = {
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3), "step": torch.tensor(5.0)}}},
+        "skipped_steps": 0,
+    }
+    info = {"train_seconds": 1.5} | ({} if accuracy is None else {"test_accuracy": accuracy})
+    return Checkpoint(step=step, weights=weights, state=state, info=info)
+
+
+def make_evaluation(step: int) -> SavedEvaluation:
+    """An evaluation of four samples, of which number 2 is a 7 taken for a 1."""
+    scores = Evaluation(
+        step=step,
+        losses=torch.tensor([0.1, 0.2, 3.0, 0.3]),
+        predictions=torch.tensor([0, 1, 1, 9]),
+        confidences=torch.tensor([0.9, 0.8, 0.95, 0.7]),
+        labels=torch.tensor([0, 1, 7, 9]),
+    )
+    return SavedEvaluation(
+        scores=scores, mistakes=[2], images=torch.full((1, 28, 28), 200, dtype=torch.uint8)
+    )

@@ -1,0 +1,49 @@
+"""Completing one run on W&B's server; with a real server it is in tests/multiprocess/test_wandb_server.py."""
+
+import pytest
+from filelock import FileLock
+
+from lockstep.tracking.sync_run import sync_run
+from run_folders import SUMMARY, make_record, make_run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_run(tmp_path / "run", [make_record(1)], SUMMARY)
+    (tmp_path / "run" / "wandb-id").write_text("x")
+    return tmp_path / "run"
+
+
+def test_a_run_that_is_training_is_left_alone(folder, capsys):
+    with FileLock(folder / ".lock"):
+        assert not sync_run(folder)
+    assert capsys.readouterr().out == f"lockstep: {folder}: is still training; sync it after it has ended\n"
+
+
+def test_a_damaged_run_is_one_line(folder, capsys):
+    (folder / "starts.jsonl").write_text("{\n{}\n")
+    assert not sync_run(folder)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"lockstep: {folder}: ")
+    assert "is damaged" in line
+
+
+def test_a_run_that_is_synced_from_inside_has_its_folders_name(folder, monkeypatch, capsys):
+    class Complete:
+        """Takes the place of the upload, which needs a server."""
+
+        is_complete = True
+
+        def __init__(self, folder, *_, **__):
+            names.append(folder.name)
+
+        def close(self, status):
+            endings.append(status)
+
+    names: list[str] = []
+    endings: list[str] = []
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("lockstep.tracking.sync_run.WandbRun", Complete)
+    assert sync_run(type(folder)("."))
+    assert (names, endings) == (["run"], ["finished"])
+    assert capsys.readouterr().out == "lockstep: .: complete\n"
