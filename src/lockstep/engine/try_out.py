@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
-from lockstep.engine.buffers import buffer_rules
 from lockstep.engine.generators import restored_generators, seed_generators
 from lockstep.engine.parameter_use import ParameterUse
 from lockstep.errors import ConfigError, refuse

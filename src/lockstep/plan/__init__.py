@@ -2,9 +2,17 @@
 
 from lockstep.plan.keyed_random import Purpose, random_words, uniform
 from lockstep.plan.plan import PADDING, Plan
-from lockstep.plan.seeds import derive_seed
 from lockstep.plan.sample_order import sample_order
+from lockstep.plan.seeds import derive_seed
 from lockstep.plan.window import window_length
 
 __all__ = [
-    "derive_seed","PADDING", "Plan", "Purpose", "random_words", "sample_order", "uniform", "window_length"]
+    "PADDING",
+    "Plan",
+    "Purpose",
+    "derive_seed",
+    "random_words",
+    "sample_order",
+    "uniform",
+    "window_length",
+]
