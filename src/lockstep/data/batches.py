@@ -37,8 +37,6 @@ class MicroBatch:
     """Its index in the global batch."""
     weight: float
     """What each loss counts in the mean over the global batch: 1 / (samples in the whole global batch)."""
-    is_first: bool
-    """Whether it begins its rank's window."""
     is_last: bool
     """Whether it ends its rank's window: an empty slot has no micro-batch."""
 
@@ -75,11 +73,11 @@ def windows(
         epoch, _ = plan.epoch_and_offset(step)
         draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
         for offset, (pixels, labels) in enumerate(span.windows):
-            sizes = plan.micro_batch_sizes(step)[plan.slots_of(rank)]
+            sizes = plan.window_sizes(step, rank)
             weight = 1 / plan.samples_in_step(step)
             window = []
             # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
-            batches = zip(sizes, normalised(pixels), labels, span.ids[offset])
+            batches = zip(sizes, normalised(pixels), labels, span.ids[offset], strict=False)
             for index, (size, images, digits, ids) in enumerate(batches):
                 if augment and draws is not None:
                     images = augment.apply(images[:size], draws[offset, index, :size])
@@ -92,7 +90,6 @@ def windows(
                         step=step,
                         slot=rank * plan.window + index,
                         weight=weight,
-                        is_first=index == 0,
                         is_last=index == len(sizes) - 1,
                     )
                 )

@@ -8,14 +8,16 @@ it started the run. What no forward changes is not touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from lockstep.errors import RunStopped, refuse
+from lockstep.errors import refuse
 
 AVERAGED_MODULES = (nn.modules.batchnorm._NormBase,)
 """Modules whose floating buffers are running means: batch and instance normalisation."""
@@ -62,9 +64,9 @@ def buffer_rules(model: nn.Module, changed: Iterable[str], average_buffers: tupl
             raise refuse(
                 "model.average_buffers",
                 average_buffers,
-                f"buffer {name!r} is changed by each forward of {type(model.get_submodule(module)).__name__}, "
-                "and micro-batches would have to be averaged; if an average is right, name it here, else keep "
-                "it out of the training forward",
+                f"does not name buffer {name!r}, which every training forward of "
+                f"{type(model.get_submodule(module)).__name__} changes; name it if the average over micro-batches "
+                "is what it should hold, else keep the change out of the training forward",
             )
     return BufferRules(averaged=tuple(averaged), agreed=tuple(agreed), reset=tuple(reset))
 
@@ -85,6 +87,24 @@ def find_buffer(model: nn.Module, name: str) -> Tensor:
     return buffer
 
 
+@contextmanager
+def restored_buffers(model: nn.Module) -> Iterator[None]:
+    """Puts the values of all buffers back when the block ends."""
+    start = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        yield
+    finally:
+        restore_buffers(model, start)
+
+
+def restore_buffers(model: nn.Module, start: dict[str, Tensor]) -> None:
+    """Copies values to the buffers of their names, as they are now; what has not changed is not touched."""
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name in start and not torch.equal(buffer, start[name]):
+                buffer.copy_(start[name])
+
+
 class StepBuffers:
     """The changing buffers of one model, from the start of a step to its end."""
 
@@ -95,6 +115,7 @@ class StepBuffers:
         self._num_averaged = len(rules.averaged)
         self._start: list[Tensor] = []
         self._agreed: list[Tensor] | None = None
+        self._is_fresh = True  # whether the buffers are still those of the step's start
         self._disagreements: list[Tensor] = []
         self._transient = [value.clone() for value in self._current()[len(rules.averaged + rules.agreed) :]]
 
@@ -106,17 +127,20 @@ class StepBuffers:
         """Keeps the values that every micro-batch of the step starts from."""
         kept = len(self.rules.averaged) + len(self.rules.agreed)
         self._start = [value.clone() for value in self._current()[:kept]] + self._transient
-        self._agreed = None
+        self._agreed, self._is_fresh = None, True
 
     def begin_micro_batch(self) -> None:
         """Puts back what the micro-batch before has changed."""
+        if self._is_fresh:
+            self._is_fresh = False
+            return
         for value, start in zip(self._current(), self._start, strict=True):
             value.copy_(start)
 
     def end_micro_batch(self) -> list[Tensor]:
         """After the backward, which may change buffers too: copies of those that are to be averaged."""
         current = self._current()
-        agreed = current[self._num_averaged : self._num_averaged + len(self.rules.agreed)]
+        agreed = self._current_agreed()
         if self._agreed is None:
             self._agreed = [value.clone() for value in agreed]
         else:
@@ -140,20 +164,25 @@ class StepBuffers:
         for value, start in zip(current[len(current) - len(self._transient) :], self._transient, strict=True):
             value.copy_(start)
 
-    def check_agreement(self, step: int) -> None:
-        """Checks the integers of the steps since the last check. It waits for the device.
+    def disagreement(self) -> str:
+        """An integer buffer in which two micro-batches of this rank left different values; empty if none.
 
-        Raises:
-            RunStopped: two micro-batches of this rank left different values.
+        Covers the steps since the last call, and waits for the device.
         """
         flags, self._disagreements = self._disagreements, []
-        if flags and torch.stack(flags).any():
-            names = self.rules.agreed
-            index = int(torch.stack(flags).nonzero()[0]) % len(names)
-            raise RunStopped(
-                f"step {step}: micro-batches left different values in the integer buffer {names[index]!r}, so it "
-                "has no value that is the same on any topology; keep such state out of the model"
-            )
+        if not flags or not (differs := torch.stack(flags)).any():
+            return ""
+        return self.rules.agreed[int(differs.nonzero()[0]) % len(self.rules.agreed)]
+
+    def share_agreed(self) -> None:
+        """Gives every rank the main rank's integers: at the end of an epoch some ranks have no micro-batch."""
+        values = self._agreed or [value.clone() for value in self._current_agreed()]
+        for value in values:
+            dist.broadcast(value, src=0)
+        self._agreed = values
+
+    def _current_agreed(self) -> list[Tensor]:
+        return self._current()[self._num_averaged : self._num_averaged + len(self.rules.agreed)]
 
     def _current(self) -> list[Tensor]:
         values = [module._buffers[leaf] for module, leaf in self._owners]

@@ -8,13 +8,9 @@ are cleared, the gradient is unscaled, the learning rates are the schedule's.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.nn.parallel import DistributedDataParallel
 
 from lockstep.data import MicroBatch
 from lockstep.engine.observer import Observer
@@ -26,21 +22,12 @@ from lockstep.engine.step_order import Event, EventKind, OrderError, first_viola
 class OrderTrace(Observer):
     """Records the events of the latest step in `events`."""
 
-    def __init__(self, run: Run) -> None:
-        """Create one per run, before its first step: a communication hook cannot be removed.
-
-        It keeps no reference to the run, as that would be a cycle: the run holds DistributedDataParallel,
-        which holds the hook, which holds this object.
-        """
+    def __init__(self) -> None:
         self.events: list[Event] = []
         self._seen: list[MicroBatch] = []  # kept alive, so that no other object gets the same identity
         self._current: int | None = None
         self._arrived: dict[Event, set[object]] = {}
         self._handles: list[Any] = []
-        self._sums_in_backward = isinstance(run.reduction.model, DistributedDataParallel)
-        if isinstance(run.reduction.model, DistributedDataParallel):
-            # A lambda, because torch rejects a hook whose annotations are strings, as all are in this module.
-            run.reduction.model.register_comm_hook(None, lambda state, bucket: self._sum_bucket(bucket))
 
     def on_step_begin(self, run: Run) -> None:
         """Installs hooks for this step only, so that an evaluation between two steps is not traced."""
@@ -72,9 +59,7 @@ class OrderTrace(Observer):
         self._current = None
 
     def on_sum(self, run: Run) -> None:
-        """The sum is complete. DistributedDataParallel has reported its own inside the last backward."""
-        if not self._sums_in_backward:
-            self._note(EventKind.GRADIENT_SUM)
+        self._note(EventKind.GRADIENT_SUM)
 
     def on_unscale(self, run: Run) -> None:
         """Counts only if the scaler has unscaled the optimizer's gradients in this step."""
@@ -114,10 +99,6 @@ class OrderTrace(Observer):
     def _gradient_arrived(self, parameter: nn.Parameter) -> None:
         self._note_once(Event(EventKind.BACKWARD, self._current), parameter)
 
-    def _sum_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        self._note_once(Event(EventKind.GRADIENT_SUM), bucket.index())
-        return allreduce_hook(cast(dist.ProcessGroup, dist.group.WORLD), bucket)
-
     def _remove_hooks(self) -> None:
         for handle in self._handles:
             handle.remove()
@@ -136,6 +117,10 @@ class OrderCheck(OrderTrace):
         """
         super().on_step_end(run, result)
         scaler = run.ranks.accelerator.scaler
-        violation = first_violation(self.events, run.plan.window, is_scaled=scaler is not None)
+        violation = first_violation(
+            self.events,
+            len(run.plan.window_sizes(run.step - 1, run.ranks.rank)),
+            is_scaled=scaler is not None,
+        )
         if violation is not None:
             raise OrderError(f"step {run.step} on rank {run.ranks.rank} breaks the order: {violation}")

@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from torch import nn
-
-from lockstep.errors import RunStopped
-
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterUse:
@@ -35,17 +31,3 @@ class ParameterUse:
             sometimes=tuple(name for name, count in counts.items() if name in stated or 0 < count < num_runs),
             never=tuple(name for name, count in counts.items() if count == 0 and name not in stated),
         )
-
-
-def check_never_used(model: nn.Module, use: ParameterUse, step: int) -> None:
-    """Checks that what was sorted as never used has no gradient.
-
-    Raises:
-        RunStopped: it has one; names the parameter and the setting.
-    """
-    for name in use.never:
-        if model.get_parameter(name).grad is not None:
-            raise RunStopped(
-                f"step {step}: parameter {name!r} got a gradient, but none in the trial runs before step 1, so "
-                f"the ranks do not sum it; start again with --model.sometimes-used {name}"
-            )

@@ -1,4 +1,4 @@
-"""The gradient sum: over the micro-batches of a window, then over the ranks. Buffers and counts travel with it."""
+"""Sums gradients over micro-batches and ranks, exact or fast. Buffers travel with the gradients."""
 
 from __future__ import annotations
 
@@ -8,126 +8,102 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
-from lockstep.engine.buffers import BufferRules, StepBuffers
+from lockstep.engine.buffers import StepBuffers
 from lockstep.engine.flat_buffer import FlatBuffer
-from lockstep.engine.parameter_use import ParameterUse
+from lockstep.engine.try_out import ModelTraits
 
 Exchange = Callable[[Tensor, int, int], None]
 """Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
 
 
 class Reduction:
-    """From the micro-batches of all ranks to the gradient of the global batch.
+    """Turns the gradients of all ranks' micro-batches into the gradient of the global batch.
 
-    A micro-batch's gradient is computed alone, so its bits do not depend on where that happens. With it
-    travel the buffers that its forward left, to be averaged, and a count, if the loss is a sum over something
-    that only the forward knows (tokens, class weights): the sum of the gradients is then divided by the sum of
-    the counts, on the device.
+    Each micro-batch's gradient is computed on its own, so its bits do not depend on where that happens. The
+    buffers that its forward changed travel with it, to be averaged.
 
-    Exact: one fixed binary tree over the slots of the global batch. A rank adds its own slots like a binary
-    counter; the ranks' blocks, each a whole subtree, are added in the same tree. Extra memory: at most
-    log2(window) gradients in the tree, and with several ranks two for the exchange.
+    exact: one fixed binary tree over the slots of the global batch, whichever rank computes each slot. A rank
+    adds its own slots like a binary counter. The ranks' blocks, each a complete subtree, are then added in the
+    same tree. Extra memory: at most log2(window) gradients in the tree, and two more for the exchange if there
+    are several ranks.
 
-    Fast: a rank adds its slots one after the other, and the ranks' sums are all-reduced, in an order that is
-    the library's. Extra memory: with several ranks one gradient.
+    fast: a rank adds its slots one after the other, and one all-reduce adds the ranks' sums, in the order that
+    the communication library chooses. It takes any number of micro-batches per rank. Extra memory: one
+    gradient if there are several ranks.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: nn.Module,
-        use: ParameterUse,
-        rules: BufferRules,
-        *,
-        exact: bool,
-    ) -> None:
-        self.model = accelerator.prepare_model(model, evaluation_mode=True)
-        """The network as the loop calls it, under autocast."""
-        self.buffers = StepBuffers(model, rules)
+    def __init__(self, model: nn.Module, traits: ModelTraits, world_size: int, *, exact: bool) -> None:
+        self.model = model
+        """The network as the loop calls it, on the device, under autocast."""
+        self.buffers = StepBuffers(model, traits.rules)
         self._exchange = exchange_in_tree if exact else exchange_by_all_reduce
-        # autograd's own addition into `.grad` is the lowest level of the tree: both are in the cache then.
+        # Autograd itself adds a pair, the lowest level of the tree, while both are still in the cache.
         self._num_autograd_adds = 2 if exact else None
-        if exact and accelerator.device.type == "cuda":
-            ask_for_deterministic_kernels()
-        self._world_size = accelerator.num_processes
+        self._world_size = world_size
         self._parameters = [
             parameter
             for name, parameter in model.named_parameters()
-            if parameter.requires_grad and name not in use.never
+            if parameter.requires_grad and name not in traits.use.never
         ]
+        self._never_used = [(name, model.get_parameter(name)) for name in traits.use.never]
+        self.unexpected = ""
+        """The first parameter that got a gradient although it counts as never used; it was dropped."""
         self._tree = TreeSum()
-        self._num_held = 0  # micro-batches whose gradients are still in `.grad`
-        self._held: list[Tensor] = []  # what else they left: buffers and count
-        self._count: Tensor | None = None  # of the micro-batch in progress
-        self._is_counted = False
-        self._num_averaged = len(rules.averaged)
+        self._num_pending = 0  # micro-batches whose gradients are still in `.grad`
+        self._pending_buffers: list[Tensor] = []  # the sum of the buffers that these left
         self._flat: FlatBuffer | None = None
+
+    def begin_step(self) -> None:
+        """Called before the window."""
+        self.buffers.begin_step()
 
     @contextmanager
     def accumulate(self, batch: MicroBatch) -> Iterator[None]:
-        """Surrounds the forward and backward of one micro-batch, the window's in their order."""
-        if batch.is_first:
-            self.buffers.begin_step()
-        else:
-            self.buffers.begin_micro_batch()
+        """The context for the forward and backward of one micro-batch."""
+        self.buffers.begin_micro_batch()
         yield
-        left = self.buffers.end_micro_batch()
-        if self._count is not None:
-            left.append(self._count)
-            self._count, self._is_counted = None, True
-        if self._held:
-            torch._foreach_add_(self._held, left)
+        buffers = self.buffers.end_micro_batch()
+        if self._pending_buffers:
+            torch._foreach_add_(self._pending_buffers, buffers)
         else:
-            self._held = left
-        self._num_held += 1
-        if self._num_held == self._num_autograd_adds or batch.is_last:
-            self._tree.add([*self._take_gradients(), *self._held], level=self._num_held - 1)
-            self._num_held, self._held = 0, []
+            self._pending_buffers = buffers
+        self._num_pending += 1
+        if self._num_pending == self._num_autograd_adds or batch.is_last:
+            leaf = [*self._take_gradients(), *self._pending_buffers]
+            self._tree.add(leaf, level=self._num_pending - 1)
+            self._num_pending, self._pending_buffers = 0, []
 
-    def add_count(self, count: Tensor) -> None:
-        """States what the loss of the micro-batch in progress is to be divided by, together with all others."""
-        self._count = count.detach().float()
-
-    def sum_over_ranks(self, num_micro_batches: int, window: int) -> Tensor | None:
+    def sum_over_ranks(self, num_micro_batches: int, window: int) -> None:
         """Leaves the gradient of the global batch in `.grad`, and the combined buffers in the model.
 
         Args:
-            num_micro_batches: of the global batch, those that have samples; the same on every rank.
-            window: slots of each rank.
-
-        Returns:
-            The sum of the counts, float32 (); None if the loss has none.
+            num_micro_batches: how many the global batch has, at the end of an epoch fewer than it has slots.
+            window: slots per rank.
         """
         total = None if self._tree.is_empty else self._tree.total()
         if self._world_size > 1:
             total = self._sum_flat(total, num_active=-(-num_micro_batches // window))
-        assert total is not None, "a rank alone has every micro-batch"
-        gradients, left = total[: len(self._parameters)], total[len(self._parameters) :]
-        count = left[self._num_averaged] if self._is_counted else None
-        if count is not None:
-            torch._foreach_div_(gradients, count.clamp(min=torch.finfo(torch.float32).tiny))
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+        assert total is not None, "a single rank has every micro-batch"
+        for parameter, gradient in zip(self._parameters, total, strict=False):
             parameter.grad = gradient
-        self.buffers.end_step(left[: self._num_averaged], num_micro_batches)
-        return count
+        self.buffers.end_step(total[len(self._parameters) :], num_micro_batches)
 
     def _take_gradients(self) -> list[Tensor]:
         gradients = []
         for parameter in self._parameters:
             gradients.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
             parameter.grad = None
+        for name, parameter in self._never_used:
+            if parameter.grad is not None:
+                self.unexpected, parameter.grad = self.unexpected or name, None
         return gradients
 
     def _sum_flat(self, total: list[Tensor] | None, num_active: int) -> list[Tensor]:
         if self._flat is None:
-            device = self._parameters[0].device
-            counts = [torch.zeros((), device=device)] * self._is_counted
-            like = [*map(torch.zeros_like, self._parameters), *self.buffers.averaged(), *counts]
-            self._flat = FlatBuffer(like, self._world_size)
+            self._flat = FlatBuffer([*self._parameters, *self.buffers.averaged()], self._world_size)
         self._flat.fill(total)
         for buffer in self._flat.buffers:
             self._exchange(buffer, self._world_size, num_active)
@@ -137,10 +113,10 @@ class Reduction:
 
 
 def exchange_in_tree(buffer: Tensor, world_size: int, num_active: int) -> None:
-    """Adds the ranks' buffers in the tree's order, with the traffic of a ring all-reduce.
+    """Adds the ranks' buffers in the order of the tree. It moves as many bytes as a ring all-reduce.
 
-    Every rank adds one slice of all buffers and hands the sum back. The last ranks may have nothing to add, at
-    the end of an epoch: theirs are left out, as 0 + -0 would not be -0.
+    Every rank adds one slice of all buffers and sends the sum back. At the end of an epoch the last ranks may
+    have nothing to add. Their zeros are left out: -0 + 0 would be +0.
     """
     blocks = torch.empty_like(buffer)
     dist.all_to_all_single(blocks, buffer)
@@ -157,10 +133,10 @@ def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> 
 
 
 def ask_for_deterministic_kernels() -> None:
-    """The same kernels in the same order each time; torch warns of an operation that has none, and names it."""
+    """The same kernels in the same order every time. torch warns of each operation that has no such kernel."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Nothing here reads memory before it is written, so it need not be filled with NaN.
+    # Nothing here reads memory before writing it, so there is no need to fill it with NaN.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 

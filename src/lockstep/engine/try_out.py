@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
+from lockstep.engine.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.generators import restored_generators, seed_generators
 from lockstep.engine.parameter_use import ParameterUse
-from lockstep.errors import ConfigError, refuse
+from lockstep.errors import refuse
 
 NUM_SEEDS = 8
 """Trials of each micro-batch. One is not enough: of twelve blocks with a drop rate that grows to a half, a
@@ -19,6 +21,19 @@ single trial leaves out some trained block almost always."""
 
 TrialLoss = Callable[[MicroBatch], Tensor]
 """From a micro-batch to the loss () that its backward starts from: a forward and the criterion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTraits:
+    """How a model's training forward uses its parameters and changes its buffers; fixed for a whole run."""
+
+    use: ParameterUse
+    rules: BufferRules
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> ModelTraits:
+        """The traits that `dataclasses.asdict` has turned into a dict."""
+        return cls(use=ParameterUse(**state["use"]), rules=BufferRules(**state["rules"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +93,7 @@ def try_out(
 
     with restored_generators(device):
         first = trial(batches[0], 0)
-        _restore(model, start)
+        restore_buffers(model, start)
         second = trial(batches[0], 0)
         names = [
             "the loss",
@@ -93,12 +108,12 @@ def try_out(
         ]
         for batch in batches:
             for number in range(NUM_SEEDS):
-                _restore(model, start)
+                restore_buffers(model, start)
                 gradients = trial(batch, number)[1 : 1 + len(trained)]
                 num_trials += 1
                 for name, gradient in zip(trained, gradients, strict=True):
                     counts[name] += gradient is not None
-        _restore(model, start)
+        restore_buffers(model, start)
     return TryOut(
         use=ParameterUse.from_counts(counts, num_trials, sometimes_used),
         changed_buffers=tuple(changed),
@@ -106,30 +121,27 @@ def try_out(
     )
 
 
-def check_sizes(forward: Callable[[MicroBatch], object], batches: list[MicroBatch], model_name: str) -> None:
-    """Runs a forward over a micro-batch of each size that the plan has.
+def check_sizes(model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch], model_name: str) -> None:
+    """Runs a training forward over a micro-batch of each size that the plan has, the whole one first.
 
     Raises:
-        ConfigError: a short one, at the end of an epoch, is too small for the model.
+        ConfigError: the short one at the end of an epoch is too small for the model.
     """
-    full, *short = batches
-    forward(full)
-    for batch in short:
+    whole = batches[0]
+    for batch in batches:
         try:
-            forward(batch)
+            with restored_buffers(model), torch.no_grad():
+                loss_of(batch)
         except Exception as error:
-            raise ConfigError(
-                f"batch.micro_size = {len(full.ids)}: {model_name} cannot train on the {len(batch.ids)} samples "
-                f"that the last micro-batch of an epoch has ({error}); change data.num_train or "
-                "batch.micro_size, or leave the last samples out with --data.drop-last"
+            if batch is whole:
+                raise
+            raise refuse(
+                "batch.micro_size",
+                len(whole.ids),
+                f"leaves {len(batch.ids)} samples for the last micro-batch of an epoch, and {model_name} cannot "
+                f"train on so few ({error}); change batch.micro_size or data.num_train, or leave them out with "
+                "--data.drop-last",
             ) from error
-
-
-def _restore(model: nn.Module, start: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            if name in start:
-                buffer.copy_(start[name])
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:
@@ -138,6 +150,6 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
         return one is other
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return torch.equal(one.detach(), other.detach()) or bool(
-        torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())
-    )
+    if torch.equal(one, other):
+        return True
+    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())

@@ -89,6 +89,10 @@ class Plan:
         whole, rest = divmod(self.samples_in_step(step), self.batch.micro_size)
         return [self.batch.micro_size] * whole + [rest] * (rest > 0)
 
+    def window_sizes(self, step: int, rank: int) -> list[int]:
+        """Samples of each micro-batch that a rank computes in a step; at the end of an epoch there may be none."""
+        return self.micro_batch_sizes(step)[self.slots_of(rank)]
+
     def samples_seen(self, steps: int) -> int:
         """Samples in the first `steps` steps."""
         epochs, rest = self.epoch_and_offset(steps)

@@ -16,7 +16,6 @@ from lockstep.launch import Launch, array_group, read_launch, restored_handlers
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.models import topology_warnings
 from lockstep.plan import window_length
 from lockstep.report import say
 from lockstep.runs import (
@@ -126,7 +125,7 @@ def _train_to_end(
     run = build_run(config, ranks, dataset, checkpoint)
     run.stop.install()
     if config.train.check_order:
-        observers = [OrderCheck(run), *observers]
+        observers = [OrderCheck(), *observers]
     status: Status = "failed"
     reason = ""
     try:
@@ -158,7 +157,7 @@ def _train_to_end(
 def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Sequence[Sink]) -> None:
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     say(startup_line(config, run, mode))
-    for warning in topology_warnings(run.model):
+    for warning in run.warnings:
         say(f"warning: {warning}")
     facts = environment(run.ranks)
     hide_checkpoints_after(run.folder / CHECKPOINTS_FOLDER, run.step)
