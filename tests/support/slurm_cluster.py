@@ -21,11 +21,11 @@ from pathlib import Path
 MODELS = Path(__file__).parent  # user_models.py
 NODES = ("node1", "node2")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
-STARTS = 5  # a port that was free when it was looked at may be taken a moment later
+STARTS = 5  # a port that was free when probed may be taken a moment later
 
 # cred_expire: a requeued job waits 121 s by default, until the credential of its first start has expired.
-# SlurmdTimeout: a silent node is given up after so many seconds; KillWait: SIGKILL so long after SIGTERM.
-# proctrack/linuxproc needs no cgroups; what leaves its process tree is looked for by `Cluster.processes`.
+# SlurmdTimeout: seconds until a silent node counts as down; KillWait: seconds from SIGTERM to SIGKILL.
+# proctrack/linuxproc needs no cgroups; `Cluster.processes` finds processes that left its process tree.
 CONF = """\
 ClusterName=t
 SlurmctldHost={host}(127.0.0.1)
@@ -77,13 +77,13 @@ NODE = (
 
 
 def missing_programs() -> list[str]:
-    """What a cluster needs and this machine does not have."""
+    """What a cluster needs and this machine lacks."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     return missing or ([] if os.geteuid() == 0 else ["root"])
 
 
 class PortTakenError(RuntimeError):
-    """Another process listens on a port that the cluster was to use."""
+    """Another process listens on a port chosen for the cluster."""
 
 
 class Cluster:
@@ -92,15 +92,15 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = folder / "slurm.conf"
-        # The tests bring models of their own; a cluster's users would have installed theirs.
+        # The tests use their own models; a cluster's users would have installed theirs.
         path = os.pathsep.join([str(MODELS), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PYTHONPATH": path}
 
     def start(self) -> None:
-        """Starts the daemons, with other ports where one is taken.
+        """Starts the daemons; tries other ports if one is taken.
 
         Raises:
-            RuntimeError: the cluster did not come up; ends with its logs.
+            RuntimeError: the cluster did not start; the message ends with its logs.
         """
         for attempt in range(STARTS):
             try:
@@ -129,8 +129,8 @@ class Cluster:
         self.conf.write_text(CONF.format(folder=self.folder, host=host, port=port, nodes="\n".join(nodes)))
         self._fake_gpus()
         munge = self.folder / "munge"
-        places = [f"--{name}={munge / name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
-        self._daemon("munged", f"--key-file={key}", *places, "--num-threads=2", "--force")
+        paths = [f"--{name}={munge / name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+        self._daemon("munged", f"--key-file={key}", *paths, "--num-threads=2", "--force")
         self._daemon("slurmctld", "-i", "-c", "-L", str(self.folder / "log" / "slurmctld.log"))
         for node in NODES:
             self.start_node(node)
@@ -143,7 +143,7 @@ class Cluster:
             raise RuntimeError(f"{error}\n{logs}") from error
 
     def _fake_gpus(self) -> None:
-        """Character devices: plain files would be scheduled, but set no CUDA_VISIBLE_DEVICES."""
+        """Creates character devices: with plain files SLURM would not set CUDA_VISIBLE_DEVICES."""
         for number in range(4):
             path = self.folder / "dev" / f"gpu{number}"
             if not path.exists():
@@ -151,7 +151,7 @@ class Cluster:
         (self.folder / "gres.conf").write_text(
             f"NodeName=node[1-2] Name=gpu Type=fake File={self.folder}/dev/gpu[0-3]\n"
         )
-        # Names no cgroup of the machine; slurmd reads the file even where no plugin uses cgroups.
+        # Points at no real cgroup; slurmd reads the file even if no plugin uses cgroups.
         (self.folder / "cgroup.conf").write_text(
             f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={self.folder}/no-cgroup\n"
         )
@@ -172,11 +172,11 @@ class Cluster:
         self._daemon("slurmd", "-N", node, "-L", str(self.folder / "log" / f"slurmd.{node}.log"))
 
     def stop_node(self, node: str) -> None:
-        """Kills a node's slurmd, as a crash would; what runs on the node goes on."""
+        """Kills a node's slurmd, as a crash would; processes on the node keep running."""
         self._end(self._pid(f"run/slurmd.{node}.pid"), signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ends all jobs, then the daemons, then whatever still belongs to this cluster."""
+        """Stops all jobs, then the daemons, then any process of this cluster that is left."""
         if self._pid("run/slurmctld.pid"):
             with contextlib.suppress(subprocess.TimeoutExpired, TimeoutError):
                 self.run("scancel", "--full", "--user=root", timeout=10, check=False)
@@ -188,7 +188,7 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
 
     def _pid(self, name: str) -> int:
-        """Of a pid file; 0 if there is none or its process is gone."""
+        """The pid in a pid file; 0 if there is no file or the process is gone."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.folder / name).read_text())
             return pid if is_alive(pid) else 0
@@ -209,7 +209,7 @@ class Cluster:
         return "\n".join(f"--- {file.name}\n{file.read_text()[-2000:]}" for file in files)
 
     def run(self, *words: str, timeout: float = 60, check: bool = True, cwd: Path | None = None) -> str:
-        """A client command's output, stripped."""
+        """Runs a client command; returns its output, stripped."""
         result = subprocess.run(
             words, env=self.environ, cwd=cwd, capture_output=True, text=True, timeout=timeout
         )
@@ -218,10 +218,10 @@ class Cluster:
         return result.stdout.strip()
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Polls a condition; `sbatch --wait` would look every half minute.
+        """Polls a condition ten times a second; `sbatch --wait` polls every half minute.
 
         Raises:
-            TimeoutError: it did not come about.
+            TimeoutError: the condition is still false.
         """
         deadline = time.monotonic() + seconds
         while not condition():
@@ -235,29 +235,29 @@ class Cluster:
         return dict(line.split() for line in lines)
 
     def job(self, job: str) -> dict[str, str]:
-        """What `scontrol show job` says: name → value."""
+        """The output of `scontrol show job`: name → value."""
         words = self.run("scontrol", "--oneliner", "show", "job", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def processes(self, name: str = "", job: str = "") -> list[int]:
-        """Living processes of this cluster's jobs, or those of it with a name such as 'slurmstepd'."""
+        """Pids of this cluster's job processes, or of its processes with a name such as 'slurmstepd'."""
         wanted = f"SLURM_CONF={self.conf}"
-        found: list[int] = []
+        pids: list[int] = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 environ = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
                 comm = (entry / "comm").read_text().strip()
             except OSError:
-                continue  # it ended meanwhile
+                continue  # it ended in the meantime
             ids = [word.partition("=")[2] for word in environ if word.startswith("SLURM_JOB_ID=")]
             is_ours = comm == name if name else bool(ids) and job in ("", *ids)
             if wanted in environ and is_ours and is_alive(int(entry.name)):
-                found.append(int(entry.name))
-        return found
+                pids.append(int(entry.name))
+        return pids
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -267,7 +267,7 @@ def is_alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster in a folder; it leaves no process behind."""
+    """Runs a cluster in a folder; leaves no process behind."""
     cluster = Cluster(folder)
     try:
         cluster.start()

@@ -1,4 +1,4 @@
-"""Submits the job scripts as a user does, and waits for what becomes of them."""
+"""Submits the job scripts as a user does, and waits for the results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Job:
         return int(self.facts["Restarts"])
 
     def wait_for(self, *states: str, seconds: float = 120) -> dict[str, str]:
-        """Until the job is in one of the states; fails at once where it has ended in another."""
+        """Waits until the job is in one of the states; fails as soon as it ends in another."""
         facts: dict[str, str] = {}
 
         def is_there() -> bool:
@@ -52,7 +52,7 @@ class Job:
         return facts
 
     def wait_for_step(self, step: int, seconds: float = 60) -> None:
-        """Until the run has logged so many steps."""
+        """Waits until the run has logged `step` steps."""
         metrics = self.run / "metrics.jsonl"
 
         def is_there() -> bool:
@@ -63,7 +63,7 @@ class Job:
         self.cluster.wait(is_there, seconds, f"step {step}: {self.text[-3000:]}")
 
     def assert_finished_as(self, reference: dict[str, Any], world_size: int = 4) -> dict[str, Any]:
-        """COMPLETED, on so many processes, with the weights and losses of another run, each step once."""
+        """Checks that the job completed on `world_size` ranks with the reference's results, one per step."""
         facts = self.wait_for("COMPLETED")
         assert facts["ExitCode"] == "0:0"
         summary = read_run(self.run)
@@ -79,21 +79,22 @@ class Job:
 
     @property
     def world_sizes(self) -> set[int]:
-        """Those that the starts of this job say they run with."""
+        """The world sizes printed by the starts of this job."""
         return {int(size) for size in re.findall(r"^lockstep: (\d+) x ", self.text, re.MULTILINE)}
 
-    def broadcast_newest_checkpoint(self) -> int:
+    def newest_checkpoint(self) -> int:
+        """Step of the newest checkpoint."""
         return int(sorted((self.run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
 
 
 def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | None = None) -> Job:
-    """`sbatch slurm/train.sbatch` of the quick run."""
+    """Submits slurm/train.sbatch with the quick run."""
     words = [*(TWO_BY_TWO if options is None else options), "slurm/train.sbatch", *QUICK]
     return Job(cluster, folder, *words, "--run.dir", str(folder), "--run.name", "run", *flags)
 
 
 def wandb_ids(run: Path) -> set[str]:
-    """Of the offline logs in a run folder, the W&B runs that they belong to."""
+    """The ids of the W&B runs that a run folder's offline logs belong to."""
     return {path.stem.removeprefix("run-") for path in (run / "wandb").glob("offline-run-*/run-*.wandb")}
 
 
