@@ -44,6 +44,6 @@ def cluster(_session_cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The summary of the long run, trained by one process that nothing disturbs."""
-    from slurm_jobs import LONG
+    from jobs import LONG
 
     return train_quick(tmp_path_factory.mktemp("undisturbed"), "run", 1, *LONG)

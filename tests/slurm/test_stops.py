@@ -83,7 +83,7 @@ def test_a_lost_node_then_scancel_and_beside_it_three_failures(cluster, tmp_path
     cluster.start_node("node2")
     cluster.wait(lambda: "start 2: 2 processes" in job.text, 60, "second start")
     cluster.wait(lambda: "resuming" in job.text, 60, "resume")
-    step = job.newest_checkpoint()
+    step = job.broadcast_newest_checkpoint()
     job.wait_for_step(step + 2)
     cluster.run("scancel", job.id)
     job.wait_for("CANCELLED")
@@ -91,7 +91,7 @@ def test_a_lost_node_then_scancel_and_beside_it_three_failures(cluster, tmp_path
     assert job.restarts == 1
     assert job.world_sizes == {2}
     assert "interrupted after step" in job.text
-    assert job.newest_checkpoint() > step
+    assert job.broadcast_newest_checkpoint() > step
     assert not (job.run / "summary.json").exists()
 
     assert broken.wait_for("FAILED")["Restarts"] == "2"

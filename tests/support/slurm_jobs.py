@@ -82,8 +82,7 @@ class Job:
         """The world sizes printed by the starts of this job."""
         return {int(size) for size in re.findall(r"^lockstep: (\d+) x ", self.text, re.MULTILINE)}
 
-    def newest_checkpoint(self) -> int:
-        """Step of the newest checkpoint."""
+    def broadcast_newest_checkpoint(self) -> int:
         return int(sorted((self.run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
 
 
