@@ -47,7 +47,7 @@ def assert_close(gradient, reference, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("micro_size", [64, 16, 4])
-def test_gradients_match_those_of_the_whole_batch(micro_size):
+def test_gradients_are_those_of_the_whole_batch(micro_size):
     """T1 and T2: no micro-batch is dropped, and a short last batch is the mean over its own samples."""
     config = small_config(batch=BatchConfig(global_size=64, micro_size=micro_size))
     run, dataset = small_run(config)
