@@ -1,9 +1,9 @@
-# Each target does the set-up it needs; a second call repeats nothing.
+# Each target runs the setup it needs; running it again repeats nothing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Exported, this makes every process compile torch anew: tens of seconds for each rank of each test.
+# If exported, every process compiles torch's Python code again: tens of seconds per rank and test.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup train test test-slurm slurm-programs check docs bench clean
@@ -42,11 +42,11 @@ $(VENV)/.docs-ready: $(VENV)/.ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
-# Takes minutes, on a machine with nothing else to do; rewrites the tables in docs/benchmarks.md.
+# Takes minutes on an otherwise idle machine; rewrites the tables in docs/benchmarks.md.
 bench: setup
 	for name in $(BENCHMARKS); do $(BIN)/python scripts/bench/$$name.py || exit 1; done
 
-# Starts a real two-node cluster in a temporary folder; installs nothing by itself.
+# Starts a real two-node cluster in a temporary folder; installs nothing.
 test-slurm: slurm-programs setup
 	for script in slurm/*.sbatch; do bash -n $$script || exit 1; done
 	shellcheck slurm/*.sbatch

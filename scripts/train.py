@@ -1,4 +1,4 @@
-"""What `accelerate launch`, `torchrun` and `srun` are given: `lockstep train` as a script."""
+"""`lockstep train` as a script, for `accelerate launch`, `torchrun` and `srun`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What all tests share: CPUs, one thread a process, no W&B account, compiled files kept between processes."""
+"""Settings of all tests: CPU only, one thread per process, no W&B account, cached bytecode."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every rank of every test would compile torch anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every rank of every test recompiles torch
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Only tests/gpu uses GPUs: the others start more processes than there are, or expect a CPU."""
+    """Only tests/gpu uses GPUs: other tests start more processes than there are GPUs, or expect a CPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("gpu") is None:
             patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that tests start
@@ -24,9 +24,10 @@ def _no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
 def _no_account(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """No test finds the user's W&B key or a launcher's variables."""
+    """Hides the user's W&B key and any launcher's variables from the tests."""
     for name in [name for name in os.environ if name.startswith(("WANDB_", "ACCELERATE_", "SLURM_"))]:
         monkeypatch.delenv(name)
     if request.node.get_closest_marker("gpu") is None:
-        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # for this process, which may know its GPUs already
+        # For this process, which may already have found its GPUs.
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))

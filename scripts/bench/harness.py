@@ -1,9 +1,9 @@
-"""What every benchmark shares: its command line, runs to measure, and rounds side by side.
+"""Shared by all benchmarks: the command line, runs to measure, and alternating rounds.
 
-A program has `measure(bench)`, which returns rows, and ends in `main(measure)`. To compare two things it uses
-`side_by_side`, which alternates them, and `ratio`, which pairs the rounds:
+A program defines `measure(bench)`, which returns rows, and ends with `main(measure)`. To compare two things,
+use `side_by_side`, which alternates them, and `ratio`, which pairs the rounds:
 
-    blocks = {"a": partial(seconds_of, do_a, 10), "b": partial(seconds_of, do_b, 10)}  # ten calls a block
+    blocks = {"a": partial(seconds_of, do_a, 10), "b": partial(seconds_of, do_b, 10)}  # ten calls per block
     times = side_by_side(blocks, bench.count(20))
     return [ratio("a / b", times["a"], times["b"], at_most=1.1)]
 """
@@ -47,18 +47,18 @@ NUM_CORES = num_cores()
 def side_by_side(
     blocks: Mapping[str, Callable[[], T]], rounds: int, num_warm_ups: int = 1
 ) -> dict[str, list[T]]:
-    """What each block returns in each round, A B A B …, the rounds that warm up left out."""
+    """Runs the blocks alternately, A B A B …; returns the results of each, without warm-up rounds."""
     results: dict[str, list[T]] = {name: [] for name in blocks}
-    for place in range(-num_warm_ups, rounds):
+    for index in range(-num_warm_ups, rounds):
         for name, block in blocks.items():
             result = block()
-            if place >= 0:
+            if index >= 0:
                 results[name].append(result)
     return results
 
 
 def seconds_of(action: Callable[[], object], repeats: int = 1) -> float:
-    """Seconds of an action done so many times, until the device is through with it."""
+    """Seconds that `repeats` calls of an action take, until the device has finished."""
     wait_for_device()
     begin = time.perf_counter()
     for _ in range(repeats):
@@ -68,7 +68,7 @@ def seconds_of(action: Callable[[], object], repeats: int = 1) -> float:
 
 
 def command_seconds(command: list[str]) -> float:
-    """Seconds of a command in a process of its own, which must succeed; its output is dropped."""
+    """Seconds that a command takes in its own process. It must succeed; its output is dropped."""
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     return time.perf_counter() - begin
@@ -76,27 +76,27 @@ def command_seconds(command: list[str]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What a program measures with: one process with all cores, or the GPU."""
+    """What a program measures with: one process with all cores or the GPU."""
 
     is_quick: bool
-    """Whether this is a trial of the program: as few rounds and steps as will do."""
+    """Whether this only tries the program, with as few rounds and steps as possible."""
     data_root: str
     ranks: Ranks
 
     @cached_property
     def dataset(self) -> Dataset:
-        """MNIST, fetched if it is not there."""
+        """MNIST, fetched if missing."""
         return load_dataset(self.config().data, seed=0)
 
     def count(self, usual: int) -> int:
-        """Rounds or steps to take."""
+        """Number of rounds or steps: `usual`, or 2 in a trial."""
         return 2 if self.is_quick else usual
 
     def config(self, *, folder: Path | str = "unused", **batch: int) -> Config:
-        """The default recipe on MNIST, with other batch sizes where some are given."""
+        """The default recipe on MNIST, with the given batch sizes if any."""
         sizes = replace(BatchConfig(), **batch)
-        place = RunConfig(dir=str(folder), name="run")
-        return Config(precision="no", run=place, data=DataConfig(root=self.data_root), batch=sizes)
+        run = RunConfig(dir=str(folder), name="run")
+        return Config(precision="no", run=run, data=DataConfig(root=self.data_root), batch=sizes)
 
     def run(self, config: Config) -> Run:
         """A run at step 0, on this process."""
@@ -104,14 +104,14 @@ class Bench:
 
 
 def main(measure: Callable[[Bench], list[Row]]) -> None:
-    """The command line of a program: measures, prints, and unless it is a trial writes into docs/."""
+    """The command line of a program: measures, prints the table and, unless it is a trial, updates docs/."""
     program = Path(inspect.getfile(measure))
-    about = inspect.getdoc(inspect.getmodule(measure))
+    description = inspect.getdoc(inspect.getmodule(measure))
     parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, prog=program.name
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, prog=program.name
     )
     parser.add_argument(
-        "--quick", action="store_true", help="try the program in seconds; docs/ stays as it is"
+        "--quick", action="store_true", help="try the program in seconds; leaves docs/ unchanged"
     )
     parser.add_argument("--data-root", default="data", help="folder with MNIST/raw (default: data)")
     arguments = parser.parse_args()
@@ -130,7 +130,7 @@ def main(measure: Callable[[Bench], list[Row]]) -> None:
 
 
 def header(ranks: Ranks) -> dict[str, Any]:
-    """What the numbers depend on, as JSON values."""
+    """What the numbers depend on: device, versions, commit and load, as JSON values."""
     is_cuda = ranks.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(ranks.device) if is_cuda else _cpu_name(),
@@ -148,19 +148,19 @@ def header(ranks: Ranks) -> dict[str, Any]:
 
 
 def wait_for_device() -> None:
-    """Returns when all that was asked of the device is done."""
+    """Returns once the device has finished all queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _commit() -> str:
-    """The commit that was measured, with a mark where what is measured differs from it."""
+    """The commit that was measured, marked if the measured files differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()

@@ -1,7 +1,7 @@
-"""What the trainer costs over a bare loop: zero_grad, forward, loss, backward, step and nothing else.
+"""The trainer's overhead over a bare loop: zero_grad, forward, loss, backward, step and nothing else.
 
-The bare loop has the same network, optimizer and micro-batches; its batches lie ready as tensors, while the
-trainer's step is measured over the same ones, and once more with gathering and normalising its own.
+The bare loop has the same network, optimizer and micro-batches, prepared as tensors. The trainer's step is
+measured on the same tensors, and again with gathering and normalising its own.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from lockstep.models import build_model
 from lockstep.trainer.start import open_sinks
 from results import Row, median_row, ratio
 
-NUM_READY = 16  # windows that lie ready, used in turn
+NUM_READY = 16  # prepared windows, used in turn
 
 
 def measure(bench: Bench) -> list[Row]:
-    """A step of one micro-batch, a step of eight as in the default recipe, and that recipe's whole loop."""
+    """A step with one micro-batch, one with eight as in the default recipe, and that recipe's whole loop."""
     return [*steps(bench, micro_size=256), *steps(bench, micro_size=32), *whole_loop(bench)]
 
 
@@ -67,10 +67,10 @@ def whole_loop(bench: Bench) -> list[Row]:
     """`train` with its records and digests at default intervals, without evaluations and checkpoints."""
     with TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
         config = bench.config(folder=folder)
-        repeats = 10 if bench.is_quick else config.train.digest_every  # each event comes in every block
+        repeats = 10 if bench.is_quick else config.train.digest_every  # each event happens in every block
         rounds = bench.count(8)
         num_steps = (rounds + 1) * repeats + 1
-        # One evaluation and one checkpoint, at the last step, which is in no block.
+        # One evaluation and one checkpoint, at the last step, which is outside every block.
         intervals = replace(config.train, steps=num_steps, eval_every=num_steps, checkpoint_every=num_steps)
         run = bench.run(replace(config, train=intervals))
         run.folder.mkdir()
@@ -80,7 +80,7 @@ def whole_loop(bench: Bench) -> list[Row]:
         begin = time.perf_counter()
 
         class Blocks(Observer):
-            """Between two blocks of steps the bare loop has its turn."""
+            """Runs the bare loop between two blocks of steps."""
 
             def on_step_begin(self, run: Run) -> None:
                 nonlocal begin
@@ -95,12 +95,12 @@ def whole_loop(bench: Bench) -> list[Row]:
             train(run, Blocks())
         for sink in run.sinks:
             sink.close("finished")
-    # The first entry of `trainer` is from before its first block, and that block warms up.
+    # The first entry of `trainer` precedes its first block, and that block is the warm-up.
     return [ratio("whole loop with its data / bare loop, 256 = 8 x 32", trainer[2:], bare[1:-1])]
 
 
 def bare_loop(config: Config, run: Run, ready: list[list[MicroBatch]]) -> Callable[[], None]:
-    """A step of the bare loop over windows that lie ready."""
+    """Builds the step of the bare loop over prepared windows."""
     model = build_model(config.model, config.seed).to(run.ranks.device)
     optimizer = build_optimizer(model, config.optimizer, fused=True)
     windows = itertools.cycle([[(batch.images, batch.labels) for batch in window] for window in ready])
@@ -117,7 +117,7 @@ def bare_loop(config: Config, run: Run, ready: list[list[MicroBatch]]) -> Callab
 
 
 def limit(bench: Bench) -> float:
-    """The most that the trainer may take, as a multiple of the bare loop."""
+    """The target: the trainer's time as a multiple of the bare loop's."""
     return 1.05 if bench.ranks.device.type == "cuda" else 1.03
 
 

@@ -1,7 +1,7 @@
-"""The best-known quick recipe for 99 % on MNIST, in bare PyTorch: what the speed run is compared with.
+"""The best-known quick recipe for 99 % on MNIST, in bare PyTorch: the baseline of the speed run.
 
-After github.com/tuomaso/train_mnist_fast, its one-cycle version: one full epoch in batches of 128, the images
-ready as normalised tensors on the device.
+The one-cycle version of github.com/tuomaso/train_mnist_fast: one full epoch in batches of 128, with images
+already on the device as normalised tensors.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class QuickNet(nn.Module):
 def train_quick_recipe(
     train: ImageStore, test: ImageStore, seed: int, memory_format: torch.memory_format
 ) -> tuple[float, float]:
-    """Seconds of the epoch, and the test accuracy after it."""
+    """Trains one epoch; returns its seconds and the test accuracy after it."""
     torch.manual_seed(seed)
     device = train.labels.device
     model = QuickNet().to(device).to(memory_format=memory_format)
@@ -58,8 +58,8 @@ def train_quick_recipe(
     model.eval()
     with torch.inference_mode():
         test_images, test_labels = normalised(test.images), test.labels
-        right = [
-            (model(part).argmax(1) == answers).sum().item()
-            for part, answers in zip(test_images.split(1000), test_labels.split(1000), strict=True)
+        correct = [
+            (model(chunk).argmax(1) == targets).sum().item()
+            for chunk, targets in zip(test_images.split(1000), test_labels.split(1000), strict=True)
         ]
-    return seconds, sum(right) / len(test_labels)
+    return seconds, sum(correct) / len(test_labels)

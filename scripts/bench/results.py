@@ -1,4 +1,4 @@
-"""The rows of a benchmark: their statistics, and their tables in docs/benchmarks.md."""
+"""The rows of a benchmark: their statistics and their tables in docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class Row:
 
     what: str
     value: float | None
-    """None: not measured, and `what` says why."""
+    """None: not measured; `what` says why."""
     unit: str = ""
     quartiles: tuple[float, float] | None = None
     n: int = 1
-    """Samples that the value is made of."""
+    """Number of samples behind the value."""
     at_most: float | None = None
     at_least: float | None = None
 
     @property
     def target(self) -> str:
-        """The target and whether it is met; empty where there is none."""
+        """The target and whether it is met; empty if there is none."""
         sign, limit = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
         if limit is None:
             return ""
@@ -44,7 +44,7 @@ def median_row(
     at_most: float | None = None,
     at_least: float | None = None,
 ) -> Row:
-    """The median of two samples or more, with their quartiles."""
+    """The median and quartiles of at least two samples."""
     low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
     return Row(
         what=what,
@@ -59,30 +59,30 @@ def median_row(
 
 def ratio(
     what: str,
-    above: list[float],
-    below: list[float],
+    numerators: list[float],
+    denominators: list[float],
     *,
     at_most: float | None = None,
     at_least: float | None = None,
 ) -> Row:
-    """The median of the ratios of neighbouring rounds: what slows the machine down slows both."""
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    """The median of the ratios of paired rounds: whatever slows the machine down slows both of a pair."""
+    ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
     return median_row(what, ratios, at_most=at_most, at_least=at_least)
 
 
 def publish(name: str, device_type: str, result: dict[str, Any], folder: Path) -> None:
-    """Keeps a result in benchmarks.json and redraws its part of benchmarks.md.
+    """Stores a result in benchmarks.json and rewrites its section of benchmarks.md.
 
     Raises:
-        ValueError: the page has no part for it.
+        ValueError: the page has no section for it.
     """
     results_file, page_file = folder / "benchmarks.json", folder / "benchmarks.md"
     results = json.loads(results_file.read_text()) if results_file.exists() else {}
     results.setdefault(name, {})[device_type] = result
     begin, end = f"<!-- {name}: made by its program -->", f"<!-- {name}: end -->"
-    before, found_begin, rest = page_file.read_text().partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end):
+    before, has_begin, rest = page_file.read_text().partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not (has_begin and has_end):
         raise ValueError(f"{page_file}: must have {begin} and then {end}")
     tables = [as_table(results[name][kind]) for kind in sorted(results[name])]
     if "cuda" not in results[name]:
@@ -92,7 +92,7 @@ def publish(name: str, device_type: str, result: dict[str, Any], folder: Path) -
 
 
 def as_table(result: Mapping[str, Any]) -> str:
-    """A result as Markdown: what it was measured on, then a line for each row."""
+    """A result as Markdown: what it was measured on, then a table with one line per row."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
         f"`{result['command']}`, {result['device']}, cores: {result['cores']}, threads: {result['threads']}, "
@@ -110,5 +110,5 @@ def as_table(result: Mapping[str, Any]) -> str:
 
 
 def shown(value: float) -> str:
-    """A number with four digits, whole from 1000 on."""
+    """A number with four significant digits, or as a whole number from 1000 on."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")

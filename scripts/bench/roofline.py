@@ -1,9 +1,9 @@
-"""How near the default recipe comes to what the device can do.
+"""How close the default recipe comes to the limits of the device.
 
-Measured: the best rate of a float32 matrix product, and of copying a large array. Counted, operator by
-operator over one whole optimizer step: floating-point operations of products and convolutions, and the bytes
-of every tensor that an operator reads or writes. The bytes are those of a device without caches: a part of
-the bandwidth above one says that caches help.
+Measured: the peak rate of a float32 matrix product, and of copying a large array. Counted, operator by
+operator over one whole optimizer step: floating-point operations of matrix products and convolutions, and the
+bytes of every tensor that an operator reads or writes. The bytes assume a device without caches, so a
+bandwidth fraction above 1 means that caches help.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOKUPS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_select.default)
 
 
 class TrafficCounter(TorchDispatchMode):
-    """Adds up the bytes of the tensors that operators read and write; views move none."""
+    """Adds up the bytes of all tensors that operators read and write; views move no bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class TrafficCounter(TorchDispatchMode):
 
 
 def measure(bench: Bench) -> list[Row]:
-    """The two limits of the device, what an image costs, and the fractions reached."""
+    """The two limits of the device, the cost per image, and the fractions reached."""
     device, rounds = bench.ranks.device, bench.count(10)
     sizes = MATRIX_SIZES[:1] if bench.is_quick else MATRIX_SIZES
     flops_per_second = max(product_rate(size, device, rounds) for size in sizes)
@@ -63,16 +63,16 @@ def measure(bench: Bench) -> list[Row]:
         Row(
             what="copy of 256 MiB, best, read + written", value=bytes_per_second / 1e9, unit="GB/s", n=rounds
         ),
-        Row(what="operations an image", value=flops / 1e6, unit="MFLOP"),
-        Row(what="bytes an image, without caches", value=moved / 1e3, unit="kB"),
+        Row(what="operations per image", value=flops / 1e6, unit="MFLOP"),
+        Row(what="bytes per image, without caches", value=moved / 1e3, unit="kB"),
         median_row("training", rates, "images/s"),
-        median_row("part of the product rate", [rate * flops / flops_per_second for rate in rates]),
-        median_row("part of the bandwidth", [rate * moved / bytes_per_second for rate in rates]),
+        median_row("fraction of the product rate", [rate * flops / flops_per_second for rate in rates]),
+        median_row("fraction of the bandwidth", [rate * moved / bytes_per_second for rate in rates]),
     ]
 
 
 def product_rate(size: int, device: torch.device, rounds: int) -> float:
-    """The best of so many products of two square matrices, in operations a second."""
+    """The best rate over `rounds` products of two square matrices, in operations per second."""
     a, b = torch.rand(2, size, size, device=device)
     out = torch.empty_like(a)
     times = side_by_side({"product": lambda: seconds_of(lambda: torch.mm(a, b, out=out))}, rounds)
@@ -80,7 +80,7 @@ def product_rate(size: int, device: torch.device, rounds: int) -> float:
 
 
 def copy_rate(device: torch.device, rounds: int) -> float:
-    """The best of so many copies, in bytes read and written a second."""
+    """The best rate over `rounds` copies, in bytes read and written per second."""
     source = torch.zeros(COPY_BYTES // 4, device=device)
     copy = torch.zeros_like(source)
     times = side_by_side({"copy": lambda: seconds_of(lambda: copy.copy_(source))}, rounds)

@@ -1,8 +1,8 @@
-"""How time per step changes with the number of processes, the reduction, the window and the world size.
+"""How the time per step changes with the number of processes, the reduction, the window and the world size.
 
-The processes of one kind are started once, under torchrun, and time blocks of steps when they are told to;
-while one kind works the others wait. The cost of planning is measured without processes: a plan is a pure
-function of the world size.
+Each team of processes is started once, under torchrun, and times blocks of steps on request; the other teams
+wait meanwhile. The cost of planning is measured without processes: a plan is a pure function of the world
+size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MICRO_SIZE = 32
 
 
 class Team:
-    """Processes that train the default recipe and share the cores; a context that ends them."""
+    """Processes that train the default recipe and share the cores; leaving the context ends them."""
 
     def __init__(self, bench: Bench, num_processes: int, reduction: str) -> None:
         self._repeats = bench.count(10)
@@ -54,16 +54,16 @@ class Team:
         self._process.wait()
 
     def step_seconds(self, global_size: int = 256) -> float:
-        """Seconds of a step, the mean over a block."""
+        """Mean seconds per step over one block."""
         self._lines.write(json.dumps([global_size, self._repeats]) + "\n")
         self._lines.flush()
         return float(self._lines.readline()) / self._repeats
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Each of the four questions in turn."""
+    """Measures processes, reductions, windows and planning."""
     is_cuda = bench.ranks.device.type == "cuda"
-    # A power of two, as the recipe's eight micro-batches must divide.
+    # A power of two, so that the recipe's eight micro-batches divide evenly.
     num_processes = min(8, 1 << ((device_count() if is_cuda else NUM_CORES).bit_length() - 1))
     with ExitStack() as teams:
         one = teams.enter_context(Team(bench, 1, "exact"))
@@ -73,12 +73,12 @@ def measure(bench: Bench) -> list[Row]:
             fast = teams.enter_context(Team(bench, num_processes, "fast"))
             rows = process_rows(bench, one, exact, fast, num_processes) + rows
         else:
-            rows.insert(0, Row(what="several processes: there is one device only", value=None, n=0))
+            rows.insert(0, Row(what="several processes: there is only one device", value=None, n=0))
     return rows + planning_rows(bench)
 
 
 def process_rows(bench: Bench, one: Team, exact: Team, fast: Team, num_processes: int) -> list[Row]:
-    """One process with all cores, and several that share them with either reduction."""
+    """One process with all cores, against several that share them, with either reduction."""
     teams = {"one": one, "exact": exact, "fast": fast}
     times = side_by_side({name: team.step_seconds for name, team in teams.items()}, bench.count(20))
     return [
@@ -89,7 +89,7 @@ def process_rows(bench: Bench, one: Team, exact: Team, fast: Team, num_processes
 
 
 def window_rows(bench: Bench, one: Team) -> list[Row]:
-    """A step with longer and longer windows of equal micro-batches, in one process."""
+    """A step in one process, with windows of 1 to 32 equal micro-batches."""
     times = side_by_side(
         {str(size): partial(one.step_seconds, size) for size in GLOBAL_SIZES}, bench.count(10)
     )
@@ -97,13 +97,13 @@ def window_rows(bench: Bench, one: Team) -> list[Row]:
     for size in GLOBAL_SIZES:
         per_sample = [1e6 * seconds / size for seconds in times[str(size)]]
         rows.append(
-            median_row(f"a sample's time, window {size // MICRO_SIZE} x {MICRO_SIZE}", per_sample, "µs")
+            median_row(f"time per sample, window {size // MICRO_SIZE} x {MICRO_SIZE}", per_sample, "µs")
         )
     return rows
 
 
 def planning_rows(bench: Bench) -> list[Row]:
-    """What a rank spends on its sample ids, over an epoch of 60 000 samples in steps of 4096."""
+    """Time that a rank needs for its sample ids, over an epoch of 60 000 samples in steps of 4096."""
 
     def plan_epoch(plan: Plan) -> None:
         ids = plan.epoch_ids(0)[:, plan.slots_of(plan.world_size - 1)]

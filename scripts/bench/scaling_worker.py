@@ -1,4 +1,4 @@
-"""One process of a `Team` of scaling.py: times blocks of steps until the connection is closed."""
+"""One process of a `Team` in scaling.py: times blocks of steps until the connection closes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lockstep.launch.process_group import start_ranks
 
 
 def serve(port: int, data_root: str, reduction: str) -> None:
-    """Answers [global size, steps] with the seconds that so many steps took, line by line."""
+    """Answers each line [global size, steps] with the seconds that these steps took."""
     ranks = start_ranks(read_launch(), "no")
     bench = Bench(is_quick=False, data_root=data_root, ranks=ranks)
 
     @cache
     def run_of(global_size: int) -> Run:
         config = bench.config(global_size=global_size, micro_size=32)
-        return bench.run(replace(config, reduction=reduction))  # type: ignore[arg-type]  # scaling.py's
+        return bench.run(replace(config, reduction=reduction))  # type: ignore[arg-type]  # one of scaling.py's two
 
     lines = socket.create_connection(("127.0.0.1", port)).makefile("rw") if ranks.is_main else None
     while request := ranks.broadcast(lines.readline() if lines else ""):

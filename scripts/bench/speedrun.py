@@ -1,7 +1,7 @@
-"""From the command to 99.0 % on the test set, and beside it the best-known quick recipe.
+"""Time from the command to 99.0 % on the test set, compared with the best-known quick recipe.
 
-The whole command runs in fresh processes, seed by seed. The quick recipe (quick_recipe.py) runs in this
-process, in both memory formats; its seconds are those of its epoch alone, with images normalised beforehand.
+The whole command runs in a fresh process for each seed. The quick recipe (quick_recipe.py) runs in this
+process, in both memory formats; its time is that of its epoch alone, with images normalised beforehand.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Outcome:
     train_seconds: float
     accuracy: float
     command_seconds: float = 0.0
-    """Of the whole command, where there is one."""
+    """Seconds of the whole command; 0 if there is none."""
     phases: dict[str, float] = field(default_factory=dict)
-    """Seconds of the command by phase."""
+    """Phase of the command → seconds."""
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Accuracies over seeds, and training times side by side."""
+    """Accuracy over seeds, and training times of both recipes in turn."""
     data = replace(bench.config().data, num_train=NUM_TRIAL if bench.is_quick else 0)
     dataset, device = load_dataset(data, seed=0), bench.ranks.device
     assert isinstance(dataset.train, ImageStore)
@@ -80,13 +80,13 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def with_seeds(block: Callable[[int], Outcome]) -> Callable[[], Outcome]:
-    """The block with seed 0, 1, 2 … from call to call."""
+    """The block with the next seed, from 0 on, at each call."""
     seeds = count()
     return lambda: block(next(seeds))
 
 
 def run_command(bench: Bench, folder: Path, seed: int) -> Outcome:
-    """`lockstep train` in a process of its own."""
+    """Runs `lockstep train` in its own process."""
     name = f"seed-{seed}"
     command = [str(BIN / "lockstep"), "train", *RECIPE, "--seed", str(seed), "--tracking.mode", "disabled"]
     command += ["--data.root", bench.data_root, "--run.dir", str(folder), "--run.name", name]
@@ -102,7 +102,7 @@ def run_command(bench: Bench, folder: Path, seed: int) -> Outcome:
 
 
 def run_quick_recipe(train: ImageStore, test: ImageStore, layout: torch.memory_format, seed: int) -> Outcome:
-    """The quick recipe in this process."""
+    """Runs the quick recipe in this process."""
     seconds, accuracy = train_quick_recipe(train, test, seed, layout)
     return Outcome(train_seconds=seconds, accuracy=accuracy)
 

@@ -1,6 +1,6 @@
-"""What training waits for: each record, digest, evaluation and checkpoint.
+"""How long training waits for each record, digest, evaluation and checkpoint.
 
-Per event, and as a share of the time of the steps between two of them at default intervals.
+Per event, and as a share of the time of the steps between two such events at default intervals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from results import Row, median_row
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Milliseconds of each event, and its share of the training time, on the default recipe."""
+    """Milliseconds per event and its share of the training time, with the default recipe."""
     with TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
         config = bench.config(folder=folder)
         run = bench.run(config)
@@ -54,14 +54,14 @@ def measure(bench: Bench) -> list[Row]:
     for name, (every, _) in events.items():
         rows.append(median_row(name, [1e3 * seconds for seconds in times[name]], "ms"))
         if name != "step":
-            what = f"{name}, share of the {every} steps between two"
+            what = f"{name}, share of the {every} steps in between"
             share = statistics.median(times[name]) / (every * statistics.median(times["step"]))
             rows.append(Row(what=what, value=100 * share, unit="%", n=len(times[name])))
     return rows
 
 
 def writer(sink: Sink, record: dict[str, object]) -> Callable[[], None]:
-    """Logs the record as that of one step after another."""
+    """Logs the same record, as that of the next step at each call."""
     steps = count(1)
     return lambda: sink.log({"step": next(steps), **record})
 

@@ -1,7 +1,7 @@
-"""From a command to its first sign of life, in fresh processes: the help text, and the first optimizer step.
+"""Start-up time in fresh processes: to the help text, and to the first optimizer step.
 
-The first step ends when its line is printed. The files are in the page cache: the first round, which fills
-it, is left out.
+The first step ends when its line is printed. Files are in the page cache: the first round, which fills it,
+is dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMPORT = "import torch, accelerate"
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Seconds of the help text, of the bare import, and up to the first step of two recipes."""
+    """Seconds to the help text, for the bare import, and to the first step of two recipes."""
     recipes = ("debug.yaml", "cnn.yaml")
     times = side_by_side(
         {
@@ -34,7 +34,9 @@ def measure(bench: Bench) -> list[Row]:
         median_row(f"`{IMPORT}` alone", times["import"], "s"),
         *(median_row(f"to the first step, {name}", times[name], "s") for name in recipes),
         *(
-            median_row(f"the same less the import, {name}", [a - b for a, b in pairs], "s", at_most=1.5)
+            median_row(
+                f"to the first step minus the import, {name}", [a - b for a, b in pairs], "s", at_most=1.5
+            )
             for name in recipes
             for pairs in [zip(times[name], times["import"], strict=True)]
         ),
@@ -42,7 +44,7 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def first_step_seconds(config: str, data_root: str) -> float:
-    """Seconds until `lockstep train` prints its first step; the rest of the run is not waited for."""
+    """Seconds until `lockstep train` prints its first step; the run is then killed."""
     with TemporaryDirectory() as folder:
         command = [str(BIN / "lockstep"), "train", "--config", str(ROOT / "configs" / config)]
         command += ["--data.root", data_root, "--run.dir", folder, "--train.log-every", "1"]

@@ -1,6 +1,6 @@
-"""The default recipe with its training set on disk, against the same one resident on the device.
+"""The default recipe with its training set streamed from disk, compared with it resident on the device.
 
-A block of fifty steps takes several times what the worker has read ahead, so no block lives on that alone.
+A block of fifty steps uses several times what the worker prefetches, so prefetched data cannot hide the cost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from results import Row, median_row, ratio
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Images a second of both, in turn."""
+    """Images per second of both, in turn."""
     resident_config = bench.config()
     data = replace(resident_config.data, storage="streamed")
     streamed_config = replace(resident_config, data=data)

@@ -1,6 +1,6 @@
-"""The usual published loop against the trainer, with the same network and rate.
+"""The usual published loop compared with the trainer, with the same network and learning rate.
 
-A DataLoader over datasets.MNIST, with ToTensor and Normalize for each sample, in batches of 64.
+It uses a DataLoader over datasets.MNIST, with ToTensor and Normalize on each sample, in batches of 64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH_SIZE = 64
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Images a second of the trainer and of the textbook's loop, without and with two workers."""
+    """Images per second of the trainer, and of the textbook loop without workers and with two."""
     run = bench.run(bench.config(global_size=BATCH_SIZE, micro_size=BATCH_SIZE))
     repeats = bench.count(50)
     published = {f"textbook, {count} workers": textbook_step(bench, count) for count in (0, 2)}
@@ -38,8 +38,8 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def textbook_step(bench: Bench, num_workers: int) -> Callable[[], None]:
-    """One step of the published loop, at the default recipe's rate."""
-    from torchvision import datasets, transforms  # seconds to import, so not for --help
+    """Builds one step of the published loop, at the default recipe's learning rate."""
+    from torchvision import datasets, transforms  # takes seconds to import, which --help need not wait for
 
     to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     train_set = datasets.MNIST(bench.data_root, train=True, transform=to_input)
@@ -61,7 +61,7 @@ def textbook_step(bench: Bench, num_workers: int) -> Callable[[], None]:
 
 
 def endless(loader: DataLoader[list[Tensor]]) -> Iterator[list[Tensor]]:
-    """Epoch after epoch."""
+    """Repeats the loader epoch after epoch."""
     while True:
         yield from loader
 

@@ -5,47 +5,53 @@ from __future__ import annotations
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_RESUMABLE = 75
-"""EX_TEMPFAIL of sysexits.h: a temporary failure, to be tried again."""
+"""EX_TEMPFAIL from sysexits.h: a temporary failure; run the same command again."""
 
 
 class ConfigError(ValueError):
-    """A user's mistake, told in one line: field, value, rule and remedy. Commands exit with code 2.
+    """A user's mistake, reported in one line: field, value, rule and remedy. Commands exit with code 2.
 
-    All ranks have it, by what they were all given or because they agreed on it, so one of them tells it.
+    Every rank raises it, from the same inputs or by agreement, so only the main rank reports it.
     """
 
 
 class RankError(ConfigError):
-    """A user's mistake that a rank finds where it runs, before it joins the others: each tells its own."""
+    """A user's mistake that a rank finds on its own before it joins the others. Each rank reports its own."""
 
 
 def refuse(name: str, value: object, rule: str) -> ConfigError:
-    """The error for a field that breaks its rule; the rule ends with the remedy."""
+    """Builds the error for a field that breaks its rule; the rule ends with the remedy."""
     shown = repr(value) if isinstance(value, str) else value
     return ConfigError(f"{name} = {shown}: {rule}")
 
 
 def require(condition: bool, name: str, value: object, rule: str) -> None:
-    """Refuses a field that breaks its rule.
+    """Checks a field against its rule, given as in `refuse`.
 
     Raises:
-        ConfigError: the condition does not hold.
+        ConfigError: the condition is false.
     """
     if not condition:
         raise refuse(name, value, rule)
 
 
 class AgreedStop(Exception):
-    """Raised by every rank after the same step; one line says it, and no traceback is needed."""
+    """Raised by every rank after the same step. One line explains it; no traceback is needed."""
 
 
 class RunStopped(AgreedStop):
-    """The run cannot go on; the message says why and what to do. Commands exit with code 1."""
+    """The run cannot continue; the message says why and what to do. Commands exit with code 1."""
 
 
 class Interrupted(AgreedStop):
-    """The run was asked to stop, and the checkpoint of its last step is published. Exit code 75."""
+    """The run was asked to stop, and a checkpoint of its last step is saved. Commands exit with code 75."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped after step {step}")
         self.step = step
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, for messages: '1 rank', '8 micro-batches', '4 processes'."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{count} {noun}{ending}"

@@ -1,4 +1,4 @@
-"""The benchmarks' statistics and tables, and that each program starts. Nothing is timed."""
+"""The benchmarks' statistics and tables, and that each program starts. Measures nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ PROGRAMS = MAKEFILE.partition("BENCHMARKS := ")[2].partition("\n")[0].split()
 
 
 def result(*rows: Row) -> dict[str, Any]:
-    """What a program hands to `publish`."""
+    """A result as a program passes it to `publish`."""
     versions = {"torch": "2.0"}
-    place = {"device": "Abacus", "cores": 2, "threads": 1, "versions": versions, "commit": "abc", "load": 0.1}
-    return {"command": "python x.py", **place, "date": "2026-01-01", "rows": [asdict(row) for row in rows]}
+    facts = {
+        "device": "Abacus",
+        "cores": 2,
+        "threads": 1,
+        "versions": versions,
+        "commit": "abc",
+        "load": 0.1,
+    }
+    return {"command": "python x.py", **facts, "date": "2026-01-01", "rows": [asdict(row) for row in rows]}
 
 
-def test_blocks_alternate_and_the_warm_up_is_left_out() -> None:
+def test_blocks_alternate_and_warm_up_rounds_are_dropped() -> None:
     calls: list[str] = []
 
     def block(name: str) -> int:
@@ -38,14 +45,14 @@ def test_blocks_alternate_and_the_warm_up_is_left_out() -> None:
 
 
 def test_a_ratio_pairs_the_rounds() -> None:
-    # The machine is ten times slower in the last round; the medians of the times would give 3.
+    # The machine is ten times slower in the last round; that round's ratio is still 3.
     row = ratio("a / b", [2.0, 2.2, 30.0], [1.0, 1.0, 10.0], at_most=2.5)
     assert row.value == 2.2
     assert row.quartiles == pytest.approx((2.1, 2.6))
     assert (row.n, row.target) == (3, "≤ 2.5: met")
 
 
-def test_a_target_says_whether_it_is_met() -> None:
+def test_a_target_shows_whether_it_is_met() -> None:
     assert Row(what="rate", value=0.9, at_least=0.95).target == "≥ 0.95: **missed**"
     assert Row(what="rate", value=None, at_least=0.95).target == "≥ 0.95"
     assert Row(what="rate", value=0.9).target == ""
@@ -58,7 +65,7 @@ def test_numbers_have_four_digits(value: float, text: str) -> None:
     assert shown(value) == text
 
 
-def test_a_result_replaces_its_own_table_and_nothing_else(tmp_path: Path) -> None:
+def test_a_result_replaces_only_its_own_table(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text("Before.\n<!-- x: made by its program -->\n<!-- x: end -->\nAfter.\n")
     publish("x", "cpu", result(Row(what="old", value=1.0)), tmp_path)
@@ -81,14 +88,14 @@ def test_a_section_without_a_gpu_says_so(tmp_path: Path) -> None:
     assert "On a GPU: not measured." in page.read_text()
 
 
-def test_a_page_without_a_place_for_the_table_is_named(tmp_path: Path) -> None:
-    (tmp_path / "benchmarks.md").write_text("No place here.")
+def test_a_page_without_markers_for_the_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks.md").write_text("No markers here.")
     with pytest.raises(ValueError, match=r"benchmarks\.md: must have <!-- x"):
         publish("x", "cpu", result(), tmp_path)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_each_program_explains_itself(
+def test_each_program_has_a_help_text(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [name, "--help"])
@@ -98,7 +105,7 @@ def test_each_program_explains_itself(
     assert "--quick" in capsys.readouterr().out
 
 
-def test_the_page_has_a_place_for_each_program() -> None:
+def test_the_page_has_markers_for_each_program() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert PROGRAMS
     for name in PROGRAMS:

@@ -1,4 +1,4 @@
-"""The command as a user runs it, mistakes included."""
+"""The command as a user runs it, including mistakes."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def refused(result, *parts):
-    """One line on stderr, exit code 2, no traceback."""
+    """Checks for one line on stderr, exit code 2, no traceback."""
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith("lockstep: error: ")
@@ -46,7 +46,7 @@ def test_a_mistake_is_one_line_with_exit_code_2(tmp_path, words, part):
     refused(lockstep("train", "--run.dir", str(tmp_path), *words), part)
 
 
-def test_missing_data_says_which_files_go_where(tmp_path):
+def test_missing_data_names_the_files_and_their_folder(tmp_path):
     unreachable = {
         "PIP_INDEX_URL": "http://127.0.0.1:9/",
         "PIP_RETRIES": "0",
@@ -87,9 +87,9 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]
     again = lockstep(*words)
     assert again.returncode == 0
-    assert "was finished before" in again.stdout
+    assert "was already finished" in again.stdout
 
-    # As a kill after the first epoch would have left it: the same command goes on from there.
+    # Leave what a kill after the first epoch would: the same command resumes from there.
     (folder / "summary.json").unlink()
     newest = sorted((folder / "checkpoints").iterdir())[-1]
     for file in newest.iterdir():
@@ -106,22 +106,22 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     assert main(["report", str(folder)]) == 0
     figure = draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), "")
     assert [line.get_xdata() for line in figure.axes[0].lines if line.get_label() == "resumed"] == [[3, 3]]
-    kept = read_evaluation(folder)
-    assert kept.scores.loss == resumed["test_loss"]
-    assert kept.scores.confusion.tolist() == resumed["confusion"]
+    evaluation = read_evaluation(folder)
+    assert evaluation.scores.loss == resumed["test_loss"]
+    assert evaluation.scores.confusion.tolist() == resumed["confusion"]
 
     refused(
         lockstep(*words, "--run.name", folder.name, "--optimizer.lr", "0.1"), "optimizer.lr = 0.1: ", "0.005"
     )
 
 
-def test_a_refused_start_does_not_claim_the_name(tmp_path):
+def test_a_refused_start_does_not_claim_the_run_name(tmp_path):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"]
     refused(lockstep(*words, "--model.name", "resnet"), "model.name = 'resnet'")
     assert lockstep(*words).returncode == 0
 
 
-def test_a_users_own_model_is_found_where_the_command_is_started(tmp_path):
+def test_a_users_own_model_is_imported_from_the_current_folder(tmp_path):
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "my_module.py").write_text("from lockstep.models.mlp import Mlp as MyNet\n")
     words = ["--model.name", "my_package.my_module:MyNet", "--train.steps", "1"]
@@ -130,21 +130,21 @@ def test_a_users_own_model_is_found_where_the_command_is_started(tmp_path):
     assert [path.name.rpartition("-")[0] for path in (tmp_path / "runs").iterdir()] == ["synthetic-MyNet"]
 
 
-def test_a_resume_on_other_threads_warns(tmp_path):
+def test_resuming_with_another_number_of_threads_warns(tmp_path):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "1"]
     assert lockstep(*words).returncode == 0
     (tmp_path / "run" / "summary.json").unlink()
     result = lockstep(*words, env={"OMP_NUM_THREADS": "2"})
-    assert "warning: the steps to come may differ in their last bits: num_threads 1 → 2" in result.stdout
+    assert "warning: the next steps may differ in their last bits: num_threads 1 → 2" in result.stdout
 
 
-def test_fetch_takes_the_settings_of_train(tmp_path):
+def test_fetch_takes_the_options_of_train(tmp_path):
     result = lockstep("fetch", "--data.root", str(tmp_path), "--data.name", "synthetic")
     assert result.returncode == 0, result.stderr
     assert "2048 training and 512 test images" in result.stdout
 
 
-def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
+def test_two_starts_of_one_run_exclude_each_other(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
     program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder_lock; "
     program += "folder_lock.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
@@ -157,22 +157,21 @@ def test_two_starts_of_one_run_do_not_mix(tmp_path, monkeypatch):
             [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
         )
         refused(second, "another process is training in")
-        assert (
-            "log_every: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
-        )  # the first one's, untouched
+        # The first start's config, unchanged.
+        assert "log_every: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
     finally:
         first.kill()
         first.wait()
 
 
-def test_help_is_quick_and_complete(capsys):
+def test_help_is_complete_and_imports_no_torch(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     for command in ("train", "evaluate", "replay", "explain", "report", "compare", "sync", "fetch"):
         assert f"  {command} " in text
     assert main([]) == 2
     assert main(["trane"]) == 2
-    names = "there are train, evaluate, replay, explain, report, compare, sync, fetch, doctor"
+    names = "use one of train, evaluate, replay, explain, report, compare, sync, fetch, doctor"
     assert names in capsys.readouterr().err
     probe = "import sys; from lockstep.commands.main import main; main(['--help']); "
     probe += "sys.exit('torch' in sys.modules)"
@@ -186,7 +185,7 @@ def test_help_lists_every_option():
         assert option in result.stdout
 
 
-def test_doctor_needs_no_environment_on_the_path(tmp_path):
+def test_doctor_works_without_the_environment_on_the_path(tmp_path):
     words = ["--processes-per-node", "2", "--run.dir", str(tmp_path)]
     result = lockstep("doctor", *QUICK, *words, env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
     assert "ok     world size: 2 processes started in one world" in result.stdout

@@ -30,7 +30,7 @@ def test_every_sample_is_scored_once(num_samples):
     probabilities = logits.softmax(1).max(1).values
     torch.testing.assert_close(result.confidences, probabilities, check_device=False)
     worst = result.worst_mistakes(5)
-    assert [int(labels[place]) == int(logits[place].argmax()) for place in worst] == [False] * len(worst)
+    assert [int(labels[index]) == int(logits[index].argmax()) for index in worst] == [False] * len(worst)
     assert len(worst) == min(5, num_samples - result.num_correct)
     assert result.losses[worst].tolist() == sorted(result.losses[worst].tolist(), reverse=True)
     assert result.confusion.sum() == num_samples

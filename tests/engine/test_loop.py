@@ -1,4 +1,4 @@
-"""The loop in one process; traps T1 to T6 of distributed Accelerate loops, each as a regression test."""
+"""The loop in one process. Regression tests for the traps T1 to T6; tests/README.md lists them all."""
 
 import time
 from copy import deepcopy
@@ -48,7 +48,7 @@ def assert_close(gradient, reference, tolerance=1e-5):
 
 @pytest.mark.parametrize("micro_size", [64, 16, 4])
 def test_gradients_are_those_of_the_whole_batch(micro_size):
-    """T1 and T2: no micro-batch is thrown away, and a short last batch is the mean over its real samples."""
+    """T1 and T2: no micro-batch is dropped, and a short last batch is the mean over its own samples."""
     config = small_config(batch=BatchConfig(global_size=64, micro_size=micro_size))
     run, dataset = small_run(config)
     gradients = record_gradients(run)
@@ -60,15 +60,15 @@ def test_gradients_are_those_of_the_whole_batch(micro_size):
     assert run.plan.num_real(step) == 24  # the loop above ended with a short batch
 
 
-def test_one_update_a_window():
-    """T3: as many updates as windows, the short one included, and nothing left over for the next epoch."""
+def test_one_update_per_window():
+    """T3: one update per window, including the short one, and nothing left over for the next epoch."""
     run, _, gradients, _ = trained(small_config(train=TrainConfig(epochs=2)))
     assert len(gradients) == run.step == 2 * 10
     assert all(state["step"] == 20 for state in run.optimizer.state.values())
 
 
-def test_clipping_is_of_the_whole_gradient():
-    """T4: the norm is that of the sum, once, and the clipped gradient keeps its direction."""
+def test_clipping_uses_the_whole_gradient():
+    """T4: clips once, by the norm of the sum, and the clipped gradient keeps its direction."""
     limit = 1e-3
     config = small_config(
         optimizer=OptimizerConfig(max_grad_norm=limit), train=TrainConfig(steps=1, log_every=1)
@@ -83,8 +83,8 @@ def test_clipping_is_of_the_whole_gradient():
     assert_close(gradients[0], {name: value * (limit / norm) for name, value in reference.items()}, 1e-4)
 
 
-def test_rate_follows_the_steps_to_their_end():
-    """T5: a schedule that is meant to end at zero does, whatever the window."""
+def test_the_learning_rate_follows_the_schedule_to_its_end():
+    """T5: a schedule that should end at zero does, whatever the window."""
     config = small_config(
         schedule=ScheduleConfig(name="cosine", warmup=0.2), train=TrainConfig(epochs=2, log_every=1)
     )
@@ -95,8 +95,8 @@ def test_rate_follows_the_steps_to_their_end():
     assert rates[-1] < 0.02 * max(rates)
 
 
-def test_overflowed_step_is_counted_and_holds_the_schedule():
-    """T6: Accelerate allows fp16 on GPUs only, but its scaler's path is the same code on a CPU."""
+def test_an_overflowed_step_is_counted_and_does_not_advance_the_schedule():
+    """T6: Accelerate allows fp16 only on GPUs, but its scaler takes the same code path on a CPU."""
     config = small_config(
         train=TrainConfig(steps=4, log_every=1), schedule=ScheduleConfig(name="cosine", warmup=0.5)
     )
@@ -127,7 +127,7 @@ def test_overflowed_step_is_counted_and_holds_the_schedule():
     assert [record["lr/model"] for record in sink.records[1:]] == pytest.approx(expected)
 
 
-def test_logged_loss_and_accuracy_are_of_the_global_batch():
+def test_logged_loss_and_accuracy_cover_the_global_batch():
     run, dataset = small_run(small_config(train=TrainConfig(steps=1, log_every=1)))
     sink, before = RecordSink(), deepcopy(run.model)
     run.sinks = [sink]
@@ -141,7 +141,7 @@ def test_logged_loss_and_accuracy_are_of_the_global_batch():
     assert sink.records[0]["samples_seen"] == 64
 
 
-def test_module_that_no_group_names_is_not_updated():
+def test_a_module_in_no_group_is_not_updated():
     config = small_config(
         model=type(small_config().model)(name="cnn-gru"),
         optimizer=OptimizerConfig(groups={"gru": 0.01}),
@@ -154,7 +154,7 @@ def test_module_that_no_group_names_is_not_updated():
         assert torch.equal(value, start[name]) == name.startswith("cnn."), name
 
 
-def test_training_reads_no_global_generator():
+def test_training_uses_no_global_random_generator():
     config = small_config(train=TrainConfig(steps=2), data=DataConfig(name="synthetic", num_train=600))
     run, _ = small_run(config)
     before = torch.random.get_rng_state()
@@ -162,7 +162,7 @@ def test_training_reads_no_global_generator():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_accelerates_environment_does_not_divide_the_gradient(monkeypatch):
+def test_accelerates_environment_variable_does_not_divide_the_gradient(monkeypatch):
     def norm():
         run, _ = small_run(small_config(train=TrainConfig(steps=1)))
         return take_step(run).grad_norm.item()
@@ -172,10 +172,10 @@ def test_accelerates_environment_does_not_divide_the_gradient(monkeypatch):
     assert norm() == before
 
 
-def test_a_run_whose_gradients_all_overflow_ends(monkeypatch):
+def test_a_run_whose_gradients_all_overflow_stops(monkeypatch):
     run, _ = small_run(small_config(train=TrainConfig(log_every=1)))
     run.ranks.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-11)
-    run.ranks.accelerator.scaler.scale(torch.ones(1))  # it makes its scale at first use
+    run.ranks.accelerator.scaler.scale(torch.ones(1))  # creates its scale on first use
     with pytest.raises(RunStopped, match="every gradient overflows"):
         stop_if_not_finite(run, FiniteCheck(allows_overflow=True))
 

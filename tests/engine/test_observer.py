@@ -1,4 +1,4 @@
-"""What a step calls, and when."""
+"""Which observer methods a step calls, and when."""
 
 from lockstep.config import BatchConfig
 from lockstep.engine import Observer, Observers, take_step
@@ -8,14 +8,14 @@ EVENTS = [name for name in vars(Observer) if name.startswith("on_")]
 
 
 class Recorder(Observer):
-    """Notes what it is called with."""
+    """Records each call with its arguments."""
 
     def __init__(self, calls, name=""):
         for event in EVENTS:
             setattr(self, event, lambda *arguments, event=event: calls.append((name + event, arguments)))
 
 
-def test_every_event_of_a_step_is_observed_in_its_order():
+def test_every_event_of_a_step_is_observed_in_order():
     run, _ = small_run(small_config(batch=BatchConfig(global_size=64, micro_size=32)))
     calls = []
     result = take_step(run, Recorder(calls))
@@ -33,7 +33,7 @@ def test_every_event_of_a_step_is_observed_in_its_order():
     assert given["on_step_end"] == (result,)
 
 
-def test_several_observers_are_called_in_their_order():
+def test_several_observers_are_called_in_the_order_given():
     run, _ = small_run(small_config())
     calls = []
     take_step(run, Observers(Recorder(calls, "one "), Recorder(calls, "two ")))

@@ -20,7 +20,7 @@ def tree_sum(values):
 
 
 @pytest.mark.parametrize("num_slots", [1, 2, 6, 8, 12, 24, 64, 96])
-def test_blocks_of_any_size_give_the_bits_of_the_whole(num_slots):
+def test_blocks_of_any_size_give_the_same_bits_as_the_whole(num_slots):
     values = leaves(num_slots)
     whole = tree_sum(values)
     for world in range(1, num_slots + 1):
@@ -31,20 +31,20 @@ def test_blocks_of_any_size_give_the_bits_of_the_whole(num_slots):
         assert torch.equal(tree_sum(blocks), whole), f"{num_slots} slots on {world} ranks"
 
 
-def test_the_tree_is_the_one_that_is_written_down():
+def test_the_tree_has_the_documented_shape():
     a, b, c, d, e, f = leaves(6)
     assert torch.equal(tree_sum([a, b, c, d, e, f]), ((a + b) + (c + d)) + (e + f))
     assert torch.equal(tree_sum([a, b, c]), (a + b) + c)
 
 
-def test_one_changed_bit_of_a_leaf_or_another_order_is_noticed():
+def test_a_changed_bit_or_another_order_changes_the_sum():
     values = leaves(8)
     whole = tree_sum(values)
     changed = [value.clone() for value in values]
     changed[5].view(torch.int32)[7] ^= 1 << 20
     assert not torch.equal(tree_sum(changed), whole)
     assert not torch.equal(tree_sum(values[1:] + values[:1]), whole)
-    # A block that is not a power of two is no subtree: this is what the refusal below keeps out.
+    # A block whose size is not a power of two is not a subtree, which is why it is refused below.
     assert not torch.equal(
         tree_sum([tree_sum(values[:3]), tree_sum(values[3:6]), tree_sum(values[6:])]), whole
     )
@@ -62,7 +62,7 @@ def test_memory_grows_with_the_logarithm_of_the_window():
 
 
 @pytest.mark.parametrize(("global_size", "world_size"), [(192, 2), (192, 6), (96, 8), (256, 3)])
-def test_a_block_that_is_no_subtree_is_refused_with_sizes_that_work(global_size, world_size):
+def test_a_block_that_is_not_a_subtree_is_refused_with_sizes_that_work(global_size, world_size):
     batch = BatchConfig(global_size=global_size, micro_size=32)
     windows = global_size / 32 / world_size
     if windows in (1, 2, 4):

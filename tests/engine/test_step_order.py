@@ -1,4 +1,4 @@
-"""The order of a step: the pure check, and what it sees of real, broken and fp16 steps."""
+"""The order of a step: the pure check, and the traces of real, broken and fp16 steps."""
 
 import pytest
 import torch
@@ -6,17 +6,17 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import (
-    Kind,
+    EventKind,
     OrderCheck,
     OrderTrace,
-    as_text,
     build_optimizer,
     first_violation,
+    format_events,
     take_step,
     train,
 )
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
-from lockstep.engine.step_order import Event, OrderError, demanded_order
+from lockstep.engine.step_order import Event, OrderError, expected_order
 from lockstep.models import share_of_mean
 from lockstep.runs.checkpoint import weights_sha256
 from runs import small_config, small_run
@@ -28,12 +28,12 @@ def _no_checkpoints(monkeypatch):
 
 
 def events(*words):
-    """'forward 0' and so on."""
-    found = []
+    """The events of words such as 'forward 0'."""
+    result = []
     for word in words:
-        kind, _, place = word.rpartition(" ")
-        found.append(Event(Kind(kind), int(place)) if place.isdigit() else Event(Kind(word)))
-    return found
+        kind, _, index = word.rpartition(" ")
+        result.append(Event(EventKind(kind), int(index)) if index.isdigit() else Event(EventKind(word)))
+    return result
 
 
 ONE = ["zero_grad", "forward 0", "loss 0", "backward 0", "gradient sum", "clip", "schedule", "optimizer step"]
@@ -45,56 +45,56 @@ FP16 = [*ONE[:5], "unscale", *ONE[5:]]
     ("words", "window", "is_scaled"),
     [(ONE, 1, False), (TWO, 2, False), (FP16, 1, True), ([*FP16[:-1], "skipped step"], 1, True)],
 )
-def test_the_right_order_is_accepted(words, window, is_scaled):
+def test_the_expected_order_is_accepted(words, window, is_scaled):
     assert first_violation(events(*words), window, is_scaled=is_scaled) is None
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
 @pytest.mark.parametrize("is_scaled", [False, True])
-def test_any_one_event_left_out_doubled_or_swapped_is_refused(window, is_scaled):
-    right = demanded_order(window, is_scaled=is_scaled)
-    for place in range(len(right)):
-        left_out = right[:place] + right[place + 1 :]
-        doubled = right[: place + 1] + right[place:]
-        assert first_violation(left_out, window, is_scaled=is_scaled).position == place
-        assert first_violation(doubled, window, is_scaled=is_scaled).position == place + 1
-        if place:
-            swapped = [*right[: place - 1], right[place], right[place - 1], *right[place + 1 :]]
-            assert first_violation(swapped, window, is_scaled=is_scaled).position == place - 1
+def test_any_single_event_omitted_doubled_or_swapped_is_rejected(window, is_scaled):
+    order = expected_order(window, is_scaled=is_scaled)
+    for index in range(len(order)):
+        omitted = order[:index] + order[index + 1 :]
+        doubled = order[: index + 1] + order[index:]
+        assert first_violation(omitted, window, is_scaled=is_scaled).index == index
+        assert first_violation(doubled, window, is_scaled=is_scaled).index == index + 1
+        if index:
+            swapped = [*order[: index - 1], order[index], order[index - 1], *order[index + 1 :]]
+            assert first_violation(swapped, window, is_scaled=is_scaled).index == index - 1
 
 
 @pytest.mark.parametrize(
     ("words", "window", "is_scaled", "message"),
     [
-        (ONE[1:], 1, False, "event 1 must be zero_grad, but forward[0] came"),
-        ([*ONE[:6], "clip", *ONE[6:]], 1, False, "event 7 must be schedule, but clip came"),
-        ([*ONE[:4], "optimizer step"], 1, False, "event 5 must be gradient sum, but optimizer step came"),
-        ([*ONE, "backward 0"], 1, False, "event 9 must be the end of the step, but backward[0] came"),
-        (ONE[:-1], 1, False, "event 8 must be optimizer step, but the step ended"),
-        (TWO, 1, False, "event 5 must be gradient sum, but forward[1] came"),
-        (ONE, 2, False, "event 5 must be forward[1], but gradient sum came"),
-        (FP16, 1, False, "event 6 must be clip, but unscale came"),
-        (ONE, 1, True, "event 6 must be unscale, but clip came"),
-        ([*ONE[:-1], "skipped step"], 1, False, "event 8 must be optimizer step, but skipped step came"),
+        (ONE[1:], 1, False, "event 1: expected zero_grad, got forward[0]"),
+        ([*ONE[:6], "clip", *ONE[6:]], 1, False, "event 7: expected schedule, got clip"),
+        ([*ONE[:4], "optimizer step"], 1, False, "event 5: expected gradient sum, got optimizer step"),
+        ([*ONE, "backward 0"], 1, False, "event 9: expected the end of the step, got backward[0]"),
+        (ONE[:-1], 1, False, "event 8: expected optimizer step, got the end of the step"),
+        (TWO, 1, False, "event 5: expected gradient sum, got forward[1]"),
+        (ONE, 2, False, "event 5: expected forward[1], got gradient sum"),
+        (FP16, 1, False, "event 6: expected clip, got unscale"),
+        (ONE, 1, True, "event 6: expected unscale, got clip"),
+        ([*ONE[:-1], "skipped step"], 1, False, "event 8: expected optimizer step, got skipped step"),
     ],
 )
-def test_a_violation_says_what_was_demanded_and_what_came(words, window, is_scaled, message):
+def test_a_violation_names_the_expected_and_the_actual_event(words, window, is_scaled, message):
     violation = first_violation(events(*words), window, is_scaled=is_scaled)
     assert message in str(violation)
     assert ">>> " in str(violation)
 
 
-def test_a_whole_window_is_one_phrase():
-    assert as_text(events(*TWO)) == (
+def test_a_complete_window_is_abbreviated():
+    assert format_events(events(*TWO)) == (
         "zero_grad → (forward → loss → backward) x 2 → gradient sum → clip → schedule → optimizer step"
     )
-    assert as_text(events(*ONE)).startswith("zero_grad → forward → loss → backward → gradient sum")
-    assert "loss[1] → forward[1]" in as_text(events(*TWO[:4], "loss 1", "forward 1", *TWO[6:]))
+    assert format_events(events(*ONE)).startswith("zero_grad → forward → loss → backward → gradient sum")
+    assert "loss[1] → forward[1]" in format_events(events(*TWO[:4], "loss 1", "forward 1", *TWO[6:]))
 
 
 @pytest.mark.parametrize("reduction", ["exact", "fast"])
 @pytest.mark.parametrize("window", [1, 4])
-def test_the_trace_of_a_real_step_is_the_demanded_order(window, reduction):
+def test_the_trace_of_a_real_step_is_the_expected_order(window, reduction):
     config = small_config(
         batch=BatchConfig(global_size=64, micro_size=64 // window),
         reduction=reduction,
@@ -102,20 +102,20 @@ def test_the_trace_of_a_real_step_is_the_demanded_order(window, reduction):
     )
     run, _ = small_run(config)
     trace = OrderTrace(run)
-    for _ in range(run.plan.steps_per_epoch):  # the short one included
+    for _ in range(run.plan.steps_per_epoch):  # including the short one
         take_step(run, trace)
-        assert trace.events == demanded_order(window, is_scaled=False)
+        assert trace.events == expected_order(window, is_scaled=False)
 
 
-def test_rates_of_several_groups_are_one_event():
+def test_learning_rates_of_several_groups_are_one_event():
     config = small_config(optimizer=OptimizerConfig(groups={"linear1": 0.1, "linear2": 0.01}))
     run, _ = small_run(config)
     trace = OrderTrace(run)
     take_step(run, trace)
-    assert trace.events == demanded_order(4, is_scaled=False)
+    assert trace.events == expected_order(4, is_scaled=False)
 
 
-def test_a_checked_run_has_the_same_weights_and_leaves_nothing_behind():
+def test_checking_the_order_changes_no_weights_and_leaves_no_hooks():
     config = small_config(train=TrainConfig(epochs=2, log_every=3, eval_every=4))
     plain, _ = small_run(config)
     train(plain)
@@ -193,36 +193,36 @@ def broken_step(run, fault, observer):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("no zero_grad", "event 1 must be zero_grad, but forward[0] came"),
-        ("a micro-batch twice", "event 5 must be forward[1], but forward[0] came"),
-        ("a micro-batch too few", "event 11 must be forward[3], but gradient sum came"),
-        ("backward outside", "event 13 must be backward[3], but backward came"),
-        ("backward twice", "event 5 must be forward[1], but backward[0] came"),
-        ("zero_grad between", "event 5 must be forward[1], but zero_grad came"),
-        ("step before the sum", "event 14 must be gradient sum, but schedule came"),
-        ("no clip", "event 15 must be clip, but schedule came"),
-        ("two clips", "event 16 must be schedule, but clip came"),
-        ("no rate", "event 16 must be schedule, but optimizer step came"),
-        ("another rate", "event 16 must be schedule, but optimizer step came"),
-        ("rate after the step", "event 18 must be the end of the step, but schedule came"),
-        ("backward after the step", "event 18 must be the end of the step, but forward came"),
+        ("no zero_grad", "event 1: expected zero_grad, got forward[0]"),
+        ("a micro-batch twice", "event 5: expected forward[1], got forward[0]"),
+        ("a micro-batch too few", "event 11: expected forward[3], got gradient sum"),
+        ("backward outside", "event 13: expected backward[3], got backward"),
+        ("backward twice", "event 5: expected forward[1], got backward[0]"),
+        ("zero_grad between", "event 5: expected forward[1], got zero_grad"),
+        ("step before the sum", "event 14: expected gradient sum, got schedule"),
+        ("no clip", "event 15: expected clip, got schedule"),
+        ("two clips", "event 16: expected schedule, got clip"),
+        ("no rate", "event 16: expected schedule, got optimizer step"),
+        ("another rate", "event 16: expected schedule, got optimizer step"),
+        ("rate after the step", "event 18: expected the end of the step, got schedule"),
+        ("backward after the step", "event 18: expected the end of the step, got forward"),
     ],
 )
-def test_a_loop_that_is_broken_on_purpose_is_caught(fault, message):
+def test_a_deliberately_broken_loop_is_caught(fault, message):
     run, _ = small_run(small_config())
-    take_step(run)  # so that there is a gradient to be left over
+    take_step(run)  # leaves a gradient for `no zero_grad` to miss
     with pytest.raises(OrderError, match=r"step 2 on rank 0 breaks the order") as error:
         broken_step(run, fault, OrderCheck(run))
     assert message in str(error.value)
 
 
-def test_the_unbroken_copy_of_the_loop_passes():
+def test_the_same_loop_unbroken_passes():
     run, _ = small_run(small_config())
     broken_step(run, "none", OrderCheck(run))
 
 
 def scaled(run):
-    """fp16's path on a CPU, where Accelerate does not offer it."""
+    """Sets up the fp16 code path on a CPU, where Accelerate does not offer it."""
     accelerator = run.ranks.accelerator
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     bare = build_optimizer(run.model, OptimizerConfig(), fused=False)  # as build_run does for fp16
@@ -239,18 +239,18 @@ def test_fp16_unscales_before_it_clips_and_may_skip_a_step():
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
     take_step(run, trace)
     overflow.remove()
-    assert trace.events[-1] == Event(Kind.SKIPPED_STEP)
-    assert trace.events[:-1] == demanded_order(4, is_scaled=True)[:-1]
+    assert trace.events[-1] == Event(EventKind.SKIPPED_STEP)
+    assert trace.events[:-1] == expected_order(4, is_scaled=True)[:-1]
     take_step(run, trace)
-    assert trace.events == demanded_order(4, is_scaled=True)
+    assert trace.events == expected_order(4, is_scaled=True)
     take_step(run, OrderCheck(run))
-    with pytest.raises(OrderError, match="event 15 must be unscale"):
+    with pytest.raises(OrderError, match="event 15: expected unscale"):
         step_without_unscaling(run, OrderCheck(run))
     assert run.ranks.accelerator.scaler is scaler
 
 
 def step_without_unscaling(run, observer):
-    """Clips the scaled gradient: what torch's own clip does where Accelerate's was meant."""
+    """Clips the scaled gradient, as torch's own clip does if called instead of Accelerate's."""
     accelerator = run.ranks.accelerator
     accelerator.state._mixed_precision = "no"
     try:

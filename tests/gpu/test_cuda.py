@@ -1,4 +1,4 @@
-"""What only a GPU can show. Skipped, with the reason, where there is none."""
+"""What only a GPU can show. Skipped, with the reason, without one."""
 
 from dataclasses import replace
 
@@ -8,31 +8,31 @@ import torch
 from image_files import synthetic_files
 from lockstep.config import ModelConfig, TrainConfig
 from lockstep.engine import take_step
-from lockstep.engine.loop import snapshot
+from lockstep.engine.checkpointing import snapshot
 from lockstep.models import build_model
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.trainer import build_run
-from processes import exact_prints
+from processes import exact_fingerprints
 from runs import fresh_ranks, record_gradients, small_config, small_run
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-    # Max-pooling, whose backward repeats its bits all the same where windows do not overlap.
+    # Max-pooling: where its windows do not overlap, its backward repeats its bits anyway.
     pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation:UserWarning"),
-    # Python 3.12 on, of the workers that read ahead: CUDA has threads by then, which they do not use.
+    # Since Python 3.12, about the prefetch workers: they are forked after CUDA has started threads.
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was():
-    """Exact reduction sets it for the whole process."""
+def _restore_determinism():
+    """Exact reduction sets this for the whole process."""
     yield
     torch.use_deterministic_algorithms(False)
 
 
-def weights_after(precision, model, steps=5, reduction="exact"):
+def run_after(precision, model, steps=5, reduction="exact"):
     config = small_config(
         precision=precision,
         model=ModelConfig(name=model),
@@ -48,12 +48,12 @@ def weights_after(precision, model, steps=5, reduction="exact"):
 
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 @pytest.mark.parametrize("model", ["cnn", "rnn", "cnn-gru"])
-def test_the_same_run_twice_has_the_same_bits(precision, model):
-    one, other = (weights_after(precision, model) for _ in range(2))
+def test_training_twice_gives_the_same_bits(precision, model):
+    one, other = (run_after(precision, model) for _ in range(2))
     assert weights_sha256(one.model.state_dict()) == weights_sha256(other.model.state_dict())
 
 
-def test_fp16_skips_an_overflowed_step_and_goes_on():
+def test_fp16_skips_an_overflowed_step_and_continues():
     run, _ = small_run(small_config(precision="fp16"), fresh_ranks("fp16"))
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
     before = weights_sha256(run.model.state_dict())
@@ -66,8 +66,8 @@ def test_fp16_skips_an_overflowed_step_and_goes_on():
     assert weights_sha256(run.model.state_dict()) != before
 
 
-def test_an_fp16_run_goes_on_with_its_loss_scale(tmp_path):
-    """Stopped after an overflow, which halved the scale and put the schedule a step behind."""
+def test_an_fp16_run_resumes_with_its_loss_scale(tmp_path):
+    """Saved after an overflow, which halved the scale and put the schedule one step behind."""
     config = small_config(precision="fp16")
     run, dataset = small_run(config, fresh_ranks("fp16"))
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
@@ -80,33 +80,33 @@ def test_an_fp16_run_goes_on_with_its_loss_scale(tmp_path):
     for _ in range(4):
         take_step(resumed)
     scales = [each.ranks.accelerator.scaler.get_scale() for each in (run, resumed)]
-    assert scales[0] == scales[1] <= 2.0**15  # it begins with 2**16
+    assert scales[0] == scales[1] <= 2.0**15  # it starts at 2**16
     assert run.skipped_steps == resumed.skipped_steps >= 1
     assert weights_sha256(run.model.state_dict()) == weights_sha256(resumed.model.state_dict())
 
 
-@pytest.mark.parametrize(("precision", "most"), [("bf16", 0.1), ("fp16", 0.02)])
-def test_the_gradient_of_a_half_precision_is_near_that_of_float32(precision, most):
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.1), ("fp16", 0.02)])
+def test_the_gradient_in_half_precision_is_close_to_that_in_float32(precision, tolerance):
     gradients = []
     for each in ("no", precision):
         run, _ = small_run(small_config(precision=each), fresh_ranks(each))
         steps = record_gradients(run)
         take_step(run)
         gradients.append(torch.cat([gradient.flatten() for gradient in steps[0].values()]))
-    off = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
-    assert 0 < off < most
+    error = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
+    assert 0 < error < tolerance
 
 
-def test_two_processes_on_one_gpu_have_the_bits_of_one():
-    assert exact_prints(2, "gloo") == exact_prints(1)
+def test_two_processes_on_one_gpu_give_the_same_bits_as_one():
+    assert exact_fingerprints(2, "gloo") == exact_fingerprints(1)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_two_gpus_have_the_bits_of_one():
-    assert exact_prints(2) == exact_prints(1)
+def test_two_gpus_give_the_same_bits_as_one():
+    assert exact_fingerprints(2) == exact_fingerprints(1)
 
 
-def test_exact_and_fast_agree_to_rounding():
+def test_exact_and_fast_agree_up_to_rounding():
     gradients = []
     for reduction in ("exact", "fast"):
         run, _ = small_run(small_config(reduction=reduction), fresh_ranks())
@@ -116,26 +116,26 @@ def test_exact_and_fast_agree_to_rounding():
         assert torch.allclose(exact, gradients[1][0][name], rtol=1e-4, atol=1e-6)
 
 
-def test_a_streamed_run_has_the_bits_of_a_resident_one(tmp_path):
-    """Copies from pinned memory, on a stream of their own, while earlier steps are still computed."""
+def test_a_streamed_run_gives_the_same_bits_as_a_resident_one(tmp_path):
+    """Copies from pinned memory run on their own CUDA stream while earlier steps are still computing."""
     streamed = synthetic_files(tmp_path)
     digests = []
     for data in (streamed, replace(streamed, storage="resident")):
         run, _ = small_run(small_config(data=data, model=ModelConfig(name="cnn")), fresh_ranks())
         with run.closing:
-            for _ in range(200):  # twenty epochs, a span each, without waiting for the device
+            for _ in range(200):  # twenty epochs, one span each, without waiting for the device
                 take_step(run)
         digests.append(weights_sha256(run.model.state_dict()))
     assert digests[0] == digests[1]
 
 
-def test_building_a_model_leaves_the_device_generator_as_it_was():
+def test_building_a_model_leaves_the_device_generator_unchanged():
     before = torch.cuda.get_rng_state()
     build_model(ModelConfig(), seed=5)
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
-def test_replay_reads_samples_by_ids_on_the_cpu():
+def test_images_can_be_read_by_ids_on_the_cpu():
     run, dataset = small_run(small_config(), fresh_ranks())
     images, labels = run.train_images.read(torch.tensor([3, 5]))
     assert torch.equal(images.cpu(), dataset.train.images[[3, 5]])

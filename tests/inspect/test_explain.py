@@ -1,4 +1,4 @@
-"""`lockstep explain`: the numbers are right, the run is the one that `train` makes, a reader can see it."""
+"""`lockstep explain`: its numbers are right, its run is that of `train`, and its output shows both."""
 
 import itertools
 from copy import deepcopy
@@ -9,8 +9,8 @@ import torch
 from lockstep.commands.main import main
 from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.data import MicroBatch
-from lockstep.engine import as_text, take_step
-from lockstep.engine.step_order import demanded_order
+from lockstep.engine import format_events, take_step
+from lockstep.engine.step_order import expected_order
 from lockstep.errors import ConfigError
 from lockstep.inspect.explain import explain_step
 from lockstep.inspect.explanation import Explanation, Row
@@ -29,7 +29,7 @@ def explained(step, **changes):
 
 
 def off_by(kind, size, fused, weight_decay, **options):
-    """How far torch's optimizer is from the formula, at most, over some steps."""
+    """The largest distance of torch's optimizer from the formula, over five steps."""
     generator = torch.Generator().manual_seed(size)
     theta = torch.nn.Parameter(torch.randn(size, generator=generator))
     optimizer = OPTIMIZERS[kind]([theta], lr=0.0123, weight_decay=weight_decay, fused=fused, **options)
@@ -46,7 +46,7 @@ def off_by(kind, size, fused, weight_decay, **options):
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("size", [1, 3, 10, 128, 1003])
-def test_formulas_are_those_of_torch(size, fused):
+def test_formulas_match_torch(size, fused):
     for weight_decay, momentum in itertools.product((0, 0.01), (0, 0.9)):
         assert off_by("sgd", size, fused, weight_decay, momentum=momentum) == 0
     for kind, weight_decay in itertools.product(("adam", "adamw"), (0, 0.01)):
@@ -54,7 +54,7 @@ def test_formulas_are_those_of_torch(size, fused):
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
-def test_a_wrong_update_is_seen(kind):
+def test_a_wrong_update_is_detected(kind):
     before, gradient = torch.ones(100), torch.linspace(0.1, 1, 100)
     theta = torch.nn.Parameter(before.clone())
     theta.grad = gradient
@@ -68,7 +68,7 @@ def test_a_wrong_update_is_seen(kind):
 
 
 @pytest.mark.parametrize("reduction", ["exact", "fast"])
-def test_sgd_is_its_formula_to_the_last_bit(reduction):
+def test_sgd_matches_its_formula_to_the_last_bit(reduction):
     optimizer = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.001, max_grad_norm=0.5)
     for step in (1, 7):
         _, explanation = explained(step, optimizer=optimizer, reduction=reduction)
@@ -78,14 +78,14 @@ def test_sgd_is_its_formula_to_the_last_bit(reduction):
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_adam_is_its_formula_to_rounding(name, precision):
+def test_adam_matches_its_formula_up_to_rounding(name, precision):
     optimizer = OptimizerConfig(name=name, weight_decay=0.01)
     _, explanation = explained(3, optimizer=optimizer, precision=precision)
     for row in explanation.rows:
         assert row.off_formula < 4, row
 
 
-def test_norms_and_clipping_are_those_of_the_step():
+def test_norms_and_clipping_match_the_step():
     config = small_config(optimizer=OptimizerConfig(max_grad_norm=0.1))
     run, _ = small_run(config)
     take_step(run)
@@ -102,10 +102,10 @@ def test_norms_and_clipping_are_those_of_the_step():
         assert row.norm == pytest.approx(old.double().norm().item())
         assert row.update_norm == pytest.approx((new - old).norm().item(), rel=1e-4)
         assert row.clipped_norm / row.gradient_norm == pytest.approx(0.1 / whole, rel=1e-4)
-    assert f"gradient norm {whole:.4g}, limit 0.1, so scaled by" in explanation.facts[1]
+    assert f"gradient norm {whole:.4g}, limit 0.1: scaled by" in explanation.facts[1]
 
 
-def test_module_that_no_group_names_is_frozen():
+def test_a_module_in_no_group_is_frozen():
     optimizer = OptimizerConfig(groups={"gru": 0.01})
     _, explanation = explained(2, model=ModelConfig(name="cnn-gru"), optimizer=optimizer)
     for row in explanation.rows:
@@ -127,14 +127,14 @@ def test_the_explained_run_is_the_trained_run():
         assert torch.equal(value, run.model.state_dict()[name]), name
 
 
-def test_the_order_is_told_with_its_verdict():
+def test_the_order_is_printed_with_its_verdict():
     _, explanation = explained(1)
-    assert explanation.traces == [(as_text(demanded_order(4, is_scaled=False)), "")]
+    assert explanation.traces == [(format_events(expected_order(4, is_scaled=False)), "")]
     assert "rank 0: zero_grad → (forward → loss → backward) x 4 → gradient sum" in explanation.text()
-    assert "checked: as the design demands" in explanation.text()
+    assert "checked: in the expected order" in explanation.text()
 
 
-def test_ranks_that_did_the_same_share_a_line():
+def test_ranks_with_the_same_trace_share_a_line():
     row = Row(
         name="w",
         shape=(2, 3),
@@ -146,16 +146,16 @@ def test_ranks_that_did_the_same_share_a_line():
         off_formula=0.0,
         status="updated",
     )
-    traces = [("a", ""), ("a", ""), ("b", "event 1 must be a"), ("a", "")]
+    traces = [("a", ""), ("a", ""), ("b", "event 1: expected a, got b"), ("a", "")]
     text = Explanation(title="t", traces=traces, optimizer="sgd", rows=[row], facts=["f"]).text()
-    assert "ranks 0, 1, 3: a\n    checked: as the design demands" in text
-    assert "rank 2: b\n    BREAKS the order: event 1 must be a" in text
+    assert "ranks 0, 1, 3: a\n    checked: in the expected order" in text
+    assert "rank 2: b\n    OUT OF ORDER: event 1: expected a, got b" in text
     (line,) = [line for line in text.splitlines() if line.startswith("w ")]
     assert line.split() == ["w", "2", "x", "3", "model", "0", "1", "-", "2", "-", "same", "bits", "updated"]
 
 
 def unrolled_gradients(run, window):
-    """‖∂J/∂h‖ a row of Rnn, by plain matrix products."""
+    """‖∂J/∂h‖ of each row of Rnn, by plain matrix products."""
     layer = run.model.rnn
     squares = torch.zeros(28, dtype=torch.float64)
     for batch in window:
@@ -173,13 +173,13 @@ def unrolled_gradients(run, window):
     return squares.sqrt()
 
 
-def test_gradients_of_the_hidden_states_are_those_of_the_recurrence():
+def test_gradients_of_the_hidden_states_match_a_plain_unrolled_rnn():
     run, _ = small_run(small_config(model=ModelConfig(name="rnn")))
     for _ in range(9):
         take_step(run)
     window: list[MicroBatch] = next(run.windows)  # the short one, with padding
     (recurrence,) = measure_recurrences(run, window)
-    assert all(p.grad is not None for p in run.trained)  # the step's own gradients are still there
+    assert all(p.grad is not None for p in run.trained)  # the step's own gradients are untouched
     assert recurrence.gradient_norms == pytest.approx(unrolled_gradients(run, window).tolist(), rel=1e-3)
     assert recurrence.name == "rnn"
     assert recurrence.spectral_norm == pytest.approx(
@@ -215,6 +215,6 @@ def test_a_wrong_step_is_one_line_with_exit_code_2(words, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_help_says_what_it_takes(capsys):
+def test_help_shows_the_options(capsys):
     assert main(["explain", "--help"]) == 0
     assert "--step N" in capsys.readouterr().out

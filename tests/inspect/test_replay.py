@@ -17,8 +17,8 @@ from lockstep.inspect.replay import compare_records
         (None, 0.5, False),
     ],
 )
-def test_equal_means_to_the_last_bit_and_nan_equals_itself_only(computed, recorded, is_equal):
-    num_compared, departure = compare_records({"step": 3, "loss": computed}, {"loss": recorded, "epoch": 1})
+def test_numbers_are_compared_bit_for_bit_and_nan_equals_only_itself(computed, recorded, is_equal):
+    num_compared, divergence = compare_records({"step": 3, "loss": computed}, {"loss": recorded, "epoch": 1})
     assert num_compared == 1
-    assert (departure == "") == is_equal
-    assert is_equal or departure.startswith("step 3: loss ")
+    assert (divergence == "") == is_equal
+    assert is_equal or divergence.startswith("step 3: loss ")

@@ -1,6 +1,7 @@
-"""Run under torchrun: trains small runs in every precision and prints what no topology may change.
+"""Runs under torchrun: trains small runs in every precision and prints what no topology may change.
 
-With the argument 'gloo' several processes may share one GPU, as NCCL lets none."""
+With the argument 'gloo', several processes can share one GPU, which NCCL does not allow.
+"""
 
 import hashlib
 import json
@@ -16,13 +17,12 @@ from lockstep.runs.checkpoint import weights_sha256
 from processes import without_times
 from runs import fresh_ranks, small_config, small_run
 
-loop.save = lambda run: None
+loop.save_checkpoint_of = lambda run: None
+
+AUGMENT = AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
 
 
-CHANGES = AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
-
-
-class Keep:
+class ListSink:
     """A sink that keeps the records."""
 
     def __init__(self) -> None:
@@ -41,31 +41,29 @@ def fingerprint(
     """Two epochs with a short last batch, every step logged."""
     config = small_config(
         model=ModelConfig(name=model, dropout=dropout),
-        augment=AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
-        if dropout
-        else AugmentConfig(),
+        augment=AUGMENT if dropout else AugmentConfig(),
         precision=precision,
         optimizer=optimizer,
         batch=BatchConfig(global_size=128, micro_size=16),
         train=TrainConfig(epochs=2, log_every=1),
     )
     run, _ = small_run(replace(config, reduction="exact"), fresh_ranks(precision))
-    sink = Keep()
+    sink = ListSink()
     run.sinks = [sink]
     train(run)
     text = json.dumps(sink.records)
     return {
         "weights": weights_sha256(run.model.state_dict()),
         "records": hashlib.sha256(text.encode()).hexdigest(),
-        "first": sink.records[:1],  # on the main rank; the others keep none
+        "first": sink.records[:1],  # the main rank's; the others have no sinks
     }
 
 
 if "gloo" in sys.argv:
-    dist.init_process_group("gloo")  # Accelerate takes the group that is there
+    dist.init_process_group("gloo")  # Accelerate uses an existing group
 assert torch.get_num_threads() == 1
 clipped = OptimizerConfig(max_grad_norm=0.5)
-prints = {
+fingerprints = {
     "cnn fp32 clipped": fingerprint("cnn", "no", clipped),
     "cnn bf16": fingerprint("cnn", "bf16", OptimizerConfig()),
     "cnn-gru fp32 groups": fingerprint("cnn-gru", "no", OptimizerConfig(groups={"gru": 0.003})),
@@ -73,8 +71,8 @@ prints = {
     "mlp sgd": fingerprint("mlp", "no", OptimizerConfig(name="sgd", lr=0.1)),
 }
 if torch.cuda.is_available():
-    prints["cnn fp16"] = fingerprint("cnn", "fp16", OptimizerConfig())
+    fingerprints["cnn fp16"] = fingerprint("cnn", "fp16", OptimizerConfig())
 if not dist.is_initialized() or dist.get_rank() == 0:
-    print(json.dumps(prints))
+    print(json.dumps(fingerprints))
 if dist.is_initialized():
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Run under torchrun: explains a step with fast reduction, then prints how many runs are still there."""
+"""Runs under torchrun: explains a step with fast reduction, then prints how many runs are still in memory."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Run under torchrun: every rank compares the real loop with plain references fed the gathered batch."""
+"""Runs under torchrun: every rank compares the real loop with a plain model fed the whole batch."""
 
 import os
 from copy import deepcopy
@@ -14,11 +14,11 @@ from lockstep.errors import ConfigError, RunStopped
 from lockstep.launch.ranks import PeerError
 from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
 
-loop.save = lambda run: None
+loop.save_checkpoint_of = lambda run: None
 
 
 def check_gradients(precision: str, tolerance: float) -> None:
-    """Every step of an epoch, the short one included."""
+    """Every step of an epoch, including the short last one."""
     ranks = fresh_ranks(precision)
     config = small_config(precision=precision, batch=BatchConfig(global_size=64, micro_size=8))
     run, dataset = small_run(config, ranks)
@@ -37,7 +37,7 @@ def check_gradients(precision: str, tolerance: float) -> None:
 
 
 def check_evaluation() -> None:
-    """T7: 1003 samples are scored 1003 times in all, in the loop and ever after."""
+    """T7: of 1003 samples each is scored exactly once, however often the evaluation is repeated."""
     ranks = fresh_ranks()
     run, _ = small_run(small_config(), ranks)
     generator = torch.Generator().manual_seed(0)
@@ -53,7 +53,7 @@ def check_evaluation() -> None:
 
 
 def check_agreements() -> None:
-    """A decision, a value and a failure of one rank reach all."""
+    """A decision, a value and a failure of one rank reach all ranks."""
     ranks = fresh_ranks()
     last = ranks.world_size - 1
     assert ranks.agree(ranks.rank == last)
@@ -68,13 +68,14 @@ def check_agreements() -> None:
     def fail() -> None:
         raise OSError("disk full")
 
-    for action, on_main, elsewhere in ((refuse, ConfigError, ConfigError), (fail, OSError, PeerError)):
-        with pytest.raises(on_main if ranks.is_main else elsewhere, match=r"a\.b = 1: no|disk full"):
+    for action, main_error, peer_error in ((refuse, ConfigError, ConfigError), (fail, OSError, PeerError)):
+        error = main_error if ranks.is_main else peer_error
+        with pytest.raises(error, match=r"a\.b = 1: no|disk full"):
             ranks.on_main(action)
 
 
-def check_sentinel() -> None:
-    """One flipped bit on one rank ends the run on all, naming step, rank and parameter."""
+def check_digests() -> None:
+    """One flipped bit on one rank stops the run on all; the error names step, rank and parameter."""
     ranks = fresh_ranks()
     run, _ = small_run(small_config(), ranks)
     last = ranks.world_size - 1
@@ -83,13 +84,13 @@ def check_sentinel() -> None:
         run.model.linear2.bias.data.view(torch.int32)[3] ^= 1
     with pytest.raises(RunStopped, match=rf"step 7: .* ranks \[{last}\] .* first in linear2.bias"):
         agreed_digest(run.model, ranks, step=7)
-    with pytest.raises(RunStopped, match=r"first in linear2.bias"):  # before any of it is kept
+    with pytest.raises(RunStopped, match=r"first in linear2.bias"):  # before anything is saved
         save_checkpoint_of(run)
     assert not run.folder.exists()
 
 
 check_agreements()
-check_sentinel()
+check_digests()
 check_evaluation()
 check_gradients("no", 2e-5)
 check_gradients("bf16", 3e-2)

@@ -1,23 +1,23 @@
-"""The promise: the same bits on any topology, compared by digests in real processes."""
+"""The same bits on any topology, compared by digests in real processes."""
 
 import pytest
 
-from processes import exact_prints, read_run, train_quick, without_times
+from processes import exact_fingerprints, read_run, train_quick, without_times
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return exact_prints(1)
+    return exact_fingerprints(1)
 
 
 @pytest.mark.parametrize("num_processes", [2, 4, 8])
 def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes):
-    assert exact_prints(num_processes) == alone
+    assert exact_fingerprints(num_processes) == alone
 
 
-def test_the_runs_differ_from_each_other(alone):
+def test_the_compared_runs_differ_from_each_other(alone):
     assert len({entry["weights"] for entry in alone.values()}) == len(alone)
     assert len({entry["records"] for entry in alone.values()}) == len(alone)
 
@@ -30,7 +30,7 @@ def test_the_command_gives_the_same_weights_on_two_processes(tmp_path):
         assert without_times(first) == without_times(second)
 
 
-def test_fast_agrees_to_rounding_over_fifty_steps(tmp_path):
+def test_fast_reduction_agrees_up_to_rounding_over_fifty_steps(tmp_path):
     arguments = ["--reduction", "fast", "--train.steps", "50", "--optimizer.lr", "0.0005"]
     one, two = (train_quick(tmp_path, f"run{number}", number, *arguments) for number in (1, 2))
     assert one["weights_sha256"] != two["weights_sha256"]  # that is why `exact` exists

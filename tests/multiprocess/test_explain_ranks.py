@@ -12,7 +12,7 @@ STEP = ["--step", "5", "--batch.global-size", "64", "--batch.micro-size", "16", 
 
 
 def explanation(result):
-    """The printed parts: order, table and facts."""
+    """The printed sections, each as lines: order, table and facts."""
     assert result.returncode == 0, result.stderr
     title, *parts = result.stdout.strip().split("\n\n")
     assert title.startswith("step 5 of 20 | ")
@@ -20,42 +20,42 @@ def explanation(result):
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_exact_reduction_is_explained_alike_on_one_and_two_ranks(precision):
+def test_exact_reduction_has_the_same_explanation_on_one_and_two_ranks(precision):
     words = ["explain", *QUICK, *STEP, "--precision", precision, "--optimizer.max-grad-norm", "0.5"]
     alone, both = explanation(lockstep(*words)), explanation(on_two_ranks(*words))
     assert "(forward → loss → backward) x 4" in alone[0][1]
     assert both[0][1:] == [
         "  ranks 0, 1: zero_grad → (forward → loss → backward) x 2 → gradient sum → clip → schedule → "
         "optimizer step",
-        "    checked: as the design demands",
+        "    checked: in the expected order",
     ]
     assert both[1:] == alone[1:]
 
 
-def test_the_sum_of_fast_reduction_is_seen_inside_the_last_backward():
+def test_fast_reduction_sums_inside_the_last_backward():
     words = ["explain", *QUICK, *STEP, "--reduction", "fast", "--optimizer.name", "sgd"]
     order, table, *_ = explanation(on_two_ranks(*words))
-    assert order[2] == "    checked: as the design demands"
+    assert order[2] == "    checked: in the expected order"
     assert len(table) == 1 + 6
     assert all(line.endswith("same bits  updated") for line in table[1:])
 
 
-def test_a_run_that_was_explained_is_gone_before_the_process_exits():
-    """It holds process groups, and a thread of gloo that is still at work then aborts the process."""
+def test_an_explained_run_is_freed_before_the_process_exits():
+    """A run holds process groups; a gloo thread that still runs when the process exits aborts it."""
     result = workers(2, "explain_worker.py")
     assert (result.returncode, result.stdout.split()) == (0, ["0", "0"]), result.stderr[-3000:]
 
 
-def test_watching_the_sum_of_fast_reduction_changes_no_bit(tmp_path):
+def test_checking_the_order_of_fast_reduction_changes_no_bit(tmp_path):
     words = ["--reduction", "fast", "--batch.micro-size", "16"]
     plain = train_quick(tmp_path, "plain", 2, *words)
     checked = train_quick(tmp_path, "checked", 2, *words, "--train.check-order")
     assert checked["weights_sha256"] == plain["weights_sha256"]
 
 
-def test_a_broken_order_ends_every_rank_with_its_trace(tmp_path):
+def test_a_broken_order_stops_every_rank_and_shows_the_trace(tmp_path):
     words = ["--model.name", "user_models:ForwardsTwice", "--train.check-order", "--run.dir", str(tmp_path)]
     path = os.pathsep.join(["tests/support", os.environ.get("PYTHONPATH", "")])
     result = launched(2, *QUICK, *words, env={"PYTHONPATH": path})
     assert result.returncode != 0
-    assert "step 1 on rank 1 breaks the order: event 3 must be loss[0], but forward[0] came" in result.stderr
+    assert "step 1 on rank 1 breaks the order: event 3: expected loss[0], got forward[0]" in result.stderr

@@ -1,4 +1,4 @@
-"""Signals and kills at any moment: the final weights are those of the run that was left alone."""
+"""Signals and kills at any moment: the final weights are those of an uninterrupted run."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from processes import QUICK, read_run, run, train_quick
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("LOCKSTEP_KILLS", "3"))  # for each number of processes
+KILLS = int(os.environ.get("LOCKSTEP_KILLS", "3"))  # per number of processes
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def assert_same_run(folder, undisturbed):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_stops_resumably(tmp_path, undisturbed, number):
+def test_a_run_stopped_by_a_signal_can_be_resumed(tmp_path, undisturbed, number):
     process = start(tmp_path, 1, env={"LOCKSTEP_RESUMABLE_FILE": str(tmp_path / "resumable")})
     wait_for_step(tmp_path, 4, process)
     process.send_signal(number)
@@ -57,26 +57,26 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path, undisturbed):
     process.wait(timeout=60)
     output = (tmp_path / "output").read_text()
     assert output.count("interrupted after step") == 1
-    assert start(tmp_path, 1).wait(timeout=60) == 0  # and it goes on with another number of processes
+    assert start(tmp_path, 1).wait(timeout=60) == 0  # resumes on another number of processes
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_ctrl_c_reaches_the_workers_of_a_streamed_run_too(tmp_path, undisturbed):
+def test_ctrl_c_also_reaches_the_workers_of_a_streamed_run(tmp_path, undisturbed):
     words = streamed_words(tmp_path / "data")
     process = start(tmp_path, 1, *words, start_new_session=True)
     wait_for_step(tmp_path, 4, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    os.killpg(process.pid, signal.SIGINT)  # to every process of the group, as a terminal does
     assert process.wait(timeout=30) == 75
     output = (tmp_path / "output").read_text()
     assert "600+512 streamed" in output
     assert "Traceback" not in output
-    with pytest.raises(ProcessLookupError):  # no worker stays
+    with pytest.raises(ProcessLookupError):  # no worker is left
         os.killpg(process.pid, 0)
     assert start(tmp_path, 1, *words, "--data.storage", "resident").wait(timeout=60) == 0
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_a_stop_file_asks_for_a_stop(tmp_path):
+def test_a_stop_file_stops_the_run(tmp_path):
     (tmp_path / "stop").touch()
     process = start(tmp_path, 1, "--train.report", env={"LOCKSTEP_STOP_FILE": str(tmp_path / "stop")})
     assert process.wait(timeout=60) == 75
@@ -84,7 +84,7 @@ def test_a_stop_file_asks_for_a_stop(tmp_path):
     assert "interrupted after step 1," in (tmp_path / "output").read_text()
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path):
+def test_a_second_ctrl_c_stops_immediately(tmp_path):
     process = start(
         tmp_path,
         1,
@@ -102,7 +102,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
-    assert process.poll() is None  # it waits for the end of a step that takes a minute
+    assert process.poll() is None  # it waits for a step that takes a minute
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=5) == -signal.SIGINT
 
@@ -110,7 +110,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 @pytest.mark.parametrize("num_processes", [1, 2])
 @pytest.mark.timeout(900)
 def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
-    """T8, T9: kill -9 of every process, inside a save included; the same command again."""
+    """T8: kill -9 of every process, also during a save, then the same command again."""
     generator = random.Random(num_processes)
     kills = 0
     deadline = time.monotonic() + 60 * KILLS
@@ -118,7 +118,7 @@ def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
         assert time.monotonic() < deadline
         process = start(tmp_path, num_processes)
         done = read_steps(tmp_path)
-        # Somewhere in the next few steps: then half of all kills fall into or beside a save.
+        # Wait into the next few steps: then half of all kills hit during or next to a save.
         while process.poll() is None and read_steps(tmp_path) < done + 1:
             time.sleep(0.005)
         time.sleep(generator.uniform(0, 0.15))
@@ -135,13 +135,13 @@ def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
 
 
 def read_steps(folder):
-    """Records in metrics.jsonl so far, whole lines."""
+    """Number of complete records in metrics.jsonl so far."""
     metrics = folder / "run" / "metrics.jsonl"
     return metrics.read_text().count("\n") if metrics.exists() else 0
 
 
-def test_four_then_one_then_two_processes(tmp_path, undisturbed):
-    """Elastic resume: another number of processes at each start, the same bits at the end."""
+def test_a_run_continues_on_four_then_one_then_two_processes(tmp_path, undisturbed):
+    """T9: a different number of processes at each start, the same bits at the end."""
     for num_processes, until in ((4, 6), (1, 16)):
         process = start(tmp_path, num_processes)
         wait_for_step(tmp_path, until, process)

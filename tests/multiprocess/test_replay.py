@@ -1,4 +1,4 @@
-"""`lockstep replay`, on runs that the real command made."""
+"""`lockstep replay`, on runs trained by the real command."""
 
 import json
 
@@ -15,10 +15,10 @@ SETTINGS = ["--model.dropout", "0.1", "--augment.shift-pixels", "1", "--train.di
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run made on two processes: six steps, a checkpoint after the third and the sixth."""
-    place = tmp_path_factory.mktemp("replay")
-    train_quick(place, "run", 2, *SETTINGS)
-    return place / "run"
+    """A run on two processes: six steps, a checkpoint after the third and the sixth."""
+    parent = tmp_path_factory.mktemp("replay")
+    train_quick(parent, "run", 2, *SETTINGS)
+    return parent / "run"
 
 
 @pytest.mark.parametrize(("step", "origin"), [(3, "the initial weights"), (6, "the checkpoint of step 3")])
@@ -66,7 +66,7 @@ def test_on_more_processes(folder):
 
 
 @pytest.mark.parametrize("name", ["loss", "weights_digest"])
-def test_one_changed_digit_of_the_record_is_found(folder, tmp_path, name):
+def test_one_changed_digit_in_the_record_is_reported(folder, tmp_path, name):
     run(["cp", "-r", str(folder), str(tmp_path / "run")])
     metrics = tmp_path / "run" / "metrics.jsonl"
     lines = metrics.read_text().splitlines()
@@ -76,7 +76,7 @@ def test_one_changed_digit_of_the_record_is_found(folder, tmp_path, name):
     metrics.write_text("\n".join(lines) + "\n")
     result = lockstep("replay", str(tmp_path / "run"), "--step", "6")
     assert result.returncode == 1
-    assert f"departs first at step 5: {name} " in result.stdout
+    assert f"first diverges at step 5: {name} " in result.stdout
 
 
 def test_a_run_that_blows_up_prints_the_command_that_shows_where(tmp_path):
@@ -94,11 +94,11 @@ def test_a_run_that_blows_up_prints_the_command_that_shows_where(tmp_path):
     stopped = lockstep("train", *words)
     assert stopped.returncode == 1
     assert "Traceback" not in stopped.stderr
-    assert "lockstep: stopped: step 2: the loss is not finite among samples [" in stopped.stderr
+    assert "lockstep: stopped: step 2: the loss over samples [" in stopped.stderr
     command = stopped.stderr.strip().rpartition("lockstep replay ")[2].split()
     replayed = lockstep("replay", *command)
     assert replayed.returncode == 0, replayed.stderr
-    assert "not finite, first in the output of " in replayed.stdout
+    assert "first value that is not finite: the output of " in replayed.stdout
 
 
 def test_the_debugger_is_entered_before_the_step(folder):
@@ -115,10 +115,10 @@ def test_the_debugger_is_entered_before_the_step(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere", "--step", "1"], "RUN = 'nowhere': is no run folder"),
-        (["RUN", "--step", "0"], "--step = '0': must be a whole number from 1"),
+        (["nowhere", "--step", "1"], "RUN = 'nowhere': is not a run folder"),
+        (["RUN", "--step", "0"], "--step = '0': must be a whole number >= 1"),
         (["RUN"], "--step = '': must be"),
-        (["RUN", "--step", "7"], "--step = 7: this run has steps 1 to 6"),
+        (["RUN", "--step", "7"], "--step = 7: must be from 1 to 6, the last step of this run"),
         (["RUN", "--step", "1", "--seed", "1"], "seed = 1: run "),
         (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': there is --config "),
     ],

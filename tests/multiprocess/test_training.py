@@ -1,4 +1,4 @@
-"""Real processes under the real launchers."""
+"""Training in real processes under the real launchers."""
 
 import json
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
-def test_loop_equals_a_plain_reference(num_processes):
+def test_the_loop_matches_a_plain_reference(num_processes):
     result = workers(num_processes, "gradient_worker.py")
     assert result.returncode == 0, result.stderr[-4000:]
     for rank in range(num_processes):
@@ -35,12 +35,12 @@ def losses(summary):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The quick run in one process."""
+    """The quick run on one process."""
     return train_quick(tmp_path_factory.mktemp("alone"), "run")
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
-def test_losses_are_those_of_one_process(tmp_path, alone, num_processes):
+def test_losses_match_those_of_one_process(tmp_path, alone, num_processes):
     many = train_quick(tmp_path, "run", num_processes)
     assert many["world_size"] == num_processes
     assert many["steps"] == alone["steps"] == 6
@@ -86,8 +86,8 @@ def test_precision_comes_from_the_launcher(tmp_path):
     assert "precision: bf16" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_a_launch_of_several_that_starts_one_is_an_error(tmp_path):
-    """T13."""
+def test_a_launch_of_two_that_starts_one_is_an_error(tmp_path):
+    """T13: `accelerate launch --cpu --num_processes 2` starts one process, which must not train."""
     words = [str(BIN / "accelerate"), "launch", "--cpu", "--num_processes", "2", SCRIPT]
     result = run([*words, *QUICK, "--run.dir", str(tmp_path)])
     assert result.returncode != 0
@@ -95,7 +95,7 @@ def test_a_launch_of_several_that_starts_one_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mistake_is_told_once_by_the_main_rank(tmp_path):
+def test_a_mistake_is_reported_once_by_the_main_rank(tmp_path):
     sizes = ["--batch.global-size", "96", "--batch.micro-size", "32", "--run.dir", str(tmp_path)]
     result = launched(2, *QUICK, *sizes)
     assert result.returncode != 0
@@ -105,7 +105,7 @@ def test_a_mistake_is_told_once_by_the_main_rank(tmp_path):
     assert 'File "' not in result.stderr.split("lockstep: error")[0]
 
 
-def test_a_failing_rank_is_named_and_ends_all_promptly(tmp_path):
+def test_a_failing_rank_is_named_and_stops_all_promptly(tmp_path):
     arguments = [*QUICK, "--run.dir", str(tmp_path), "--model.name", "user_models:FailsOnRankOne"]
     result = launched(2, *arguments, env={"PYTHONPATH": "tests/support"}, timeout=60)
     assert result.returncode != 0
@@ -116,7 +116,7 @@ def test_a_failing_rank_is_named_and_ends_all_promptly(tmp_path):
 def test_lines_of_ranks_do_not_interleave(tmp_path):
     result = launched(4, *QUICK, "--run.dir", str(tmp_path))
     assert all(line.startswith("lockstep: ") for line in result.stdout.splitlines())
-    assert result.stdout.count("step 6/6") == 2  # training and test, of the main rank alone
+    assert result.stdout.count("step 6/6") == 2  # training and test, from the main rank only
 
 
 def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
@@ -131,4 +131,4 @@ def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
     assert json.loads(result.stdout)["checkpoint_step"] == 3
     result = lockstep("evaluate", str(checkpoint), "--model.name", "rnn")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "model.name = 'rnn': is not the network of these weights" in result.stderr
+    assert "model.name = 'rnn': does not fit the weights of this checkpoint" in result.stderr

@@ -1,4 +1,4 @@
-"""The real W&B client, offline; its files are read back."""
+"""The real W&B client, offline: what its files hold."""
 
 import json
 import os
@@ -15,13 +15,13 @@ OFFLINE = ["--tracking.mode", "offline"]
 
 
 def wandb_runs(folder):
-    """What each start of the run left for W&B, oldest first."""
+    """The W&B file of each start of the run, oldest first."""
     return [read_wandb(path) for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]
 
 
 def test_a_run_on_two_processes_is_one_run_with_every_step_once(tmp_path):
-    place = ["--run.dir", str(tmp_path), "--run.name", "run", "--tracking.watch", "5"]
-    result = launched(2, *QUICK, *OFFLINE, *place, "--tracking.group", "some", "--tracking.job-type", "test")
+    flags = ["--run.dir", str(tmp_path), "--run.name", "run", "--tracking.watch", "5"]
+    result = launched(2, *QUICK, *OFFLINE, *flags, "--tracking.group", "some", "--tracking.job-type", "test")
     assert result.returncode == 0, result.stderr
     assert f"lockstep sync {tmp_path / 'run'}" in result.stdout
     assert "wandb:" not in result.stdout + result.stderr
@@ -49,8 +49,8 @@ def test_a_run_on_two_processes_is_one_run_with_every_step_once(tmp_path):
     assert [row[1:] for row in rows] == summary["confusion"]
 
 
-def test_a_killed_run_goes_on_as_the_same_one(tmp_path):
-    """A killed client leaves a file without its last records: the next start makes up for it."""
+def test_a_killed_run_resumes_as_the_same_wandb_run(tmp_path):
+    """A killed client leaves a file without its last records; the next start adds them."""
     process = start(tmp_path, 1, *OFFLINE)
     wait_for_step(tmp_path, 16, process)
     kill(tmp_path, process)
@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_as_the_same_one(tmp_path):
 
 
 def test_a_failed_run_is_closed_as_failed_and_says_why(tmp_path):
-    """T15: nothing but our own `finally` closes it."""
+    """T15: only our own `finally` closes it."""
     words = [*QUICK, *OFFLINE, "--run.dir", str(tmp_path), "--run.name", "run", "--optimizer.name", "sgd"]
     result = lockstep("train", *words, "--optimizer.lr", "1e30", env={"WANDB_CONSOLE": "off"})
     assert result.returncode == 1
@@ -72,7 +72,7 @@ def test_a_failed_run_is_closed_as_failed_and_says_why(tmp_path):
 
 
 def test_a_sweep_runs_through_accelerate_with_its_parameters_as_flags(tmp_path, monkeypatch):
-    """The command line is made as wandb's agent makes it."""
+    """Builds the command line as wandb's agent does."""
     from wandb.sdk.launch.sweeps import utils
 
     sweep = yaml.safe_load((ROOT / "configs" / "sweep.yaml").read_text())

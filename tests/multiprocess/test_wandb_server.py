@@ -1,4 +1,4 @@
-"""The real W&B client and a server on loopback: one run over its starts, broken networks, artifacts."""
+"""The real W&B client against a server on loopback: resumed runs, broken networks, artifacts."""
 
 import signal
 import subprocess
@@ -58,8 +58,8 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     stored = server.artifacts.named("run", "latest")
     assert metadata(stored)["step"] == server.steps(identity)[-1] < 36
 
-    place = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
-    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *place, env=server.env)
+    flags = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
+    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *flags, env=server.env)
     assert result.returncode == 0, result.stderr
     assert "resuming" in result.stdout
     assert "wandb:" not in result.stdout + result.stderr
@@ -82,21 +82,21 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     )
 
 
-def test_a_run_that_is_over_before_a_slow_server_answers_is_uploaded(tmp_path, server, monkeypatch):
+def test_a_run_that_ends_before_a_slow_server_answers_is_uploaded(tmp_path, server, monkeypatch):
     for name, value in server.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(time_limits, "LAST_ATTEMPT_SECONDS", 0.1)
     server.delay_seconds = 0.3
-    told = []
-    run = WandbRun(tmp_path, TrackingConfig(), "online", {}, notify=told.append)
+    messages = []
+    run = WandbRun(tmp_path, TrackingConfig(), "online", {}, notify=messages.append)
     run.log({"step": 1, "samples_seen": 64})
     run.close("finished")
-    assert (run.is_complete, told) == (True, [])
+    assert (run.is_complete, messages) == (True, [])
     assert server.steps((tmp_path / "wandb-id").read_text()) == [1]
 
 
-def test_a_server_that_breaks_costs_nothing_and_is_given_the_rest_later(tmp_path, server):
-    """It answers 500 from some step of a run on, and while two others last, one of them offline."""
+def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path, server):
+    """It answers 500 from some step of one run on, and during two more runs, one of them offline."""
     quick = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; else 15
     process = start(tmp_path, 1, *ONLINE, "--train.epochs", "1000", env=server.env | quick)
     deadline = time.monotonic() + 60
@@ -108,10 +108,10 @@ def test_a_server_that_breaks_costs_nothing_and_is_given_the_rest_later(tmp_path
     assert process.wait(timeout=60) == 75
     last_lines = (tmp_path / "output").read_text().splitlines()[-2:]
     assert last_lines[0].endswith(f"lockstep sync {tmp_path / 'run'}")
-    assert "the same command goes on" in last_lines[1]
+    assert "run the same command again to resume" in last_lines[1]
     for name, mode, env in (("offline", "offline", {}), ("no-server", "online", server.env)):
-        place = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
-        result = lockstep("train", *QUICK, *place, env=env)
+        flags = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
+        result = lockstep("train", *QUICK, *flags, env=env)
         assert result.returncode == 0, result.stderr
         assert f"lockstep sync {tmp_path / name}" in result.stdout
     assert lockstep("sync", str(tmp_path / "no-server"), env=server.env).returncode == 1

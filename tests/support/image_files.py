@@ -1,4 +1,4 @@
-"""Small data sets as files in torchvision's layout."""
+"""Writes small data sets as files in torchvision's layout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def synthetic_files(root: Path, num_train: int = 600) -> DataConfig:
-    """Writes the synthetic set of seed 0 where Fashion-MNIST's files would be; a config that streams it.
+    """Writes the synthetic set of seed 0 as Fashion-MNIST's files; returns a config that streams it.
 
     A run that streams it must equal one that generates it.
     """
@@ -47,6 +47,6 @@ def synthetic_files(root: Path, num_train: int = 600) -> DataConfig:
 
 
 def streamed_words(root: Path) -> list[str]:
-    """The flags that stream the quick run's images from files."""
+    """Writes the quick run's images to files; returns the flags that stream them."""
     config = synthetic_files(root)
     return ["--data.name", config.name, "--data.root", config.root, "--data.storage", "streamed"]

@@ -1,4 +1,4 @@
-"""A long run in the background, to be signalled, killed and started again."""
+"""Starts a long run in the background, for tests that signal, kill and restart it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from processes import BIN, QUICK, ROOT, SCRIPT, run
 
 LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--train.log-every", "1"]
-LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must follow a resume too
+LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must survive a resume too
 
 
 def start(folder, num_processes, *arguments, env=None, **options):
-    """The run in the background; its output goes to a file."""
+    """Starts the run in the background; its output goes to `folder`/output."""
     words = [str(BIN / "python"), SCRIPT]
     if num_processes > 1:
         words = [
@@ -35,7 +35,7 @@ def start(folder, num_processes, *arguments, env=None, **options):
 
 
 def wait_for_step(folder, step, process):
-    """Until metrics.jsonl has a record of the step."""
+    """Waits until metrics.jsonl has a record of the step."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         metrics = folder / "run" / "metrics.jsonl"
@@ -46,6 +46,6 @@ def wait_for_step(folder, step, process):
 
 
 def kill(folder, process):
-    """SIGKILL to the launcher and to its workers, which torchrun puts into sessions of their own."""
+    """Sends SIGKILL to the launcher and to its workers, which torchrun starts in their own sessions."""
     run(["pkill", "-9", "-f", f"--run.dir {folder} "])
     process.wait()

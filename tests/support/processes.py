@@ -1,4 +1,4 @@
-"""Starts Lockstep as a user does, in processes of its own, and reads what it leaves."""
+"""Runs Lockstep in real processes, as a user does, and reads the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPT = str(ROOT / "scripts" / "train.py")
 BIN = Path(sys.executable).parent
 
-# A quick run on generated data: 600 samples make two full steps and a short one of 88 an epoch.
+# A quick run on generated data: per epoch, 600 samples make two full steps and a short one of 88.
 QUICK = [
     *("--data.name", "synthetic", "--data.num-train", "600", "--train.epochs", "2", "--train.log-every", "1"),
     *("--tracking.mode", "disabled", "--train.no-report"),
@@ -22,12 +22,12 @@ QUICK = [
 
 
 def lockstep(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """`lockstep ARGUMENTS` in one process."""
+    """Runs `lockstep ARGUMENTS` in one process."""
     return run([str(BIN / "lockstep"), *arguments], **options)
 
 
 def launched(num_processes: int, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch scripts/train.py ARGUMENTS` with so many processes."""
+    """Runs `accelerate launch scripts/train.py ARGUMENTS` on `num_processes` processes."""
     return run([*launch_words(num_processes), SCRIPT, *arguments], **options)
 
 
@@ -41,28 +41,28 @@ def launch_words(num_processes: int) -> list[str]:
 
 
 def workers(num_processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A script of the tests under torchrun, for checks inside the processes."""
+    """Runs a script of tests/multiprocess under torchrun, for checks inside the processes."""
     words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
     script = str(ROOT / "tests" / "multiprocess" / script)
     return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests" / "support")}, timeout=100)
 
 
-def exact_prints(num_processes: int, *arguments: str) -> Any:
-    """What exact_worker.py prints on so many processes: digests of weights and records, by run."""
+def exact_fingerprints(num_processes: int, *arguments: str) -> Any:
+    """Runs exact_worker.py on `num_processes` processes; returns digests of weights and records, by run."""
     result = workers(num_processes, "exact_worker.py", *arguments)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
 
 
 def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`lockstep ARGUMENTS` under torchrun, on two processes."""
+    """Runs `lockstep ARGUMENTS` under torchrun on two processes."""
     return run([str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", "-m", "lockstep", *arguments])
 
 
 def run(
     command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 100
 ) -> Any:
-    """A command, its output as text; never raises for its exit code."""
+    """Runs a command and captures its output as text; never raises for its exit code."""
     environment = {**os.environ, **(env or {})}
     return subprocess.run(
         command,
@@ -76,12 +76,12 @@ def run(
 
 
 def train_quick(folder: Path, name: str, num_processes: int = 1, *arguments: str) -> dict[str, Any]:
-    """Trains the quick run with so many processes; its summary, with its metrics under 'records'."""
-    place = ["--run.dir", str(folder), "--run.name", name]
+    """Trains the quick run on `num_processes` processes; returns what `read_run` does."""
+    flags = ["--run.dir", str(folder), "--run.name", name]
     if num_processes == 1:
-        result = lockstep("train", *QUICK, *place, *arguments)
+        result = lockstep("train", *QUICK, *flags, *arguments)
     else:
-        result = launched(num_processes, *QUICK, *place, *arguments)
+        result = launched(num_processes, *QUICK, *flags, *arguments)
     assert result.returncode == 0, result.stderr + result.stdout
     return read_run(folder / name)
 
@@ -94,12 +94,12 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def without_times(record: dict[str, Any]) -> dict[str, Any]:
-    """What of a record two equal runs share."""
+    """The record without its times, which differ between equal runs."""
     return {key: value for key, value in record.items() if not key.endswith(("_seconds", "_per_second"))}
 
 
 def free_port() -> int:
-    """A port nobody listens on just now."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

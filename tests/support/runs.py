@@ -20,7 +20,7 @@ from lockstep.trainer import build_run
 
 
 def small_config(folder: Path | str = "unused", **changes: object) -> Config:
-    """600 synthetic samples, global batch 64: nine full steps and a short one of 24 an epoch."""
+    """600 synthetic samples, global batch 64: per epoch, nine full steps and a short one of 24."""
     config = Config(
         precision="no",
         run=RunConfig(name="run", dir=str(folder)),
@@ -33,12 +33,17 @@ def small_config(folder: Path | str = "unused", **changes: object) -> Config:
 
 
 def fresh_ranks(precision: str = "no") -> Ranks:
-    """Ranks whose Accelerator remembers nothing of an earlier test."""
+    """Ranks with a fresh Accelerator, without the state of an earlier test."""
+    reset_accelerator()
+    return start_ranks(read_launch(), precision)
+
+
+def reset_accelerator() -> None:
+    """Makes Accelerate forget the state of an earlier test, its precision included."""
     for state in (AcceleratorState, GradientState):
         state._reset_state()
-    if not dist.is_initialized():  # a process joins its group once
+    if not dist.is_initialized():  # a process joins its group only once
         PartialState._reset_state()
-    return start_ranks(read_launch(), precision)
 
 
 def small_run(config: Config, ranks: Ranks | None = None) -> tuple[Run, Dataset]:
@@ -48,7 +53,7 @@ def small_run(config: Config, ranks: Ranks | None = None) -> tuple[Run, Dataset]
 
 
 def record_gradients(run: Run) -> list[dict[str, torch.Tensor]]:
-    """Fills with the gradients that the optimizer is given, a dict a step."""
+    """Returns a list that collects the gradients that the optimizer gets, one dict per step."""
     steps: list[dict[str, torch.Tensor]] = []
 
     def keep(*_: object) -> None:

@@ -92,15 +92,15 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = folder / "slurm.conf"
-        # The tests bring models of their own; a cluster's users would have installed theirs.
+        # The tests use their own models; a cluster's users would have installed theirs.
         path = os.pathsep.join([str(MODELS), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PYTHONPATH": path}
 
     def start(self) -> None:
-        """Starts the daemons, with other ports where one is taken.
+        """Starts the daemons; tries other ports if one is taken.
 
         Raises:
-            RuntimeError: the cluster did not come up; ends with its logs.
+            RuntimeError: the cluster did not start; the message ends with its logs.
         """
         for attempt in range(STARTS):
             try:
@@ -129,8 +129,8 @@ class Cluster:
         self.conf.write_text(CONF.format(folder=self.folder, host=host, port=port, nodes="\n".join(nodes)))
         self._fake_gpus()
         munge = self.folder / "munge"
-        places = [f"--{name}={munge / name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
-        self._daemon("munged", f"--key-file={key}", *places, "--num-threads=2", "--force")
+        paths = [f"--{name}={munge / name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+        self._daemon("munged", f"--key-file={key}", *paths, "--num-threads=2", "--force")
         self._daemon("slurmctld", "-i", "-c", "-L", str(self.folder / "log" / "slurmctld.log"))
         for node in NODES:
             self.start_node(node)
@@ -143,7 +143,7 @@ class Cluster:
             raise RuntimeError(f"{error}\n{logs}") from error
 
     def _fake_gpus(self) -> None:
-        """Character devices: plain files would be scheduled, but set no CUDA_VISIBLE_DEVICES."""
+        """Creates character devices: with plain files SLURM would not set CUDA_VISIBLE_DEVICES."""
         for number in range(4):
             path = self.folder / "dev" / f"gpu{number}"
             if not path.exists():
@@ -151,7 +151,7 @@ class Cluster:
         (self.folder / "gres.conf").write_text(
             f"NodeName=node[1-2] Name=gpu Type=fake File={self.folder}/dev/gpu[0-3]\n"
         )
-        # Names no cgroup of the machine; slurmd reads the file even where no plugin uses cgroups.
+        # Points at no real cgroup; slurmd reads the file even if no plugin uses cgroups.
         (self.folder / "cgroup.conf").write_text(
             f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={self.folder}/no-cgroup\n"
         )
@@ -176,7 +176,7 @@ class Cluster:
         self._end(self._pid(f"run/slurmd.{node}.pid"), signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ends all jobs, then the daemons, then whatever still belongs to this cluster."""
+        """Stops all jobs, then the daemons, then any process of this cluster that is left."""
         if self._pid("run/slurmctld.pid"):
             with contextlib.suppress(subprocess.TimeoutExpired, TimeoutError):
                 self.run("scancel", "--full", "--user=root", timeout=10, check=False)
@@ -209,7 +209,7 @@ class Cluster:
         return "\n".join(f"--- {file.name}\n{file.read_text()[-2000:]}" for file in files)
 
     def run(self, *words: str, timeout: float = 60, check: bool = True, cwd: Path | None = None) -> str:
-        """A client command's output, stripped."""
+        """Runs a client command; returns its output, stripped."""
         result = subprocess.run(
             words, env=self.environ, cwd=cwd, capture_output=True, text=True, timeout=timeout
         )
@@ -218,7 +218,7 @@ class Cluster:
         return result.stdout.strip()
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Polls a condition; `sbatch --wait` would look every half minute.
+        """Polls a condition ten times a second; `sbatch --wait` polls every half minute.
 
         Raises:
             TimeoutError: it did not become true.
@@ -235,14 +235,14 @@ class Cluster:
         return dict(line.split() for line in lines)
 
     def job(self, job: str) -> dict[str, str]:
-        """What `scontrol show job` says: name → value."""
+        """The output of `scontrol show job`: name → value."""
         words = self.run("scontrol", "--oneliner", "show", "job", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def processes(self, name: str = "", job: str = "") -> list[int]:
         """Live processes of this cluster's jobs, or its processes with a name such as 'slurmstepd'."""
         wanted = f"SLURM_CONF={self.conf}"
-        found: list[int] = []
+        pids: list[int] = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 environ = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
@@ -252,8 +252,8 @@ class Cluster:
             ids = [word.partition("=")[2] for word in environ if word.startswith("SLURM_JOB_ID=")]
             is_ours = comm == name if name else bool(ids) and job in ("", *ids)
             if wanted in environ and is_ours and is_alive(int(entry.name)):
-                found.append(int(entry.name))
-        return found
+                pids.append(int(entry.name))
+        return pids
 
 
 def is_alive(pid: int) -> bool:
@@ -267,7 +267,7 @@ def is_alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster in a folder; it leaves no process behind."""
+    """Runs a cluster in a folder; leaves no process behind."""
     cluster = Cluster(folder)
     try:
         cluster.start()

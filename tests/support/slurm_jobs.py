@@ -102,7 +102,7 @@ class Job:
 
 
 def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | None = None) -> Job:
-    """`sbatch slurm/train.sbatch` of the quick run."""
+    """Submits slurm/train.sbatch with the quick run."""
     words = [*(TWO_BY_TWO if options is None else options), "slurm/train.sbatch", *QUICK]
     return Job(cluster, folder, *words, "--run.dir", str(folder), "--run.name", "run", *flags)
 

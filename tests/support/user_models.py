@@ -1,4 +1,4 @@
-"""Models that a user might bring."""
+"""Models that a user might write."""
 
 import os
 import time
@@ -22,7 +22,7 @@ class FailsOnRankOne(Mlp):
 
 
 class Slow(Mlp):
-    """A forward of a training step that takes a minute."""
+    """Takes a minute for each forward in training."""
 
     def forward(self, images):
         if self.training:
@@ -31,7 +31,7 @@ class Slow(Mlp):
 
 
 class ForwardsTwice(Mlp):
-    """Calls itself once more on rank 1, as a model that scores its own output might."""
+    """Calls itself a second time on rank 1, as a model that scores its own output might."""
 
     is_inner = False
 
@@ -44,7 +44,7 @@ class ForwardsTwice(Mlp):
 
 
 class Broken(Mlp):
-    """Raises in its first forward of a training step."""
+    """Raises in its first forward in training."""
 
     def forward(self, images):
         if self.training:

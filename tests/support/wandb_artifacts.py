@@ -1,4 +1,4 @@
-"""The part of W&B's protocol that stores artifacts and hands them out: openwandb keeps their names only."""
+"""The part of W&B's protocol that stores and serves artifacts; openwandb stores only their names."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Stored:
     metadata: str
     digest: str
     files: dict[str, bytes] = field(default_factory=dict)
-    """Path in the artifact → content; the manifest's own is empty."""
+    """Path in the artifact → content; the manifest's path is empty."""
     used_by: list[str] = field(default_factory=list)
 
 
 class ArtifactStore:
-    """Answers what the client asks about artifacts."""
+    """Answers the client's requests about artifacts."""
 
     def __init__(self) -> None:
         self.url = ""
-        """Of the front; files are below it."""
+        """URL of the front; files are below it."""
         self.artifacts: list[Stored] = []
 
     def named(self, name: str, alias: str) -> Stored | None:
-        """The newest version of that name which has the alias."""
-        found = [stored for stored in self.artifacts if stored.name == name and alias in stored.aliases]
-        return found[-1] if found else None
+        """The newest version of an artifact that has the alias."""
+        versions = [stored for stored in self.artifacts if stored.name == name and alias in stored.aliases]
+        return versions[-1] if versions else None
 
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
-        """The data of a GraphQL answer; None where the question is not about artifacts."""
+        """The data of a GraphQL response; None if the query is not about artifacts."""
         given = variables.get("input", variables)
         for operation, handler in self._operations().items():
             if f" {operation}(" in query or f" {operation} (" in query:
@@ -172,5 +172,5 @@ class ArtifactStore:
 
 
 def metadata(stored: Stored) -> dict[str, Any]:
-    """What the artifact says of itself."""
+    """The artifact's metadata."""
     return json.loads(stored.metadata)

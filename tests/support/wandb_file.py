@@ -1,4 +1,4 @@
-"""What a `.wandb` file holds: what the client would upload."""
+"""Reads a `.wandb` file: what the client would upload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lockstep.tracking.wandb_file import read_wandb_file
 def read_wandb(path: Path) -> dict[str, Any]:
     """A file's run id, group, job type, config, summary, alerts, history (step → metrics) and exit code.
 
-    The exit code is None where the run was not closed, the id empty where a kill left nothing.
+    The exit code is None if the run was not closed; the id is empty if a kill left nothing.
     """
     found: dict[str, Any] = {"id": "", "config": {}, "summary": {}, "alerts": [], "history": {}}
     found["exit_code"] = None

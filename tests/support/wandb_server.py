@@ -1,7 +1,7 @@
-"""W&B's protocol on loopback: the package `openwandb` in an environment of its own, behind a front of ours.
+"""A W&B server on loopback: the package `openwandb` in its own environment, behind a proxy (the front).
 
-The front stands for what W&B has and openwandb leaves out: it tells a resumed run how long its history is,
-which it keeps by number, and it stores artifacts. While openwandb is stopped, it answers 500.
+The front adds what W&B has and openwandb lacks: it tells a resumed run how many history lines the server has,
+which it keeps by line number, and it stores artifacts. While openwandb is stopped, it answers 500.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 from processes import free_port
 from wandb_artifacts import ArtifactStore
 
-PACKAGE = "openwandb==0.5.25"  # its licence is non-commercial: for tests only, and never a dependency
+PACKAGE = "openwandb==0.5.25"  # its licence is non-commercial: for tests only, never a dependency
 KEY = "local" + "0" * 40
 
 
 def install(folder: Path) -> Path:
-    """Makes the environment; the path of its `openwandb`.
+    """Creates the environment; returns the path of its `openwandb`.
 
     Raises:
-        OSError, subprocess.SubprocessError: the package cannot be had.
+        OSError, subprocess.SubprocessError: the package could not be installed.
     """
     python = folder / "bin" / "python"
     if shutil.which("uv"):
@@ -46,20 +46,20 @@ def install(folder: Path) -> Path:
 
 
 class WandbServer:
-    """openwandb and the front before it."""
+    """openwandb and the front."""
 
     def __init__(self, program: Path, folder: Path) -> None:
         self.history: dict[str, dict[int, dict[str, Any]]] = {}
         """Run id → line number → what was logged."""
         self.ends: dict[str, list[int]] = {}
-        """Run id → exit codes of its ends, in their order."""
+        """Run id → exit code of each of its starts, in order."""
         self.summaries: dict[str, dict[str, Any]] = {}
         """Run id → its newest summary."""
         self.preempted: set[str] = set()
-        """Runs that said that they would be."""
+        """Ids of runs that reported being preempted."""
         self.artifacts = ArtifactStore()
         self.delay_seconds = 0.0
-        """What each answer takes."""
+        """Delay of each response."""
         self._program, self._folder, self._upstream_port = program, folder, free_port()
         self._front = Front(("127.0.0.1", 0), _front_handler(self))
         Thread(target=self._front.serve_forever, daemon=True).start()
@@ -85,7 +85,7 @@ class WandbServer:
         raise AssertionError((self._folder / "log").read_text())
 
     def stop(self) -> None:
-        """Until the next start all requests are answered with 500."""
+        """Stops openwandb: the front answers 500 until the next start."""
         self._process.terminate()
         self._process.wait()
 
@@ -103,7 +103,7 @@ class WandbServer:
         return [lines[number]["_step"] for number in sorted(lines)]
 
     def note_stream(self, run_id: str, sent: dict[str, Any]) -> None:
-        """Keeps what a run sends: lines by their number, so that what is sent again is kept once."""
+        """Stores what a run sends. Lines are stored by number, so that a line sent twice is kept once."""
         history = sent.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
         for number, line in enumerate(history["content"], start=history["offset"]):
             self.history.setdefault(run_id, {})[number] = json.loads(line)
@@ -116,11 +116,11 @@ class WandbServer:
             self.ends.setdefault(run_id, []).append(sent["exitcode"])
 
     def complete_answer(self, body: bytes, answer: bytes) -> bytes:
-        """Adds to openwandb's answer to a GraphQL question what W&B would tell a run that resumes."""
+        """Adds to openwandb's GraphQL response what W&B tells a run that resumes."""
         if b"RunResumeStatus" not in body:
             return answer
-        told = json.loads(answer)
-        bucket = told["data"]["model"] and told["data"]["model"]["bucket"]
+        response = json.loads(answer)
+        bucket = response["data"]["model"] and response["data"]["model"]["bucket"]
         lines = self.history.get(bucket["name"], {}) if bucket else {}
         if bucket:
             bucket |= {
@@ -129,11 +129,11 @@ class WandbServer:
                 "eventsTail": "[]",
             }
             bucket["historyTail"] = json.dumps([json.dumps(lines[max(lines)])] if lines else [])
-        return json.dumps(told).encode()
+        return json.dumps(response).encode()
 
 
 class Front(ThreadingHTTPServer):
-    """A server that says nothing of clients that leave early."""
+    """A server that ignores clients that disconnect early."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -164,7 +164,7 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
                 data = server.artifacts.answer(question["query"], variables)
                 if data is not None:
                     return 200, json.dumps({"data": data}).encode()
-                if not question.get("operationName"):  # openwandb looks for one that is named ""
+                if not question.get("operationName"):  # openwandb would search for an operation named ""
                     body = json.dumps({"query": question["query"], "variables": variables}).encode()
             request = urllib.request.Request(server.upstream(self.path), body or None, method=self.command)
             for name in ("Authorization", "Content-Type"):

@@ -6,7 +6,12 @@ import pytest
 
 import lockstep
 from lockstep.launch import STOP_SIGNALS
-from runs import small_config
+from runs import reset_accelerator, small_config
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator():
+    reset_accelerator()
 
 
 class StepCounter(lockstep.Observer):
@@ -18,7 +23,7 @@ class StepCounter(lockstep.Observer):
 
 
 class StopAfter(lockstep.Observer):
-    """Signals its own process in a step, as a scheduler does."""
+    """Sends its own process SIGTERM during a step, as a scheduler does."""
 
     def __init__(self, step):
         self.step = step
@@ -44,7 +49,7 @@ def config_in(folder):
     return small_config(folder, train=lockstep.TrainConfig(epochs=1, log_every=2, report=False), **changes)
 
 
-def test_a_programs_own_observer_and_sink_see_the_run(tmp_path, capsys):
+def test_a_programs_own_observer_and_sink_receive_the_run(tmp_path, capsys):
     counter, sink = StepCounter(), ListSink()
     result = lockstep.train(config_in(tmp_path), observers=[counter], sinks=[sink])
     assert counter.steps == list(range(1, 11))
@@ -56,7 +61,7 @@ def test_a_programs_own_observer_and_sink_see_the_run(tmp_path, capsys):
     assert again.summary == result.summary
 
 
-def test_a_signal_stops_the_run_and_the_programs_handlers_come_back(tmp_path):
+def test_a_signal_stops_the_run_and_the_programs_handlers_are_restored(tmp_path):
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(lockstep.Interrupted) as stop:
         lockstep.train(config_in(tmp_path), observers=[StopAfter(3)])

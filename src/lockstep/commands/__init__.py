@@ -1,1 +1,1 @@
-"""The `lockstep` commands, a module each: options, help text, and what is printed."""
+"""The `lockstep` commands, one module each: its options, help text and output."""

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 from lockstep.config import parse_config
-from lockstep.errors import EXIT_USAGE, ConfigError
+from lockstep.errors import EXIT_USAGE, refuse
 from lockstep.launch import read_launch
 from lockstep.runs import SETTINGS_FILE
 
 HELP = """usage: lockstep evaluate CHECKPOINT [OPTIONS]
 
-Score a checkpoint on the test set of its run, on however many ranks this is started with.
-CHECKPOINT is a run folder (its newest checkpoint) or one checkpoint in it. OPTIONS are those of
-`lockstep train`; --data.root and --data.name are the useful ones.
+Score a checkpoint on the test set of its run, on any number of ranks. CHECKPOINT is a run folder (scores its
+newest checkpoint) or one checkpoint in it. OPTIONS are those of `lockstep train`; the most useful are
+--data.root and --data.name.
 """
 
 
@@ -25,13 +25,15 @@ def evaluate(argv: list[str]) -> int:
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     path = Path(argv[0])
     candidates = [folder / SETTINGS_FILE for folder in (path, path.resolve().parent.parent)]
-    settings = next((file for file in candidates if file.exists()), None)
-    if settings is None:
-        raise ConfigError(
-            f"CHECKPOINT = {argv[0]!r}: is no run folder and no checkpoint in one; "
-            "name runs/NAME or runs/NAME/checkpoints/step-00000000"
+    config_file = next((file for file in candidates if file.exists()), None)
+    if config_file is None:
+        raise refuse(
+            "CHECKPOINT",
+            argv[0],
+            "is neither a run folder nor a checkpoint in one; "
+            "name runs/NAME or runs/NAME/checkpoints/step-00000000",
         )
-    config = parse_config(["--config", str(settings), *argv[1:]])
+    config = parse_config(["--config", str(config_file), *argv[1:]])
     launch = read_launch()
     from lockstep.trainer import evaluate_checkpoint
 

@@ -1,4 +1,4 @@
-"""From argv to a command, and from what the command raises to a message and an exit code."""
+"""Turns argv into a command, and what the command raises into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import sys
 from collections.abc import Sequence
 
 from lockstep import __version__
-from lockstep.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, RankError, RunStopped
+from lockstep.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, RankError, RunStopped, refuse
 from lockstep.launch import process_rank
 
 COMMANDS = {
-    "train": "train, or go on with, the run that the settings describe",
+    "train": "train the run that the settings describe, or resume it",
     "evaluate": "score a checkpoint on its test set",
-    "replay": "recompute a run up to one of its steps, compare it with the record, and open that step up",
+    "replay": "recompute a run up to a step, compare it with the record, and show that step in detail",
     "explain": "show what one optimizer step really does",
-    "report": "draw a run's curves, confusions and worst mistakes into its folder",
-    "compare": "put several runs into one table and one picture",
-    "sync": "give W&B what it does not have yet of the runs in a folder",
-    "fetch": "fetch and verify the data, for machines without internet later",
-    "doctor": "check what would stop a run, before it waits in a queue",
+    "report": "draw a run's curves, confusion matrix and worst mistakes into its folder",
+    "compare": "compare several runs in one table and one picture",
+    "sync": "upload what W&B is missing of the runs in a folder",
+    "fetch": "fetch and verify the data ahead of time, for machines without internet",
+    "doctor": "find what would stop a run before it waits in a queue",
 }
-"""Name → what it does. Each is the function of its name in the module of its name, imported when it runs."""
+"""Name → what it does. Each is a function in a module, both of that name; imported only when it runs."""
 
 HELP = """usage: lockstep COMMAND [OPTIONS]
 
@@ -46,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"lockstep {__version__}")
         return 0
-    # Threads that wait in a busy loop keep a shared core from the thread they wait for. With libgomp's own
-    # limit of about 1 ms a step is several times slower there; this one, some 30 us, costs nothing elsewhere.
+    # On a shared core, a thread that waits in a busy loop blocks the very thread that it waits for. libgomp's
+    # default of about 1 ms makes a step several times slower there; about 30 us costs nothing elsewhere.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     name, *rest = arguments
     try:
         if name not in COMMANDS:
-            raise ConfigError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+            raise refuse("COMMAND", name, f"is not a command; use one of {', '.join(COMMANDS)}")
         return getattr(importlib.import_module(f"lockstep.commands.{name}"), name)(rest)
     except ConfigError as error:
         return report_mistake(error)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report_mistake(error: ConfigError) -> int:
-    """Prints a user's mistake as one line: the main rank's, and of the others what they may have alone."""
+    """Prints a user's mistake in one line: on the main rank, or on the rank that alone has it (RankError)."""
     rank = process_rank()
     if rank == 0 or isinstance(error, RankError):
         whose = f"rank {rank}: " if rank else ""

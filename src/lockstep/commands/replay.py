@@ -7,51 +7,51 @@ import sys
 from pathlib import Path
 
 from lockstep.config import parse_config, take_option
-from lockstep.errors import EXIT_FAILED, EXIT_USAGE, ConfigError
+from lockstep.errors import EXIT_FAILED, EXIT_USAGE, refuse
 from lockstep.launch import read_launch
 from lockstep.runs import SETTINGS_FILE
 
 HELP = """usage: lockstep replay RUN --step N [--processes P] [--break] [OPTIONS]
 
-Recompute the run in folder RUN up to step N, from the nearest checkpoint before it, and compare losses,
-gradient norms and weight digests with the record: "identical", or where it departs first (exit code 1).
-Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, losses, gradient norms) and a picture
-of the global batch, contact-sheet.png, beside it.
-  --processes P  on so many processes, whatever number the run was made on
+Recompute the run in folder RUN up to step N, from the last checkpoint before it, and compare losses,
+gradient norms and weight digests with the record. Prints "identical", or where they first diverge (exit
+code 1). Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, losses, gradient norms) and
+contact-sheet.png, a picture of the global batch.
+  --processes P  use P processes, whatever number the run was trained on
   --break        enter the debugger just before step N
-OPTIONS are those of `lockstep train`; --data.root is the useful one.
+OPTIONS are those of `lockstep train`; the most useful is --data.root.
 """
 
 
 def replay(argv: list[str]) -> int:
-    """Recomputes a run up to one of its steps and opens that step up."""
+    """Recomputes a run up to a step and writes that step's details."""
     step, rest = take_option(argv, "--step")
     processes, rest = take_option(rest, "--processes")
-    stop_there, rest = "--break" in rest, [word for word in rest if word != "--break"]
+    enter_debugger, rest = "--break" in rest, [word for word in rest if word != "--break"]
     if not rest or rest[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     folder = Path(rest[0])
     if not (folder / SETTINGS_FILE).exists():
-        raise ConfigError(f"RUN = {rest[0]!r}: is no run folder; name one such as runs/NAME")
+        raise refuse("RUN", rest[0], "is not a run folder; name one such as runs/NAME")
     for name, value in (("--step", step), ("--processes", processes or "1")):
         if not value.isdigit() or int(value) < 1:
-            raise ConfigError(f"{name} = {value!r}: must be a whole number from 1 on")
+            raise refuse(name, value, f"must be a whole number >= 1; try {name} 1")
     config = parse_config(["--config", str(folder / SETTINGS_FILE), *rest[1:]])
     launch = read_launch()
     if int(processes or 1) > 1 and launch.world_size == 1:
         return relaunch(int(processes), ["replay", *argv])
     from lockstep.inspect import replay_step
 
-    result = replay_step(folder, config, int(step), stop_there=stop_there, launch=launch)
+    result = replay_step(folder, config, int(step), enter_debugger=enter_debugger, launch=launch)
     if launch.is_main:
         for line in result.lines():
             print(f"lockstep: {line}")
-    return EXIT_FAILED if result.departure else 0
+    return EXIT_FAILED if result.divergence else 0
 
 
 def relaunch(num_processes: int, arguments: list[str]) -> int:
-    """Runs this command again under torchrun with so many processes; its exit code."""
+    """Runs this command again under torchrun with `num_processes` processes; returns its exit code."""
     rest = [word for word in arguments if word != "--processes" and not word.startswith("--processes=")]
     if "--processes" in arguments:
         del rest[arguments.index("--processes")]  # its value

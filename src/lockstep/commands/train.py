@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from lockstep.config import parse_config, take_option
-from lockstep.errors import EXIT_RESUMABLE, Interrupted
+from lockstep.errors import EXIT_RESUMABLE, Interrupted, counted
 from lockstep.launch import read_launch
 
 
 def train(argv: list[str]) -> int:
-    """Trains, or goes on with, the run that the settings describe."""
+    """Trains the run that the settings describe, or resumes it."""
     began = time.perf_counter()
     resume_from, flags = take_option(argv, "--resume-from")
     if resume_from:
@@ -23,17 +23,17 @@ def train(argv: list[str]) -> int:
     from lockstep.trainer import run_training
 
     try:
-        outcome = run_training(config, launch, began, resume_from=resume_from)
+        result = run_training(config, launch, began, resume_from=resume_from)
     except Interrupted as stop:
         if launch.is_main:
-            say(f"interrupted after step {stop.step}, checkpoint saved; the same command goes on from there")
+            say(f"interrupted after step {stop.step}, checkpoint saved; run the same command again to resume")
         return EXIT_RESUMABLE
     if launch.is_main:
-        summary = outcome.summary
-        done = "was finished before" if outcome.was_finished else "finished"
+        summary = result.summary
+        state = "was already finished" if result.was_finished else "finished"
         say(
-            f"{outcome.folder} {done}: test accuracy {summary['test_accuracy']:.2%}, "
-            f"{summary['steps']} steps in {summary['train_seconds']:.1f} s of training, "
+            f"{result.folder} {state}: test accuracy {summary['test_accuracy']:.2%}, "
+            f"{counted(summary['steps'], 'step')} in {summary['train_seconds']:.1f} s of training, "
             f"weights {summary['weights_sha256'][:12]}"
         )
     return 0

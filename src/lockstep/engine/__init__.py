@@ -1,4 +1,4 @@
-"""The training loop and what a step is made of: gradient sum, optimizer, schedule, evaluation, records."""
+"""The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
 from lockstep.engine.checkpointing import save_checkpoint_of
 from lockstep.engine.evaluation import evaluate
@@ -10,30 +10,30 @@ from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import ExactReduction, FastReduction, Reduction
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import lr_factor
-from lockstep.engine.step_order import Kind, as_text, first_violation
-from lockstep.engine.timers import Phases, StepTimer, Stopwatch
+from lockstep.engine.step_order import EventKind, first_violation, format_events
+from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 from lockstep.engine.weights_digest import agreed_digest
 
 __all__ = [
     "NO_OBSERVER",
+    "EventKind",
     "ExactReduction",
     "FastReduction",
-    "Kind",
     "Observer",
     "Observers",
     "OrderCheck",
     "OrderTrace",
-    "Phases",
+    "PhaseTimer",
     "Reduction",
     "Run",
     "StepResult",
     "StepTimer",
     "Stopwatch",
     "agreed_digest",
-    "as_text",
     "build_optimizer",
     "evaluate",
     "first_violation",
+    "format_events",
     "lr_factor",
     "save_checkpoint_of",
     "score_test_set",

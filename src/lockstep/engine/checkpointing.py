@@ -1,4 +1,4 @@
-"""What a run saves, and when it is worth it. How a checkpoint is written is in runs/checkpoint.py."""
+"""What goes into a run's checkpoint, and whether it is the best; runs/checkpoint.py writes the files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoin
 
 
 def is_best(run: Run) -> bool:
-    """Whether this step was evaluated and scored higher than every checkpoint. All ranks must call it."""
+    """Whether this step was evaluated and beats every saved checkpoint. All ranks must call it."""
     if run.evaluation is None or run.evaluation.step != run.step:
         return False
     accuracy = run.evaluation.accuracy
@@ -20,7 +20,7 @@ def is_best(run: Run) -> bool:
 
 
 def save_checkpoint_of(run: Run) -> None:
-    """Publishes a checkpoint of this step, then deletes old ones. All ranks must call it.
+    """Saves a checkpoint of this step, then deletes old ones. All ranks must call it.
 
     Raises:
         RunStopped: the ranks' weights differ.
@@ -28,15 +28,15 @@ def save_checkpoint_of(run: Run) -> None:
     agreed_digest(run.model, run.ranks, run.step)
     folder = run.folder / CHECKPOINTS_FOLDER
 
-    def publish() -> None:
+    def save() -> None:
         save_checkpoint(folder, snapshot(run))
         prune_checkpoints(folder, run.intervals.keep_checkpoints)
 
-    run.ranks.on_main(publish)
+    run.ranks.on_main(save)
 
 
 def snapshot(run: Run) -> Checkpoint:
-    """All state needed to continue from here: model, optimizer, scaler, step. Everything else is derived."""
+    """All state that resuming needs: model, optimizer, scaler, step. The config gives everything else."""
     scaler = run.ranks.accelerator.scaler
     state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
     if scaler is not None:

@@ -1,4 +1,4 @@
-"""Exact metrics over a sharded set: every sample is scored once, on whatever topology."""
+"""Exact metrics over a test set shared among ranks: every sample is scored exactly once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lockstep.data import ImageStore, normalised
 from lockstep.launch.ranks import Ranks
 from lockstep.models import Criterion, Evaluation
 
-# Samples scored together. Fixed, so that a sample's score has the same bits on any number of ranks; it also
-# sets how finely the work divides: 10 000 samples are 40 chunks.
+# Samples per forward. Fixed, so that a sample's score has the same bits on any number of ranks. It also sets
+# how finely the work divides among ranks: 10 000 samples are 40 chunks.
 CHUNK_SIZE = 250
 
 
@@ -19,8 +19,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores every sample of a store once. All ranks must call it.
 
-    Chunks go round the ranks in turn, the last ones padded to full shape and to equal numbers; padding is cut
-    off after the gather, by position.
+    Ranks take chunks in turn. The last chunk is padded to full size, and ranks that have one chunk less get
+    one of padding; the padding is cut off after the gather, by index.
     """
     num_samples = len(store)
     chunks_per_rank = -(-num_samples // (CHUNK_SIZE * ranks.world_size))
@@ -36,7 +36,7 @@ def evaluate(
             losses = criterion(logits, labels)
             predictions = logits.argmax(dim=1)
             confidences = logits.float().softmax(dim=1).gather(1, predictions[:, None])[:, 0]
-            # float32 holds a class number exactly, so that one gather carries all three.
+            # float32 holds a class index exactly, so one gather can carry all three.
             scores.append(torch.stack([losses.float(), predictions.float(), confidences], dim=1))
     model.train(was_training)
     gathered = ranks.gather(torch.stack(scores))  # (world * chunks_per_rank, CHUNK_SIZE, 3), by rank

@@ -1,4 +1,4 @@
-"""Notices a loss or gradient that is not finite, without waiting for the device between two looks."""
+"""Detects a loss or gradient that is not finite; waits for the device only when it checks."""
 
 from __future__ import annotations
 
@@ -11,49 +11,52 @@ from lockstep.engine.run import Run
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
 
-MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it at each overflow; a healthy run never gets this low
+MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it on each overflow; a healthy run never gets this low
 
 
 @dataclass(kw_only=True)
 class FiniteCheck:
-    """Keeps each step's losses and gradient norm on the device until the next look."""
+    """Keeps each step's losses and gradient norm on the device until the next check."""
 
     allows_overflow: bool
-    """Whether a gradient may overflow, as in fp16, where the scaler skips such a step."""
+    """Whether gradients may overflow, as in fp16, where the scaler skips such a step."""
     _steps: list[int] = field(default_factory=list)
     _losses: list[Tensor] = field(default_factory=list)
     _norms: list[Tensor] = field(default_factory=list)
 
     def add(self, step: int, losses: Tensor, grad_norm: Tensor) -> None:
-        """Remembers a step: this rank's losses, (window,), and the norm of the global gradient."""
+        """Adds a step: this rank's losses, (window,), and the norm of the global gradient, ()."""
         self._steps.append(step)
         self._losses.append(losses)
         self._norms.append(grad_norm)
 
     def check(self, ranks: Ranks) -> tuple[int, list[int]] | None:
-        """The first step since the last look that is not finite, and the slots with such a loss.
+        """Finds the first step since the last check with a loss or gradient that is not finite.
 
-        All ranks must call it; all get the same answer. No slots: only the gradient is not finite.
+        All ranks must call it; all get the same answer.
+
+        Returns:
+            The step and the slots whose loss is not finite (none: only the gradient is not), or None.
         """
         if not self._steps:
             return None
-        mine = torch.stack(self._losses)  # (steps, window)
-        everyone = ranks.gather(mine.unsqueeze(0)).isfinite()  # (world, steps, window)
-        norms = torch.stack(self._norms).isfinite().to("cpu")
+        local_losses = torch.stack(self._losses)  # (steps, window)
+        finite_losses = ranks.gather(local_losses.unsqueeze(0)).isfinite()  # (world, steps, window)
+        finite_norms = torch.stack(self._norms).isfinite().to("cpu")
         steps = self._steps
         self._steps, self._losses, self._norms = [], [], []
         for index, step in enumerate(steps):
-            slots = (~everyone[:, index].flatten()).nonzero().flatten().tolist()
-            if slots or not (self.allows_overflow or norms[index]):
+            slots = (~finite_losses[:, index].flatten()).nonzero().flatten().tolist()
+            if slots or not (self.allows_overflow or finite_norms[index]):
                 return step, slots
         return None
 
 
 def stop_if_not_finite(run: Run, finite_check: FiniteCheck) -> None:
-    """Ends the run on all ranks if a loss or gradient is not finite; before a save, so no checkpoint has one.
+    """Stops the run on all ranks if a loss or gradient is not finite. Comes before each save: none is saved.
 
     Raises:
-        RunStopped: on every rank; names the step, the samples whose loss is at fault, and what to do next.
+        RunStopped: on every rank; names the step, the samples whose loss is not finite, and what to do next.
     """
     scaler = run.ranks.accelerator.scaler
     if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
@@ -66,6 +69,6 @@ def stop_if_not_finite(run: Run, finite_check: FiniteCheck) -> None:
         return
     step, slots = fault
     ids = [sample for sample in run.plan.step_ids(step - 1)[slots].ravel().tolist() if sample >= 0]
-    what = f"the loss is not finite among samples {ids}" if ids else "the gradient is not finite"
+    what = f"the loss over samples {ids} is not finite" if ids else "the gradient is not finite"
     command = f"lockstep replay {run.folder} --step {step}"
-    raise RunStopped(f"step {step}: {what}; to find out where it comes from: {command}")
+    raise RunStopped(f"step {step}: {what}; to find the cause, run: {command}")

@@ -17,10 +17,10 @@ from lockstep.runs import Record
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
-    """Trains until `run.step` is `run.num_steps`. All ranks must call it.
+    """Trains until `run.step` reaches `run.num_steps`. All ranks must call it.
 
     Raises:
-        RunStopped: on every rank, if a loss or gradient is not finite or the ranks' weights differ.
+        RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
         Interrupted: on every rank after the same step, if any of them was asked to stop.
     """
     intervals = run.intervals
@@ -32,7 +32,7 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
         result = take_step(run, observer)
         finite_check.add(run.step, result.losses, result.grad_norm)
 
-        # Every rank takes each branch below at the same step: they hold collectives.
+        # Every rank takes each branch below at the same step: the branches contain collectives.
         record: Record = {}
         if run.step % intervals.log_every == 0 or run.step == run.num_steps:
             stop_if_not_finite(run, finite_check)
@@ -53,13 +53,14 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
                     save_checkpoint_of(run)
         if is_stopped:
             raise Interrupted(run.step)
-        del result  # its images and logits must not stay in memory through the next step
+        del result  # its images and logits would stay in memory during the next step
 
 
 def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
-    """One optimizer step over the next global batch. All ranks must call it.
+    """Takes one optimizer step over the next global batch. All ranks must call it.
 
-    Nothing waits for the device, except in fp16, where the scaler checks whether the gradient overflowed.
+    Gradients accumulate over the rank's window of micro-batches. Nothing waits for the device except, in
+    fp16, the scaler's check for an overflowed gradient.
     """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
     losses, outputs = [], []
@@ -69,7 +70,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
 
     # Each micro-batch's loss is its share of the global batch's mean loss, so the gradients just add up. The
     # scale undoes what the reduction does to that sum (DistributedDataParallel divides it by the world size);
-    # in fp16 it also lifts small gradients into range.
+    # in fp16 it also scales small gradients into range.
     scale = reduction.loss_scale
     if accelerator.scaler is not None:
         scale = accelerator.scaler.scale(scale)
@@ -102,8 +103,8 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     grad_norm = clip_grad_norm(run.trained, run.max_grad_norm)
     observer.on_clip(run, grad_norm)
 
-    # The learning rate is a pure function of the number of updates, written just before it is used: there is
-    # no scheduler state that a resume could get wrong.
+    # The learning rate is a pure function of the number of updates and is written just before it is used, so
+    # there is no scheduler state that a resume could get wrong.
     set_learning_rate(optimizer, run.lr_factor(run.num_updates))
     observer.on_schedule(run)
 
@@ -121,5 +122,5 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
 
 
 def is_due(run: Run, every: int) -> bool:
-    """Whether an interval of `every` steps (0: an epoch) or the run ends here."""
+    """Whether an interval of `every` steps (0: one epoch) or the run ends at this step."""
     return run.step % (every or run.plan.steps_per_epoch) == 0 or run.step == run.num_steps

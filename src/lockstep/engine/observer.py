@@ -13,52 +13,52 @@ from lockstep.engine.run import Run
 
 
 class Observer:
-    """Is called by `take_step` after each event of a step, on every rank; here each method does nothing.
+    """`take_step` calls one of these methods at each event of a step, on every rank. All do nothing here.
 
-    Override what you need. An observer looks and does not touch: one that changes the model, a gradient or a
-    random generator leaves what Lockstep promises. One that reads a number waits for the device. Whoever uses
-    a collective in it must do so on every rank.
+    Override the ones you need. An observer must only read: if it changes the model, a gradient or a random
+    generator, Lockstep's guarantees no longer hold. Reading a number waits for the device. A collective in an
+    observer must be called on every rank.
     """
 
     def on_step_begin(self, run: Run) -> None:
-        """Before anything else; `run.step` steps are done."""
+        """Before anything else; `run.step` is the number of steps done so far."""
 
     def on_zero_grad(self, run: Run) -> None:
-        """The gradients of the step before are gone."""
+        """The gradients of the previous step are cleared."""
 
     def on_micro_batch(self, run: Run, batch: MicroBatch) -> None:
-        """Before the forward of a micro-batch."""
+        """Before a micro-batch's forward."""
 
     def on_forward(self, run: Run, batch: MicroBatch, logits: Tensor) -> None:
-        """After a forward: logits (batch, classes), still in the graph."""
+        """After a micro-batch's forward: logits (batch, classes), still attached to the graph."""
 
     def on_loss(self, run: Run, batch: MicroBatch, losses: Tensor) -> None:
-        """After the criterion: a loss for each sample (batch,), still in the graph."""
+        """After the criterion: one loss per sample (batch,), still attached to the graph."""
 
     def on_backward(self, run: Run, batch: MicroBatch) -> None:
-        """After the backward of a micro-batch, whose gradient the reduction has taken."""
+        """After a micro-batch's backward, once the reduction has taken its gradient."""
 
     def on_sum(self, run: Run) -> None:
         """`.grad` holds the gradient of the global batch, the same on every rank; in fp16 still scaled."""
 
     def on_unscale(self, run: Run) -> None:
-        """`.grad` is no longer scaled; without fp16 it never was."""
+        """`.grad` is unscaled; without fp16 it never was scaled."""
 
     def on_clip(self, run: Run, grad_norm: Tensor) -> None:
-        """`.grad` is what the optimizer will use; the norm (), float32, is from before the clipping."""
+        """`.grad` is what the optimizer will use; `grad_norm`, float32 (), is the norm before clipping."""
 
     def on_schedule(self, run: Run) -> None:
-        """The parameter groups hold the learning rates of this step."""
+        """The parameter groups hold this step's learning rates."""
 
     def on_update(self, run: Run) -> None:
-        """The optimizer has stepped, or skipped an fp16 step whose gradient overflowed."""
+        """The optimizer has stepped or, in fp16, skipped a step whose gradient overflowed."""
 
     def on_step_end(self, run: Run, result: StepResult) -> None:
-        """After everything else; `run.step` counts the step."""
+        """After everything else; `run.step` now includes this step."""
 
 
 class Observers(Observer):
-    """Several observers as one, called in their order."""
+    """Combines several observers into one, which calls them in the order given."""
 
     def __init__(self, *observers: Observer) -> None:
         for name in (name for name in vars(Observer) if name.startswith("on_")):
@@ -71,4 +71,4 @@ def _call_all(methods: list[Callable[..., None]], *arguments: object) -> None:
 
 
 NO_OBSERVER = Observer()
-"""Watches nothing: a step's default."""
+"""Does nothing: the default observer of a step."""

@@ -1,4 +1,4 @@
-"""From a step just done to the record of it: numbers over all ranks, sent to the sinks."""
+"""Turns the result of a step into a record, its numbers taken over all ranks, and sends it to the sinks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lockstep.runs import Record
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What an optimizer step leaves to be logged. It is on the device, and nothing has waited for it."""
+    """What an optimizer step returns for logging. It is on the device, and nothing has waited for it."""
 
     window: list[MicroBatch]
-    """What this rank computed."""
+    """The micro-batches of this rank."""
     losses: Tensor
-    """Each micro-batch's share of the mean loss, float32 (window,)."""
+    """Each micro-batch's share of the global batch's mean loss, float32 (window,)."""
     logits: list[Tensor]
-    """Of each micro-batch, (batch, classes)."""
+    """One tensor per micro-batch, (batch, classes)."""
     grad_norm: Tensor
-    """Of the whole gradient, before clipping."""
+    """Norm of the global gradient before clipping, float32 ()."""
 
     def scores(self) -> Tensor:
-        """(share of the mean loss, correct predictions) of each micro-batch, (window, 2)."""
+        """Per micro-batch its share of the mean loss and its number of correct predictions, (window, 2)."""
         correct = [
             ((logits.argmax(dim=1) == batch.labels) & (batch.ids >= 0)).sum()
             for logits, batch in zip(self.logits, self.window, strict=True)
@@ -36,17 +36,17 @@ class StepResult:
 
 
 def training_record(run: Run, result: StepResult) -> Record:
-    """What is logged of the step just done, and where the time since the last record went.
+    """The record of the step just taken, and where the time since the last record went.
 
-    The `_seconds` are those of one step, the mean over steps and ranks. Communication is the gradient sum
-    with the wait for slower ranks; DistributedDataParallel sums during the backward, counted as compute.
+    `_seconds` are per step, averaged over steps and ranks. Communication is the gradient sum including the
+    wait for slower ranks. DistributedDataParallel sums during the backward, which counts as compute.
     """
     record = step_record(run, result)
-    first_step, seconds = run.clock.lap(run.step)
+    first_step, seconds = run.clock.next_interval(run.step)
     samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
-    parts = run.timer.read()
-    mine = torch.tensor([[parts["data"], parts["communication"], seconds]], dtype=torch.float64)
-    data, communication, total = (run.ranks.gather(mine).mean(dim=0) / (run.step - first_step)).tolist()
+    sections = run.timer.read()
+    local = torch.tensor([[sections["data"], sections["communication"], seconds]], dtype=torch.float64)
+    data, communication, total = (run.ranks.gather(local).mean(dim=0) / (run.step - first_step)).tolist()
     return record | {
         "images_per_second": samples / seconds,
         "data_seconds": data,
@@ -56,13 +56,13 @@ def training_record(run: Run, result: StepResult) -> Record:
 
 
 def step_record(run: Run, result: StepResult) -> Record:
-    """The numbers of the step just done, over all ranks. Reading them off the device is a sync point."""
+    """The numbers of the step just taken, over all ranks. Reading them off the device is a sync point."""
     grad_norm = result.grad_norm
     loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
     record: Record = {
         "loss": loss,
         "accuracy": correct / run.plan.num_real(run.step - 1),
-        # Not finite where fp16 overflowed and the step was skipped; JSON has no such number.
+        # In fp16 the norm of a skipped step is not finite, and JSON has no such number.
         "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
     }
@@ -73,19 +73,19 @@ def step_record(run: Run, result: StepResult) -> Record:
 
 
 def score_test_set(run: Run) -> Record:
-    """Scores the test set. All ranks must call it."""
+    """Scores the test set and keeps the result in `run.evaluation`. All ranks must call it."""
     result = evaluate(run.model, run.criterion, run.test_store, run.ranks, run.step)
     run.evaluation = result
     return {"test_loss": result.loss, "test_accuracy": result.accuracy}
 
 
 def send_record(run: Run, record: Record) -> None:
-    """Sends a record of the step just done to the sinks. All ranks must call it."""
-    place: Record = {"step": run.step, "epoch": run.step / run.plan.steps_per_epoch}
-    place["samples_seen"] = run.plan.samples_seen(run.step)
+    """Sends a record of the step just taken to the sinks. All ranks must call it."""
+    progress: Record = {"step": run.step, "epoch": run.step / run.plan.steps_per_epoch}
+    progress["samples_seen"] = run.plan.samples_seen(run.step)
 
     def send() -> None:
         for sink in run.sinks:
-            sink.log(place | record)
+            sink.log(progress | record)
 
-    run.ranks.on_main(send)  # a full disk ends the run on all ranks
+    run.ranks.on_main(send)  # if the disk is full, every rank stops

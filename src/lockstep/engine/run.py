@@ -1,4 +1,4 @@
-"""The `Run`: everything a run in progress consists of."""
+"""The `Run`: the progress of a run and all the parts it uses."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Run:
     """A run in progress. The first fields change as it trains; the others are fixed when it is built."""
 
     step: int = 0
-    """Optimizer steps done."""
+    """Optimizer steps taken so far."""
     skipped_steps: int = 0
-    """Those of them, in fp16, whose gradient overflowed: they changed no weight and no learning rate."""
+    """Steps among these whose gradient overflowed (fp16): they changed no weight and no learning rate."""
     clock: Stopwatch
-    """Counts the time spent training; it pauses for evaluations and checkpoints."""
+    """Measures training time; paused during evaluations and checkpoints."""
     timer: StepTimer
     """Seconds spent on data and communication in the steps since the last record."""
     evaluation: Evaluation | None = None
-    """The newest evaluation."""
+    """The latest evaluation; None before the first."""
 
     folder: Path
     seed: int
@@ -46,26 +46,27 @@ class Run:
     model: nn.Module
     """The network itself, without DistributedDataParallel around it."""
     trained: list[nn.Parameter]
-    """The parameters in some group of the optimizer."""
+    """The parameters that the optimizer updates; all others are frozen."""
     optimizer: AcceleratedOptimizer
     criterion: Criterion
     reduction: Reduction
     max_grad_norm: float
     """Limit of the global gradient norm; inf means no limit."""
     lr_factor: Callable[[int], float]
-    """From the number of updates so far to the factor on each group's peak learning rate."""
+    """Number of updates so far → factor on each group's peak learning rate."""
     windows: Iterator[list[MicroBatch]]
+    """Per step, the micro-batches whose gradients this rank accumulates."""
     dropouts: list[KeyedDropout]
     """The model's dropout layers, in the order of its modules."""
     train_images: ImageStore | ImageFiles
     test_store: ImageStore
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
-    """Where records go; empty on all ranks but the main one."""
+    """Where records go; empty on all ranks except the main one."""
     closing: ExitStack = field(default_factory=ExitStack)
-    """What must be closed when the run ends: the processes that prefetch data."""
+    """Closed when the run ends: the processes that prefetch data."""
 
     @property
     def num_updates(self) -> int:
-        """Steps that changed the weights; the schedule follows these, the data follows all steps."""
+        """Steps that changed the weights. The schedule follows these; the data follows all steps."""
         return self.step - self.skipped_steps

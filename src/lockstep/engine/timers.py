@@ -1,4 +1,4 @@
-"""Where the seconds go: of a start, of training without what is not training, and of the parts of a step."""
+"""Timers: for the phases of a start, the training time of a run, and the sections of a step."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ import torch
 
 
 class Stopwatch:
-    """Counts the seconds of training over all starts of a run, and those of a lap between two records."""
+    """Measures training time, in seconds, over all starts of a run and between two records."""
 
     def __init__(self, step: int, earlier_seconds: float, device: torch.device) -> None:
-        self.lap_step = step
-        """Steps done when the lap began."""
+        self.interval_step = step
+        """Steps done when the interval began."""
         self._earlier = earlier_seconds
         self._on_cuda = device.type == "cuda"
         self._paused_at: float | None = None
         self.start()
 
     def start(self) -> None:
-        """Begins to count, and the first lap: when the loop begins, after all set-up."""
-        self._start = self._lap_start = time.perf_counter()
+        """Starts counting, and the first interval. Call it when the loop begins, after all setup."""
+        self._start = self._interval_start = time.perf_counter()
 
     def total(self) -> float:
-        """Seconds so far, those of earlier starts included."""
+        """Seconds so far, including earlier starts."""
         return self._earlier + self.this_start()
 
     def this_start(self) -> float:
-        """Seconds so far of this start alone."""
+        """Seconds so far in this start alone."""
         now = self._paused_at if self._paused_at is not None else time.perf_counter()
         return now - self._start
 
-    def lap(self, step: int) -> tuple[int, float]:
-        """The step at which the lap began and the seconds since; then begins the next one."""
+    def next_interval(self, step: int) -> tuple[int, float]:
+        """Returns the step at which the interval began and its seconds so far, and starts the next one."""
         now = time.perf_counter()
-        ended = self.lap_step, now - self._lap_start
-        self.lap_step, self._lap_start = step, now
+        ended = self.interval_step, now - self._interval_start
+        self.interval_step, self._interval_start = step, now
         return ended
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside does not count. A sync point on CUDA: what was asked before counts in full."""
+        """Stops counting inside. A sync point on CUDA: work queued before still counts in full."""
         if self._on_cuda:
             torch.cuda.synchronize()
         self._paused_at = time.perf_counter()
@@ -52,58 +52,58 @@ class Stopwatch:
         finally:
             pause = time.perf_counter() - self._paused_at
             self._start += pause
-            self._lap_start += pause
+            self._interval_start += pause
             self._paused_at = None
 
 
-class Phases:
-    """Seconds of one start by phase, one after the other."""
+class PhaseTimer:
+    """Measures the phases of one start, which follow one another."""
 
     def __init__(self, began: float) -> None:
-        """Args: began: when the first phase did, as `time.perf_counter` counts."""
+        """Args: began: when the first phase began, a value of `time.perf_counter`."""
         self.seconds: dict[str, float] = {}
-        self._at = began
+        """Name of a phase → its seconds."""
+        self._phase_began = began
 
-    def end(self, name: str) -> None:
-        """Ends a phase; the next one begins."""
+    def end_phase(self, name: str) -> None:
+        """Ends the current phase, giving it its name, and begins the next one."""
         now = time.perf_counter()
-        self.seconds[name] = now - self._at
-        self._at = now
+        self.seconds[name] = now - self._phase_began
+        self._phase_began = now
 
-    def split(self, name: str, other: str, seconds: float) -> None:
-        """Leaves a phase so many seconds; what was more of it belongs to the other."""
-        self.seconds[other] = self.seconds[name] - seconds
+    def split_phase(self, name: str, seconds: float, rest: str) -> None:
+        """Leaves a phase the given seconds and moves the rest of its time to another phase."""
+        self.seconds[rest] = self.seconds[name] - seconds
         self.seconds[name] = seconds
 
 
 class StepTimer:
-    """Seconds that parts of a step take on a device. Only reading them waits for it."""
+    """Measures sections of a step on the device. Only `read` waits for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
         self._seconds: dict[str, float] = {}
-        self._spans: list[
-            tuple[str, Any, Any]
-        ] = []  # pairs of CUDA events, of which the seconds are not known yet
+        # Pairs of CUDA events whose seconds are not known yet.
+        self._pending: list[tuple[str, Any, Any]] = []
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Counts what happens inside as a part."""
+        """Counts the time spent inside as this section's."""
         begin = self._mark()
         yield
         end = self._mark()
         if self._on_cuda:
-            self._spans.append((name, begin, end))
+            self._pending.append((name, begin, end))
         else:
             self._add(name, end - begin)
 
     def read(self) -> dict[str, float]:
-        """Seconds of each part since the last reading. A sync point on CUDA."""
+        """Returns each section's seconds since the last call. A sync point on CUDA."""
         if self._on_cuda:
             torch.cuda.synchronize()
-        for name, begin, end in self._spans:
+        for name, begin, end in self._pending:
             self._add(name, begin.elapsed_time(end) / 1e3)
-        self._spans.clear()
+        self._pending.clear()
         seconds, self._seconds = self._seconds, {}
         return seconds
 
@@ -111,7 +111,7 @@ class StepTimer:
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def _mark(self) -> Any:
-        """Now: on the device's own queue of work where it has one."""
+        """The current time; on CUDA, an event in the device's queue."""
         if not self._on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

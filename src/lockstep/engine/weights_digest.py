@@ -1,4 +1,4 @@
-"""A digest of the weights that all ranks compare: they must hold the same bits."""
+"""A digest of the weights, compared across ranks: all must hold the same bits."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ MULTIPLIER = 6364136223846793005
 def parameter_digests(model: nn.Module) -> Tensor:
     """A 64-bit digest of each parameter, int64 (parameters,), on the device.
 
-    The sum of the values' bit patterns, each times an odd number that depends on its place, modulo 2**64.
-    Integer addition has no rounding, so its order does not matter; one changed value always changes the sum.
+    The sum of the values' bit patterns, each multiplied by an odd number made from its index, modulo 2**64.
+    Integer addition has no rounding, so its order does not matter; changing one value always changes the sum.
     """
     digests = []
     for parameter in model.parameters():
         bits = parameter.detach().flatten().view(torch.uint8)
         width = 4 if bits.numel() % 4 == 0 else 1
         words = bits.view(torch.int32).long() if width == 4 else bits.long()
-        places = torch.arange(words.numel(), device=words.device)
-        digests.append((words * (places * MULTIPLIER | 1)).sum())
+        indices = torch.arange(words.numel(), device=words.device)
+        digests.append((words * (indices * MULTIPLIER | 1)).sum())
     return torch.stack(digests)
 
 
 def agreed_digest(model: nn.Module, ranks: Ranks, step: int) -> str:
-    """The digest of the weights, 16 hex digits, after comparing all ranks'. All ranks must call it.
+    """Compares all ranks' weights and returns their digest, 16 hex digits. All ranks must call it.
 
     Raises:
         RunStopped: the ranks' weights differ; names the step, the ranks and the first parameter that differs.
     """
-    everyone = ranks.gather(parameter_digests(model).unsqueeze(0))  # (world, parameters)
-    differs = everyone != everyone[0]
+    digests = ranks.gather(parameter_digests(model).unsqueeze(0))  # (world, parameters)
+    differs = digests != digests[0]
     if differs.any():
         first = int(differs.any(dim=0).nonzero()[0])
         name = [name for name, _ in model.named_parameters()][first]
         others = differs.any(dim=1).nonzero().flatten().tolist()
         raise RunStopped(
             f"step {step}: the weights of ranks {others} differ from those of rank 0, first in {name}; "
-            "the last checkpoint is from before, start the same command again to go on from there"
+            "run the same command again to resume from the last checkpoint, where they were still equal"
         )
-    return hashlib.sha256(everyone[0].numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(digests[0].numpy().tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Looks into a step: replays it bit for bit, explains what it did."""
+"""Inspects single steps: replays one bit for bit, or explains what it did."""
 
 from lockstep.inspect.explain import run_explain
 from lockstep.inspect.replay import replay_step

@@ -1,4 +1,4 @@
-"""`lockstep explain`: what loss propagation and parameter update really did in one step."""
+"""`lockstep explain`: what one step really did, from the loss to the updated parameters."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ import torch
 from torch import Tensor
 
 from lockstep.config import Config
-from lockstep.engine import Kind, Observers, OrderTrace, Run, StepResult, as_text, first_violation, take_step
+from lockstep.engine import (
+    EventKind,
+    Observers,
+    OrderTrace,
+    Run,
+    StepResult,
+    first_violation,
+    format_events,
+    take_step,
+)
 from lockstep.errors import refuse
 from lockstep.inspect.explanation import Explanation, Row
 from lockstep.inspect.optimizer_formulas import FORMULAS, Formula, off_formula
 from lockstep.inspect.recurrence import SATURATED, Recurrence, measure_recurrences
-from lockstep.inspect.step_snapshot import StepSnapshot, copied
+from lockstep.inspect.step_snapshot import StepSnapshot, cpu_copy
 from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import window_length
 from lockstep.runs.environment import device_name
-from lockstep.trainer import build_run, shared_dataset
+from lockstep.trainer import batch_sizes, build_run, shared_dataset
 
 
 def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
-    """Trains a config from its start to a step, keeping nothing, and explains that step on every rank.
+    """Trains a run from its first step to a given one, saves nothing, and explains that step on every rank.
 
     Raises:
         ConfigError: on every rank, before any training.
@@ -37,7 +46,7 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
 
 
 def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
-    """The run ends with this function: it holds process groups, whose threads must end before the process."""
+    """Keeps the run to this function: its process groups have threads, which must end before the process."""
     dataset = shared_dataset(config, ranks)
     run = build_run(config, ranks, dataset)
     with run.closing:
@@ -48,7 +57,7 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
     """Trains a run up to a step, counted from 1, and explains that step. All ranks must call it.
 
     Raises:
-        ConfigError: the run has no such step, or is past it.
+        ConfigError: the run has no such step or is already past it.
     """
     if not run.step < step <= run.num_steps:
         raise refuse(
@@ -63,14 +72,14 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
     run.windows = itertools.chain([window], run.windows)
     recurrences = measure_recurrences(run, window)
     result = take_step(run, Observers(trace, snapshot))
-    was_skipped = Kind.SKIPPED_STEP in [event.kind for event in trace.events]
+    was_skipped = EventKind.SKIPPED_STEP in [event.kind for event in trace.events]
 
     is_scaled = run.ranks.accelerator.scaler is not None
     violation = first_violation(trace.events, run.plan.window, is_scaled=is_scaled)
-    mine = (as_text(trace.events), str(violation or ""))
+    local_trace = (format_events(trace.events), str(violation or ""))
     return Explanation(
         title=_title(run, config),
-        traces=run.ranks.gather_objects(mine),
+        traces=run.ranks.gather_objects(local_trace),
         optimizer=config.optimizer.name,
         rows=_rows(run, snapshot, formula=None if was_skipped else FORMULAS[config.optimizer.name]),
         facts=[
@@ -84,7 +93,7 @@ def _rows(run: Run, snapshot: StepSnapshot, formula: Formula | None) -> list[Row
     groups = {parameter: group for group in run.optimizer.param_groups for parameter in group["params"]}
     rows = []
     for name, parameter in run.model.named_parameters():
-        before, after, group = snapshot.theta[name], copied(parameter), groups.get(parameter)
+        before, after, group = snapshot.theta[name], cpu_copy(parameter), groups.get(parameter)
         gradient, clipped = snapshot.gradients.get(name), snapshot.clipped.get(name)
         off = None
         if group is not None and clipped is not None and formula is not None:
@@ -107,40 +116,40 @@ def _rows(run: Run, snapshot: StepSnapshot, formula: Formula | None) -> list[Row
 
 
 def _title(run: Run, config: Config) -> str:
-    plan, ranks = run.plan, run.ranks
+    ranks = run.ranks
     return (
         f"step {run.step} of {run.num_steps} | {ranks.world_size} x {device_name(ranks)} | "
-        f"precision {config.precision} | global batch {plan.batch.global_size} = "
-        f"{ranks.world_size} ranks x {plan.window} micro-batches x {plan.batch.micro_size} | "
-        f"{config.reduction} reduction"
+        f"precision {config.precision} | {batch_sizes(run.plan)} | {config.reduction} reduction"
     )
 
 
 def _facts(run: Run, result: StepResult) -> list[str]:
-    """What was measured of the whole step."""
+    """Facts about the whole step."""
     grad_norm = result.grad_norm.item()
     loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
-    limit = run.max_grad_norm
     rates = ", ".join(f"{group['lr']:.4g} ({group['name']})" for group in run.optimizer.param_groups)
-    clipping = f"limit {limit:g}, so " + (
-        f"scaled by {limit / grad_norm:.3g}" if grad_norm > limit else "as it is"
-    )
     return [
         f"loss {loss:.4f}, accuracy {correct / run.plan.num_real(run.step - 1):.1%}; "
-        f"ln 10 = {math.log(10):.4f} is the cross-entropy of a guess",
-        f"gradient norm {grad_norm:.4g}, {clipping}; learning rate {rates}",
+        f"ln 10 = {math.log(10):.4f} is the cross-entropy of a random guess",
+        f"gradient norm {grad_norm:.4g}, {_clipping(grad_norm, run.max_grad_norm)}; learning rate {rates}",
     ]
+
+
+def _clipping(norm: float, limit: float) -> str:
+    if math.isinf(limit):
+        return "no limit"
+    return f"limit {limit:g}: " + (f"scaled by {limit / norm:.3g}" if norm > limit else "not clipped")
 
 
 def _recurrence_facts(recurrence: Recurrence) -> list[str]:
     norms, saturated = recurrence.gradient_norms, recurrence.saturated
     last = len(norms) - 1
     shown = sorted({0, last // 4, last // 2, last * 3 // 4, last})
-    flow = ", ".join(f"row {row + 1}: {norms[row]:.3g}" for row in shown)
-    full = ", ".join(f"row {row + 1}: {saturated[row]:.1%}" for row in shown)
+    norm_by_row = ", ".join(f"row {row + 1}: {norms[row]:.3g}" for row in shown)
+    saturated_by_row = ", ".join(f"row {row + 1}: {saturated[row]:.1%}" for row in shown)
     return [
-        f"{recurrence.name}: ‖∂J/∂h‖ {flow}",
-        f"{recurrence.name}: hidden units with |h| > {SATURATED} {full}",
+        f"{recurrence.name}: ‖∂J/∂h‖ {norm_by_row}",
+        f"{recurrence.name}: hidden units with |h| > {SATURATED} {saturated_by_row}",
         f"{recurrence.name}: largest singular value of weight_hh {recurrence.spectral_norm:.3g}",
     ]
 

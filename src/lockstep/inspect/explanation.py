@@ -1,4 +1,4 @@
-"""What `lockstep explain` found out about a step, and how it is shown."""
+"""The result of `lockstep explain`, and its printed form."""
 
 from __future__ import annotations
 
@@ -15,64 +15,63 @@ FORMULA_TEXTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a step did to one parameter. Norms are Euclidean; `None` is what there was not."""
+    """What a step did to one parameter. Norms are Euclidean; None means that there is none."""
 
     name: str
     shape: tuple[int, ...]
     group: str
-    """The parameter group's name; empty for what no group names."""
+    """Name of its parameter group; empty if it is in none."""
     norm: float
     """‖θ‖ before the step."""
     gradient_norm: float | None
     """‖∇θ‖ of the global batch, before clipping."""
     clipped_norm: float | None
-    """‖∇θ‖ as the optimizer got it."""
+    """‖∇θ‖ as passed to the optimizer."""
     update_norm: float
     """‖Δθ‖"""
     off_formula: float | None
-    """The largest difference from the optimizer's formula, in units in the last place of θ."""
+    """The largest difference from the optimizer's formula, in units in the last place (ulp) of θ."""
     status: str
     """updated, unchanged, or frozen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What happened in one step."""
+    """What one step did."""
 
     title: str
     traces: list[tuple[str, str]]
-    """Of each rank the events on one line, and where they break the order (empty: nowhere)."""
+    """For each rank: the events on one line, and where they are out of order (empty: nowhere)."""
     optimizer: str
     rows: list[Row]
     facts: list[str]
 
     def text(self) -> str:
-        """All of it, as it is printed."""
+        """The whole explanation as printed text."""
         parts = [
             self.title,
             "",
-            "order of events, as they happened",
+            "order of events, as observed",
             *self._order_lines(),
             "",
             *text_table(HEADER, [_cells(row, self.optimizer) for row in self.rows], left=WORDS).splitlines(),
             "",
-            "clipped: ‖∇θ‖ as the optimizer got it",
-            f"off formula: the largest difference of the new θ from {FORMULA_TEXTS[self.optimizer]},",
-            "  in units in the last place of θ's largest entry (a correct rounding is up to 0.5 ulp)",
+            "clipped: ‖∇θ‖ as passed to the optimizer",
+            f"off formula: the largest difference between the new θ and {FORMULA_TEXTS[self.optimizer]},",
+            "  in units in the last place of θ's largest entry (correct rounding is within 0.5 ulp)",
             "",
-            "what to look at (over the global batch, before the update)",
+            "key numbers (over the global batch, before the update)",
             *(f"  {fact}" for fact in self.facts),
         ]
         return "\n".join(parts)
 
     def _order_lines(self) -> list[str]:
-        """One line for all ranks that did the same."""
+        """The events and the verdict, once for all ranks that agree."""
         lines = []
         for trace, violation in dict.fromkeys(self.traces):
             ranks = [str(rank) for rank, entry in enumerate(self.traces) if entry == (trace, violation)]
-            who = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(ranks)}"
-            lines.append(f"  {who}: {trace}")
-            verdict = f"BREAKS the order: {violation}" if violation else "checked: as the design demands"
+            lines.append(f"  {'rank' if len(ranks) == 1 else 'ranks'} {', '.join(ranks)}: {trace}")
+            verdict = f"OUT OF ORDER: {violation}" if violation else "checked: in the expected order"
             lines.append(f"    {verdict}")
         return lines
 

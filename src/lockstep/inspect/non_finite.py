@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def first_not_finite(model: nn.Module) -> Iterator[list[str]]:
-    """Fills with where outputs or gradients are not finite, in the order of computation."""
+def record_non_finite(model: nn.Module) -> Iterator[list[str]]:
+    """Yields a list that collects, in order of computation, which outputs and gradients are not finite."""
     origins: list[str] = []
     hooks = []
 

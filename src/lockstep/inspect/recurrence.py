@@ -1,4 +1,4 @@
-"""What a recurrent layer does to a gradient on its way back over the rows, measured."""
+"""Measures what a recurrent layer does to the gradient as it flows back over the rows of an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lockstep.engine import Run
 from lockstep.models import draw_masks, share_of_mean
 
 SATURATED = 0.99
-"""From here on a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
+"""Above this, a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,33 +21,33 @@ class Recurrence:
     """One nn.RNN or nn.GRU over the rows of a global batch."""
 
     name: str
-    """Of the module."""
+    """Name of the module."""
     gradient_norms: list[float]
-    """‖∂J/∂h‖ of each row's hidden states, over all samples of the global batch and all ways to the loss."""
+    """‖∂J/∂h‖ of each row's hidden states, over all samples of the global batch and all paths to the loss."""
     saturated: list[float]
-    """Part of each row's hidden units with |h| > SATURATED."""
+    """Fraction of each row's hidden units with |h| > SATURATED."""
     spectral_norm: float
-    """The largest singular value of weight_hh: what it can stretch a state by in one row, at most."""
+    """The largest singular value of weight_hh: the most that it can stretch a state by in one row."""
 
 
 def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
     """Measures each nn.RNN and nn.GRU with one layer and one direction. All ranks must call it.
 
-    A fused layer keeps the gradients between its rows to itself. So each micro-batch is computed once more,
-    with the layer called row by row, which changes neither `.grad` nor any state of the run.
+    A fused layer does not expose the gradients between its rows. So each micro-batch is computed once more,
+    with the layer called row by row. This changes neither `.grad` nor any state of the run.
 
     Args:
-        run: before the step that trains on the window.
+        run: the run, before the step that trains on the window.
         window: this rank's micro-batches.
     """
-    found = []
+    recurrences = []
     for name, module in run.model.named_modules():
         is_plain = isinstance(module, nn.RNN | nn.GRU) and module.num_layers == 1 and not module.bidirectional
         if is_plain:
-            mine = torch.stack([_row_sums(run, module, batch) for batch in window]).sum(dim=0)  # (rows, 3)
-            squares, saturated, units = run.ranks.gather(mine[None]).sum(dim=0).unbind(dim=1)
+            local = torch.stack([_row_sums(run, module, batch) for batch in window]).sum(dim=0)  # (rows, 3)
+            squares, saturated, units = run.ranks.gather(local[None]).sum(dim=0).unbind(dim=1)
             weight: Any = module.weight_hh_l0
-            found.append(
+            recurrences.append(
                 Recurrence(
                     name=name,
                     gradient_norms=squares.sqrt().tolist(),
@@ -55,7 +55,7 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
                     spectral_norm=torch.linalg.matrix_norm(weight.detach().to("cpu").float(), 2).item(),
                 )
             )
-    return found
+    return recurrences
 
 
 def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
@@ -67,11 +67,9 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
         inputs, state = arguments[0], arguments[1] if len(arguments) > 1 else None
         for row in inputs.split(1, dim=time):
             _, state = module.forward(row, state)
-            if not state.requires_grad:  # all before it is frozen
+            if not state.requires_grad:  # everything before it is frozen
                 state.requires_grad_()
-            states.append(
-                state
-            )  # (1, batch, hidden): what this row answers, and what the next one starts from
+            states.append(state)  # (1, batch, hidden): this row's output and the next row's initial state
         return torch.stack([state[0] for state in states], dim=time), states[-1]
 
     draw_masks(run.dropouts, run.seed, batch.step, batch.ids)
@@ -81,7 +79,7 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
     finally:
         handle.remove()
     scaler = run.ranks.accelerator.scaler
-    scale = scaler.get_scale() if scaler is not None else 1.0  # or fp16 gradients would be flushed to zero
+    scale = scaler.get_scale() if scaler is not None else 1.0  # else small fp16 gradients become 0
     gradients = torch.autograd.grad(loss * scale, states)
     weights = (batch.ids >= 0)[None, :, None].to("cpu").double()  # padding does not count; MPS has no float64
     sums = []

@@ -1,4 +1,4 @@
-"""Recomputes a run up to one of its steps, compares it with what was recorded, and opens that step up."""
+"""Recomputes a run up to a given step, compares it with the recorded run, and writes that step's details."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lockstep.config import Config
-from lockstep.errors import ConfigError
+from lockstep.errors import counted, refuse
 from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
 from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
@@ -33,92 +33,92 @@ COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What came of a replay; the same on every rank."""
+    """The result of a replay; the same on every rank."""
 
     step: int
-    """The step that was opened up."""
+    """The step whose details were written."""
     first_step: int
-    """The step of the checkpoint that it started from; 0: the initial weights."""
+    """The step of the checkpoint that the replay started from; 0: the initial weights."""
     num_compared: int
-    """Recorded numbers that were compared."""
-    departure: str
-    """Where the recomputed run first departs from the recorded one; empty: nowhere."""
-    differences: str
-    """What this machine does differently from the one that recorded it; empty: nothing known."""
+    """How many recorded numbers were compared."""
+    divergence: str
+    """Where the recomputed run first diverges from the recorded one; empty: nowhere."""
+    environment_changes: str
+    """How this environment differs from the recorded run's; empty: no known difference."""
     folder: Path
-    """What was written about the step."""
+    """Where the step's details were written."""
     non_finite: str
-    """Where the first number came from that is not finite; empty: all are finite."""
+    """The first output or gradient that is not finite; empty: all are finite."""
 
     def lines(self) -> list[str]:
-        """What came of it, for a person."""
+        """The result as lines of text."""
         origin = f"the checkpoint of step {self.first_step}" if self.first_step else "the initial weights"
-        compared = f"{self.num_compared} recorded numbers compared"
+        compared = f"{counted(self.num_compared, 'recorded number')} compared"
         lines = [f"recomputed to step {self.step} from {origin}; {compared}"]
-        if self.differences:
-            lines.append(f"this is not what the run was made on: {self.differences}")
-        if self.departure:
-            lines.append(f"departs first at {self.departure} (recorded → recomputed)")
+        if self.environment_changes:
+            lines.append(f"this environment differs from the recorded run's: {self.environment_changes}")
+        if self.divergence:
+            lines.append(f"first diverges at {self.divergence} (recorded → recomputed)")
         elif self.num_compared:
             lines.append("identical")
         if self.non_finite:
-            lines.append(f"not finite, first in {self.non_finite}")
+            lines.append(f"first value that is not finite: {self.non_finite}")
         return [*lines, f"wrote {self.folder}/step.json and contact-sheet.png"]
 
 
-def replay_step(folder: Path, config: Config, step: int, *, stop_there: bool, launch: Launch) -> Replay:
-    """Recomputes a run folder's run up to a step, counted from 1, on whatever ranks this is.
+def replay_step(folder: Path, config: Config, step: int, *, enter_debugger: bool, launch: Launch) -> Replay:
+    """Recomputes the run in a folder up to a step, counted from 1, on the ranks of this launch.
 
     Args:
         folder: the run folder.
-        config: the run's own.
-        step: the step to open up.
-        stop_there: whether to enter the debugger before that step, on the main rank.
-        launch: what the launcher asked for.
+        config: the run's own settings.
+        step: the step whose details are written.
+        enter_debugger: whether the main rank enters the debugger just before that step.
+        launch: what the launcher started.
 
     Raises:
-        ConfigError: the run has no such step, or the config is that of another run.
+        ConfigError: the run has no such step, or the settings define another run.
     """
-    remedy = "leave it as it was, so that the run is the same"
+    remedy = "leave it unchanged, so that the replay is of the same run"
     check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
     before = environment_at(folder, step)
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
-        return _replay_on(ranks, folder, config, step, stop_there, before)
+        return _replay_on(ranks, folder, config, step, enter_debugger, before)
 
 
 def _replay_on(
-    ranks: Ranks, folder: Path, config: Config, step: int, stop_there: bool, before: Mapping[str, Any]
+    ranks: Ranks, folder: Path, config: Config, step: int, enter_debugger: bool, before: Mapping[str, Any]
 ) -> Replay:
-    """The run ends with this function: it holds process groups, whose threads must end before the process."""
+    """Keeps the run to this function: its process groups have threads, which must end before the process."""
     if ranks.device.type == "cpu" and before.get("device") == "cpu":
-        torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on who adds what
+        torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on how threads share it
     now = environment(ranks) | {"num_threads": torch.get_num_threads()}
-    start = broadcast_newest_checkpoint(folder, ranks, before=step)
+    checkpoint = broadcast_newest_checkpoint(folder, ranks, before=step)
     dataset = shared_dataset(config, ranks)
-    run = build_run(config, ranks, dataset, start)
+    run = build_run(config, ranks, dataset, checkpoint)
     with run.closing:
         if not 1 <= step <= run.num_steps:
-            raise ConfigError(f"--step = {step}: this run has steps 1 to {run.num_steps}")
+            raise refuse("--step", step, f"must be from 1 to {run.num_steps}, the last step of this run")
         recorded = {record["step"]: record for record in read_metrics(folder)}
-        departures, num_compared = [], 0
+        divergences, num_compared = [], 0
         run.model.train()
         while run.step < step - 1:
-            compared, departure = compare_records(recorded_step(run), recorded.get(run.step, {}))
+            compared, divergence = compare_records(recorded_step(run), recorded.get(run.step, {}))
             num_compared += compared
-            departures += [departure] if departure else []
-        if stop_there and ranks.is_main:
-            breakpoint()  # `run` holds it all; take_step(run) computes the step
+            divergences += [divergence] if divergence else []
+        if enter_debugger and ranks.is_main:
+            breakpoint()  # `run` holds everything; take_step(run) computes the step
         details, record = take_detailed_step(run)
-        compared, departure = compare_records(record, recorded.get(step, {}))
-        departures += [departure] if departure else []
+        compared, divergence = compare_records(record, recorded.get(step, {}))
+        divergences += [divergence] if divergence else []
         target = folder / "replay" / step_name(step)
         ranks.on_main(lambda: write_step(target, run, details))
         return Replay(
             step=step,
-            first_step=start.step if start else 0,
+            first_step=checkpoint.step if checkpoint else 0,
             num_compared=num_compared + compared,
-            departure=departures[0] if departures else "",
-            differences=", ".join(
+            divergence=divergences[0] if divergences else "",
+            environment_changes=", ".join(
                 f"{name} {before[name]} → {now[name]}"
                 for name in sorted((before.keys() & now.keys()) - {"git"})
                 if before[name] != now[name]
@@ -129,10 +129,10 @@ def _replay_on(
 
 
 def compare_records(computed: Record, recorded: Record) -> tuple[int, str]:
-    """How many numbers of a step were compared, and the first that is not equal, to the last bit."""
+    """Compares a step's numbers bit for bit: how many were compared, and the first that differs, if any."""
     names = [name for name in COMPARED if name in recorded]
     for name in names:
-        one, other = recorded[name], computed[name]
-        if one != other and not (one != one and other != other):  # NaN is not equal to itself
-            return len(names), f"step {computed['step']}: {name} {recorded[name]} → {computed[name]}"
+        before, now = recorded[name], computed[name]
+        if before != now and not (before != before and now != now):  # NaN is not equal to itself
+            return len(names), f"step {computed['step']}: {name} {before} → {now}"
     return len(names), ""

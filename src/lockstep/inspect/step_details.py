@@ -1,4 +1,4 @@
-"""A step in detail: losses and predictions of samples, gradients of parameters, a picture of the batch."""
+"""The details of a step: losses and predictions by sample, gradient norms, a picture of the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lockstep.data import MicroBatch
 from lockstep.engine import NO_OBSERVER, Observer, Run, agreed_digest, step_record, take_step
-from lockstep.inspect.non_finite import first_not_finite
+from lockstep.inspect.non_finite import record_non_finite
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.runs import Record, write_atomically
 
@@ -21,11 +21,11 @@ class SampleScores(Observer):
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
-        """Of each micro-batch, (batch,)."""
+        """One tensor per micro-batch, (batch,)."""
         self.predictions: list[Tensor] = []
-        """Of each micro-batch, (batch,)."""
+        """One tensor per micro-batch, (batch,)."""
         self.gradient_norms: dict[str, float] = {}
-        """As the optimizer gets them, after clipping."""
+        """By name, after clipping: as passed to the optimizer."""
 
     def on_forward(self, run: Run, batch: MicroBatch, logits: Tensor) -> None:
         self.predictions.append(logits.detach().argmax(dim=1))
@@ -39,27 +39,27 @@ class SampleScores(Observer):
 
 
 def recorded_step(run: Run, observer: Observer = NO_OBSERVER) -> Record:
-    """Takes one step; its record, with the digest of the weights after it. All ranks must call it."""
+    """Takes one step; returns its record with the digest of the new weights. All ranks must call it."""
     result = take_step(run, observer)
     digest = agreed_digest(run.model, run.ranks, run.step)
     return step_record(run, result) | {"weights_digest": digest, "step": run.step}
 
 
 def take_detailed_step(run: Run) -> tuple[dict[str, Any], Record]:
-    """Takes one step; its details as JSON values, and its record. All ranks must call it."""
+    """Takes one step; returns its details as JSON values, and its record. All ranks must call it."""
     slots = run.plan.step_ids(run.step)  # (num_slots, micro_size)
     scores = SampleScores()
-    with first_not_finite(run.model) as origins:
+    with record_non_finite(run.model) as origins:
         record = recorded_step(run, scores)
-    mine = torch.stack([torch.stack(scores.losses).float(), torch.stack(scores.predictions).float()], dim=2)
-    everyone = run.ranks.gather(mine).reshape(-1, 2)  # (global_size, 2), slots in their order
-    is_real = torch.from_numpy(slots.ravel() >= 0)
+    local = torch.stack([torch.stack(scores.losses).float(), torch.stack(scores.predictions).float()], dim=2)
+    gathered = run.ranks.gather(local).reshape(-1, 2)  # (global_size, 2), in slot order
+    is_sample = torch.from_numpy(slots.ravel() >= 0)  # the rest is padding
     first_origins = [origin for origin in run.ranks.gather_objects(origins[:1]) if origin]
     return {
         "step": run.step,
-        "ids": slots.ravel()[is_real.numpy()].tolist(),
-        "losses": everyone[is_real, 0].tolist(),
-        "predictions": everyone[is_real, 1].long().tolist(),
+        "ids": slots.ravel()[is_sample.numpy()].tolist(),
+        "losses": gathered[is_sample, 0].tolist(),
+        "predictions": gathered[is_sample, 1].long().tolist(),
         "numbers": {name: value for name, value in record.items() if name != "step"},
         "gradient_norms": scores.gradient_norms,
         "first_not_finite": first_origins[0][0] if first_origins else "",

@@ -1,4 +1,4 @@
-"""Copies of what a step starts from and of its gradient, taken while the step goes on."""
+"""Copies what a step starts from, and its gradient, while the step runs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from lockstep.engine import Observer, Run
 
 
 class StepSnapshot(Observer):
-    """Of the newest step, copies on the CPU: the checks are in float64, which not every device has (MPS)."""
+    """Copies of the latest step, on the CPU: the checks use float64, which not every device has (MPS)."""
 
     def __init__(self) -> None:
         self.theta: dict[str, Tensor] = {}
-        """Each parameter by name, before the step."""
+        """Each parameter, by name, before the step."""
         self.state: dict[Tensor, dict[str, Any]] = {}
-        """Each parameter's optimizer state before the step, without what is not there yet."""
+        """Each parameter's optimizer state before the step, without entries that do not exist yet."""
         self.gradients: dict[str, Tensor] = {}
-        """Of the global batch, unscaled, before clipping; only of parameters that have one."""
+        """Gradients of the global batch, by name, unscaled, before clipping."""
         self.clipped: dict[str, Tensor] = {}
-        """As the optimizer got them."""
+        """Gradients as passed to the optimizer, by name."""
 
     def on_step_begin(self, run: Run) -> None:
-        self.theta = {name: copied(parameter) for name, parameter in run.model.named_parameters()}
+        self.theta = {name: cpu_copy(parameter) for name, parameter in run.model.named_parameters()}
         self.state = {
-            parameter: {key: copied(value) for key, value in entry.items() if value is not None}
+            parameter: {key: cpu_copy(value) for key, value in entry.items() if value is not None}
             for parameter, entry in run.optimizer.state.items()
         }
 
@@ -36,10 +36,10 @@ class StepSnapshot(Observer):
         self.clipped = _gradients(run)
 
 
-def copied(values: Tensor) -> Tensor:
+def cpu_copy(values: Tensor) -> Tensor:
     """A copy on the CPU, without its graph."""
     return values.detach().to("cpu", copy=True)
 
 
 def _gradients(run: Run) -> dict[str, Tensor]:
-    return {name: copied(p.grad) for name, p in run.model.named_parameters() if p.grad is not None}
+    return {name: cpu_copy(p.grad) for name, p in run.model.named_parameters() if p.grad is not None}

@@ -1,11 +1,13 @@
-"""One start of a run, from its settings to its summary: assembles the parts and trains."""
+"""Runs one start of a run, from its settings to its summary: builds its parts and trains."""
 
 from lockstep.trainer.build import build_run, shared_dataset
 from lockstep.trainer.scoring import evaluate_checkpoint
 from lockstep.trainer.start import TrainingResult, run_training, train
+from lockstep.trainer.startup_line import batch_sizes
 
 __all__ = [
     "TrainingResult",
+    "batch_sizes",
     "build_run",
     "evaluate_checkpoint",
     "run_training",

@@ -1,4 +1,4 @@
-"""Builds a `Run` from a config: the only module that knows every part of one."""
+"""Builds a `Run` from a config. The only module that knows all parts of a run."""
 
 from __future__ import annotations
 
@@ -45,21 +45,22 @@ REDUCTIONS: dict[str, Callable[[Accelerator, nn.Module], Reduction]] = {
 }
 
 
-def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint | None = None) -> Run:
-    """A run at step 0, or where a checkpoint left it: the same on every rank of every topology.
+def build_run(config: Config, ranks: Ranks, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Run:
+    """Builds a run at step 0, or at the step of a checkpoint; the same run on any topology.
 
     Raises:
-        ConfigError: on every rank: the sizes do not divide, or a model or module name is unknown.
+        ConfigError: on every rank, if batch sizes do not divide, or a model or module name is unknown.
     """
-    plan, model, bare_optimizer = ranks.on_all(lambda: _parts(config, ranks, dataset))
+    plan, model, bare_optimizer = ranks.on_all(lambda: _plan_model_optimizer(config, ranks, dataset))
     reduction = REDUCTIONS[config.reduction](ranks.accelerator, model)
     optimizer = ranks.accelerator.prepare_optimizer(bare_optimizer)
-    if start is not None:
-        model.load_state_dict(start.weights, strict=True)
-        optimizer.load_state_dict(start.state["optimizer"])
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.weights, strict=True)
+        optimizer.load_state_dict(checkpoint.state["optimizer"])
         if ranks.accelerator.scaler is not None:
-            ranks.accelerator.scaler.load_state_dict(start.state["scaler"])
-    first_step = start.step if start else 0
+            ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+    first_step = checkpoint.step if checkpoint else 0
+    earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
     closing = ExitStack()
     spans: Iterable[Span]
     train_images = dataset.train
@@ -72,8 +73,8 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     return Run(
         step=first_step,
-        skipped_steps=start.state["skipped_steps"] if start else 0,
-        clock=Stopwatch(first_step, start.info["train_seconds"] if start else 0.0, ranks.device),
+        skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
+        clock=Stopwatch(first_step, earlier_seconds, ranks.device),
         timer=StepTimer(ranks.device),
         folder=run_path(config),
         seed=config.seed,
@@ -96,8 +97,10 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, start: Checkpoint 
     )
 
 
-def _parts(config: Config, ranks: Ranks, dataset: Dataset) -> tuple[Plan, nn.Module, torch.optim.Optimizer]:
-    """All that a config may be wrong about, made without the other ranks."""
+def _plan_model_optimizer(
+    config: Config, ranks: Ranks, dataset: Dataset
+) -> tuple[Plan, nn.Module, torch.optim.Optimizer]:
+    """Builds everything that a wrong config can break, without communicating with other ranks."""
     plan = Plan(
         seed=config.seed,
         num_samples=len(dataset.train),
@@ -106,12 +109,12 @@ def _parts(config: Config, ranks: Ranks, dataset: Dataset) -> tuple[Plan, nn.Mod
         exact=config.reduction == "exact",
     )
     model = build_model(config.model, config.seed).to(ranks.device)
-    # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see and count it.
+    # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see or count it.
     fused = None if config.precision == "fp16" else True
     return plan, model, build_optimizer(model, config.optimizer, fused=fused)
 
 
 def shared_dataset(config: Config, ranks: Ranks) -> Dataset:
-    """The data, fetched by the main rank first: a source that is out of reach is tried once."""
+    """Loads the data on every rank after the main rank fetched it; an unreachable source is tried once."""
     ranks.on_main(lambda: fetch_dataset(config.data))
     return ranks.on_all(lambda: load_dataset(config.data, config.seed))

@@ -1,4 +1,4 @@
-"""Where the records of a run go: its metrics file, the console, its evaluations, W&B."""
+"""Opens the sinks of a run: its metrics file, the console, its evaluations and W&B."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lockstep.tracking.wandb_run import WandbRun
 
 
 def open_sinks(config: Config, run: Run, mode: str, dataset: Dataset, facts: dict[str, Any]) -> None:
-    """Opens where the main rank's records go, one by one: those that are open are closed on every way out.
+    """Opens the main rank's sinks. Adds each to the run as it opens, so that a later failure still closes it.
 
     Args:
-        config: of the run.
-        run: gets the sinks.
-        mode: of W&B: online, offline or disabled.
-        dataset: is described to W&B.
+        config: the settings of the run.
+        run: the run that gets the sinks.
+        mode: W&B mode: online, offline or disabled.
+        dataset: the data set, which is described to W&B.
         facts: the environment of this start.
     """
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
@@ -44,7 +44,7 @@ def open_sinks(config: Config, run: Run, mode: str, dataset: Dataset, facts: dic
 
 
 def weights_and_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What `tracking.watch` shows; after a step, a gradient is that of the global batch, clipped."""
+    """What `tracking.watch` logs. After a step, the gradients are those of the global batch, clipped."""
     named = list(model.named_parameters())
     gradients = {f"gradients/{name}": p.grad for name, p in named if p.grad is not None}
     return {f"weights/{name}": p for name, p in named} | gradients

@@ -7,7 +7,7 @@ from typing import Any
 
 from lockstep.config import Config
 from lockstep.engine import evaluate
-from lockstep.errors import ConfigError, require
+from lockstep.errors import refuse, require
 from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
@@ -22,33 +22,35 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
     """Scores a checkpoint on the test set of a config.
 
     Args:
-        path: a run folder, for its newest whole checkpoint, or one checkpoint in it.
-        config: of the run, with the data it is to be scored on.
-        launch: what the launcher asked for.
+        path: a run folder (scores its newest complete checkpoint) or one checkpoint in it.
+        config: the settings of the run, with the data to score on.
+        launch: what the launcher started.
 
     Raises:
-        ConfigError: there is no whole checkpoint, or no data.
+        ConfigError: there is no complete checkpoint or no data, or the model does not fit the weights.
     """
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
         is_run = (path / SETTINGS_FILE).exists()
-        found = (
+        checkpoint = (
             broadcast_newest_checkpoint(path, ranks)
             if is_run
             else ranks.on_main(lambda: load_named_checkpoint(path))
         )
-        if found is None:
-            raise ConfigError(f"CHECKPOINT = {str(path)!r}: holds no whole checkpoint yet")
+        if checkpoint is None:
+            rule = "has no complete checkpoint yet; wait for its first, or name another run"
+            raise refuse("CHECKPOINT", str(path), rule)
         store = shared_dataset(config, ranks).test.to(ranks.device)
         model = ranks.on_all(lambda: build_model(config.model, config.seed))
         shapes = {name: value.shape for name, value in model.state_dict().items()}
-        fits = shapes == {name: value.shape for name, value in found.weights.items()}
-        require(fits, "model.name", config.model.name, "is not the network of these weights; leave it out")
-        model.load_state_dict(found.weights, strict=True)
+        fits = shapes == {name: value.shape for name, value in checkpoint.weights.items()}
+        rule = "does not fit the weights of this checkpoint; leave --model.name out"
+        require(fits, "model.name", config.model.name, rule)
+        model.load_state_dict(checkpoint.weights, strict=True)
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
-        result = evaluate(model, build_criterion(config.loss), store, ranks, found.step)
+        result = evaluate(model, build_criterion(config.loss), store, ranks, checkpoint.step)
         return {
             "checkpoint_step": result.step,
             "data": config.data.name,
             **result.summary(),
-            "weights_sha256": weights_sha256(found.weights),
+            "weights_sha256": weights_sha256(checkpoint.weights),
         }

@@ -1,4 +1,4 @@
-"""One start of a run: from its folder, as it stands, to its summary."""
+"""One start of a run: from what its folder holds to its summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from lockstep.config import Config
 from lockstep.data import Dataset
-from lockstep.engine import Observer, Observers, OrderCheck, Phases, Run, loop
+from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, loop
 from lockstep.errors import Interrupted
 from lockstep.launch import Launch, array_group, read_launch, restored_handlers
 from lockstep.launch.precision import resolve_precision
@@ -46,26 +46,26 @@ class TrainingResult:
     folder: Path
     summary: dict[str, Any]
     was_finished: bool
-    """Whether there was nothing left to do."""
+    """Whether the run was already finished, so that nothing was done."""
 
 
 def train(
     config: Config, *, observers: Sequence[Observer] = (), sinks: Sequence[Sink] = ()
 ) -> TrainingResult:
-    """Trains a config to its end, as `lockstep train` does: from where its run folder stands.
+    """Trains a run to its end, as `lockstep train` does. Resumes it if its folder has a checkpoint.
 
-    Under a launcher, in every process that it started. A finished run is not trained again. A process trains
-    all its runs in one precision, as Accelerate keeps it for the whole process.
+    Under a launcher, call it in every process. A finished run is not trained again. All runs of one process
+    must have the same precision, because Accelerate keeps it for the whole process.
 
     Args:
-        config: of the run.
-        observers: watch each step, on every rank.
-        sinks: take the records, on the main rank, after Lockstep's own.
+        config: the settings of the run.
+        observers: called at each event of a step, on every rank.
+        sinks: receive the records on the main rank, after Lockstep's own sinks.
 
     Raises:
         ConfigError: on every rank, before any training.
-        Interrupted: on every rank after the same step, when one was asked to stop; a checkpoint is saved.
-        RunStopped: on every rank, when a number is not finite or the ranks' weights differ.
+        Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
+        RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
     with restored_handlers():
         return run_training(config, read_launch(), time.perf_counter(), observers=observers, sinks=sinks)
@@ -80,22 +80,22 @@ def run_training(
     observers: Sequence[Observer] = (),
     sinks: Sequence[Sink] = (),
 ) -> TrainingResult:
-    """Trains a config to its end, from where its run folder stands. Every process of the launch calls it.
+    """Trains a run to its end; see `train`. Every process of the launch must call it.
 
     Args:
-        config: of the run.
-        launch: what the launcher asked for.
-        began: when the command did, as `time.perf_counter` counts.
-        resume_from: a W&B artifact whose checkpoint is put into the run folder first, if it is a later one.
-        observers: watch each step, on every rank.
-        sinks: take the records, on the main rank, after Lockstep's own.
+        config: the settings of the run.
+        launch: what the launcher started.
+        began: when the command began, a value of `time.perf_counter`.
+        resume_from: a W&B artifact; its checkpoint is put into the run folder first, if it is a later one.
+        observers: called at each event of a step, on every rank.
+        sinks: receive the records on the main rank, after Lockstep's own sinks.
 
     Raises:
         ConfigError: on every rank, before any training.
         AgreedStop: on every rank, after the same step.
     """
-    phases = Phases(began)
-    phases.end("import")
+    phases = PhaseTimer(began)
+    phases.end_phase("import")
     config = with_wandb_group(resolve_precision(config, launch))
     window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
     folder = run_path(config)
@@ -115,15 +115,15 @@ def _train_to_end(
     config: Config,
     mode: str,
     ranks: Ranks,
-    phases: Phases,
+    phases: PhaseTimer,
     observers: Sequence[Observer],
     sinks: Sequence[Sink],
 ) -> dict[str, Any]:
-    phases.end("join")
+    phases.end_phase("join")
     dataset = shared_dataset(config, ranks)
-    phases.end("data")
-    start = broadcast_newest_checkpoint(run_path(config), ranks)
-    run = build_run(config, ranks, dataset, start)
+    phases.end_phase("data")
+    checkpoint = broadcast_newest_checkpoint(run_path(config), ranks)
+    run = build_run(config, ranks, dataset, checkpoint)
     run.stop.install()
     if config.train.check_order:
         observers = [OrderCheck(run), *observers]
@@ -131,16 +131,16 @@ def _train_to_end(
     reason = ""
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, dataset, sinks))
-        phases.end("set_up")
+        phases.end_phase("set_up")
         loop.train(run, Observers(*observers))
-        phases.end("train")
-        phases.split("train", "evaluate_and_save", run.clock.this_start())
+        phases.end_phase("train")
+        phases.split_phase("train", run.clock.this_start(), rest="evaluate_and_save")
         summary = write_summary(run, config.precision, phases)
         status = "finished"
         return summary
     except Interrupted:
         status = "interrupted"
-        ranks.on_main(run.stop.mark_resumable)  # before a rank leaves: its exit code makes launchers kill
+        ranks.on_main(run.stop.mark_resumable)  # before any rank exits, as launchers then kill the others
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
@@ -152,11 +152,11 @@ def _train_to_end(
         if status != "failed":
             if ranks.is_main and config.train.report:
                 draw_report_or_warn(run.folder)
-            ranks.barrier()  # nor may one leave while the main rank draws, or closes W&B
+            ranks.barrier()  # no rank may exit while the main rank draws or closes W&B, for the same reason
 
 
 def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Sequence[Sink]) -> None:
-    """What the main rank does before the first step: says what runs, notes the start, opens the sinks."""
+    """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     say(startup_line(config, run, mode))
     for warning in topology_warnings(run.model):
         say(f"warning: {warning}")
@@ -166,23 +166,23 @@ def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Seque
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
-            say(f"warning: the last bits of the next steps may differ: {', '.join(changes)}")
+            say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}")
     open_sinks(config, run, mode, dataset, facts)
     run.sinks.extend(sinks)
 
 
 def with_wandb_group(config: Config) -> Config:
-    """The config with its W&B group: the one that was stated, else that of a SLURM array."""
+    """The config with its W&B group: as set, or the SLURM array's by default."""
     group = config.tracking.group or array_group()
     return replace(config, tracking=replace(config.tracking, group=group))
 
 
 def draw_report_or_warn(folder: Path) -> None:
-    """Draws report/ from what is recorded. No picture is worth a run: trouble with it is one warning."""
+    """Draws report/ from the run's files. A failed picture must not fail the run, so it is only a warning."""
     try:
-        from lockstep.report.run_report import draw_report  # matplotlib, for which no start should wait
+        from lockstep.report.run_report import draw_report  # imports matplotlib, which is slow
 
         if read_metrics(folder):
             draw_report(folder)
     except Exception as error:
-        say(f"warning: no pictures ({error}); to draw them: lockstep report {folder}")
+        say(f"warning: no pictures ({error}); to draw them, run: lockstep report {folder}")

@@ -1,20 +1,27 @@
-"""The line a run prints when it starts: what really runs."""
+"""The line that a run prints when it starts."""
 
 from __future__ import annotations
 
 from lockstep.config import Config
 from lockstep.engine import Run
+from lockstep.errors import counted
+from lockstep.plan import Plan
 from lockstep.runs.environment import device_name
 
 
 def startup_line(config: Config, run: Run, mode: str) -> str:
-    """The start-up line: what really runs."""
+    """Says what really runs: devices, batch sizes, data, steps, W&B mode and run folder."""
     plan, ranks = run.plan, run.ranks
     threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
     data = f"{config.data.name} {plan.num_samples}+{len(run.test_store)} {config.data.storage}"
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
-        f"global batch {plan.batch.global_size} = {ranks.world_size} ranks x {plan.window} micro-batches "
-        f"x {plan.batch.micro_size} | {config.reduction} reduction | {data} | {run.num_steps} steps | "
+        f"{batch_sizes(plan)} | {config.reduction} reduction | {data} | {counted(run.num_steps, 'step')} | "
         f"W&B {mode} | {run.folder}"
     )
+
+
+def batch_sizes(plan: Plan) -> str:
+    """How the global batch divides, for instance 'global batch 256 = 1 rank x 8 micro-batches x 32'."""
+    ranks, window = counted(plan.world_size, "rank"), counted(plan.window, "micro-batch")
+    return f"global batch {plan.batch.global_size} = {ranks} x {window} x {plan.batch.micro_size}"

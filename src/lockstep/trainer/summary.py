@@ -1,19 +1,19 @@
-"""summary.json: what came of a finished run."""
+"""summary.json: the results of a finished run."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from lockstep.engine import Phases, Run, score_test_set
+from lockstep.engine import PhaseTimer, Run, score_test_set
 from lockstep.runs import CHECKPOINTS_FOLDER, SUMMARY_FILE, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import best_saved_accuracy
 from lockstep.runs.environment import environment
 
 
-def write_summary(run: Run, precision: str, phases: Phases) -> dict[str, Any]:
-    """Writes summary.json of a run at its last step; the summary, on every rank."""
+def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any]:
+    """Writes summary.json for a run at its last step; returns the summary on every rank. All must call it."""
     if run.evaluation is None or run.evaluation.step != run.step:
         score_test_set(run)
     assert run.evaluation is not None
