@@ -54,7 +54,7 @@ def measure(bench: Bench) -> list[Row]:
     for name, (every, _) in events.items():
         rows.append(median_row(name, [1e3 * seconds for seconds in times[name]], "ms"))
         if name != "step":
-            what = f"{name}, share of the {every} steps between two"
+            what = f"{name}, share of the {every} steps in between"
             share = statistics.median(times[name]) / (every * statistics.median(times["step"]))
             rows.append(Row(what=what, value=100 * share, unit="%", n=len(times[name])))
     return rows

@@ -52,6 +52,6 @@ class Interrupted(AgreedStop):
 
 
 def counted(count: int, noun: str) -> str:
-    """A count with its noun, for messages: '1 rank', '2 ranks', '8 micro-batches'."""
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
-    return f"{count} {noun if count == 1 else plural}"
+    """A count with its noun, for messages: '1 rank', '8 micro-batches', '4 processes'."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{count} {noun}{ending}"

@@ -105,9 +105,9 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     assert main(["report", str(folder)]) == 0
     figure = draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), "")
     assert [line.get_xdata() for line in figure.axes[0].lines if line.get_label() == "resumed"] == [[3, 3]]
-    kept = read_evaluation(folder)
-    assert kept.scores.loss == resumed["test_loss"]
-    assert kept.scores.confusion.tolist() == resumed["confusion"]
+    evaluation = read_evaluation(folder)
+    assert evaluation.scores.loss == resumed["test_loss"]
+    assert evaluation.scores.confusion.tolist() == resumed["confusion"]
 
     refused(
         lockstep(*words, "--run.name", folder.name, "--optimizer.lr", "0.1"), "optimizer.lr = 0.1: ", "0.005"

@@ -47,7 +47,7 @@ def assert_close(gradient, reference, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("micro_size", [64, 16, 4])
-def test_gradients_match_those_of_the_whole_batch(micro_size):
+def test_gradients_are_those_of_the_whole_batch(micro_size):
     """T1 and T2: no micro-batch is dropped, and a short last batch is the mean over its own samples."""
     config = small_config(batch=BatchConfig(global_size=64, micro_size=micro_size))
     run, dataset = small_run(config)
@@ -57,7 +57,7 @@ def test_gradients_match_those_of_the_whole_batch(micro_size):
         run.num_steps = step + 1
         train(run)
         assert_close(gradients[step], reference_gradients(before, run, dataset, step))
-    assert run.plan.samples_in_step(step) == 24  # the loop above ended with a short batch
+    assert run.plan.num_real(step) == 24  # the loop above ended with a short batch
 
 
 def test_one_update_per_window():

@@ -1,7 +1,7 @@
 import pytest
 
-from lockstep.errors import ConfigError
-from lockstep.launch import Allocation, allocated_threads, counted, read_allocation
+from lockstep.errors import ConfigError, counted
+from lockstep.launch import Allocation, allocated_threads, read_allocation
 
 JOB = {"SLURM_JOB_ID": "77", "SLURM_NNODES": "2"}
 

@@ -110,7 +110,7 @@ def test_a_second_ctrl_c_stops_immediately(tmp_path):
 @pytest.mark.parametrize("num_processes", [1, 2])
 @pytest.mark.timeout(900)
 def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
-    """T8 and T9: kill -9 of every process, also during a save, then the same command again."""
+    """T8: kill -9 of every process, also during a save, then the same command again."""
     generator = random.Random(num_processes)
     kills = 0
     deadline = time.monotonic() + 60 * KILLS
@@ -141,7 +141,7 @@ def read_steps(folder):
 
 
 def test_a_run_continues_on_four_then_one_then_two_processes(tmp_path, undisturbed):
-    """Elastic resume: a different number of processes at each start, the same bits at the end."""
+    """T9: a different number of processes at each start, the same bits at the end."""
     for num_processes, until in ((4, 6), (1, 16)):
         process = start(tmp_path, num_processes)
         wait_for_step(tmp_path, until, process)

@@ -58,8 +58,8 @@ def test_a_run_continues_from_its_artifact_on_another_machine(tmp_path, server):
     stored = server.artifacts.named("run", "latest")
     assert metadata(stored)["step"] == server.steps(identity)[-1] < 36
 
-    place = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
-    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *place, env=server.env)
+    flags = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
+    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *flags, env=server.env)
     assert result.returncode == 0, result.stderr
     assert "resuming" in result.stdout
     assert "wandb:" not in result.stdout + result.stderr
@@ -110,8 +110,8 @@ def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path
     assert last_lines[0].endswith(f"lockstep sync {tmp_path / 'run'}")
     assert "run the same command again to resume" in last_lines[1]
     for name, mode, env in (("offline", "offline", {}), ("no-server", "online", server.env)):
-        place = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
-        result = lockstep("train", *QUICK, *place, env=env)
+        flags = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
+        result = lockstep("train", *QUICK, *flags, env=env)
         assert result.returncode == 0, result.stderr
         assert f"lockstep sync {tmp_path / name}" in result.stdout
     assert lockstep("sync", str(tmp_path / "no-server"), env=server.env).returncode == 1

@@ -34,7 +34,7 @@ def cluster(_session_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with both nodes idle; a test that leaves a process of its jobs behind fails."""
     idle = {"node1": "idle", "node2": "idle"}
     yield _session_cluster
-    # Not those that are COMPLETING: SLURM is still clearing up after them.
+    # Not jobs that are COMPLETING: SLURM is still cleaning up after them.
     left = _session_cluster.run("squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%i")
     _session_cluster.run("scancel", "--user=root", check=False)
     _session_cluster.wait(lambda: _session_cluster.node_states() == idle, 60, "two idle nodes")

@@ -1,4 +1,4 @@
-"""slurm/sweep.sbatch: an array of runs, so many at a time, and one table."""
+"""slurm/sweep.sbatch: an array of runs, a limited number at a time, and one table."""
 
 from processes import QUICK, ROOT, read_run
 from slurm_jobs import FINAL

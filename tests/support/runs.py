@@ -34,11 +34,16 @@ def small_config(folder: Path | str = "unused", **changes: object) -> Config:
 
 def fresh_ranks(precision: str = "no") -> Ranks:
     """Ranks with a fresh Accelerator, without the state of an earlier test."""
+    reset_accelerator()
+    return start_ranks(read_launch(), precision)
+
+
+def reset_accelerator() -> None:
+    """Makes Accelerate forget the state of an earlier test, its precision included."""
     for state in (AcceleratorState, GradientState):
         state._reset_state()
     if not dist.is_initialized():  # a process joins its group only once
         PartialState._reset_state()
-    return start_ranks(read_launch(), precision)
 
 
 def small_run(config: Config, ranks: Ranks | None = None) -> tuple[Run, Dataset]:

@@ -21,11 +21,11 @@ from pathlib import Path
 MODELS = Path(__file__).parent  # user_models.py
 NODES = ("node1", "node2")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
-STARTS = 5  # a port that was free when probed may be taken a moment later
+STARTS = 5  # a port that was free when it was checked may be taken a moment later
 
-# cred_expire: a requeued job waits 121 s by default, until the credential of its first start has expired.
-# SlurmdTimeout: seconds until a silent node counts as down; KillWait: seconds from SIGTERM to SIGKILL.
-# proctrack/linuxproc needs no cgroups; `Cluster.processes` finds processes that left its process tree.
+# cred_expire: by default a requeued job waits 121 s, until the credential of its first start expires.
+# SlurmdTimeout: seconds until a silent node counts as lost; KillWait: seconds between SIGTERM and SIGKILL.
+# proctrack/linuxproc needs no cgroups; `Cluster.processes` looks for processes that left its process tree.
 CONF = """\
 ClusterName=t
 SlurmctldHost={host}(127.0.0.1)
@@ -83,7 +83,7 @@ def missing_programs() -> list[str]:
 
 
 class PortTakenError(RuntimeError):
-    """Another process listens on a port chosen for the cluster."""
+    """Another process listens on one of the cluster's ports."""
 
 
 class Cluster:
@@ -172,7 +172,7 @@ class Cluster:
         self._daemon("slurmd", "-N", node, "-L", str(self.folder / "log" / f"slurmd.{node}.log"))
 
     def stop_node(self, node: str) -> None:
-        """Kills a node's slurmd, as a crash would; processes on the node keep running."""
+        """Kills a node's slurmd, like a crash; the processes on the node continue."""
         self._end(self._pid(f"run/slurmd.{node}.pid"), signal.SIGKILL)
 
     def stop(self) -> None:
@@ -188,7 +188,7 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
 
     def _pid(self, name: str) -> int:
-        """The pid in a pid file; 0 if there is no file or the process is gone."""
+        """The process id in a pid file; 0 if there is no file or the process is gone."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.folder / name).read_text())
             return pid if is_alive(pid) else 0
@@ -221,7 +221,7 @@ class Cluster:
         """Polls a condition ten times a second; `sbatch --wait` polls every half minute.
 
         Raises:
-            TimeoutError: the condition is still false.
+            TimeoutError: it did not become true.
         """
         deadline = time.monotonic() + seconds
         while not condition():
@@ -240,7 +240,7 @@ class Cluster:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def processes(self, name: str = "", job: str = "") -> list[int]:
-        """Pids of this cluster's job processes, or of its processes with a name such as 'slurmstepd'."""
+        """Live processes of this cluster's jobs, or its processes with a name such as 'slurmstepd'."""
         wanted = f"SLURM_CONF={self.conf}"
         pids: list[int] = []
         for entry in Path("/proc").glob("[0-9]*"):
@@ -248,7 +248,7 @@ class Cluster:
                 environ = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
                 comm = (entry / "comm").read_text().strip()
             except OSError:
-                continue  # it ended in the meantime
+                continue  # it has ended
             ids = [word.partition("=")[2] for word in environ if word.startswith("SLURM_JOB_ID=")]
             is_ours = comm == name if name else bool(ids) and job in ("", *ids)
             if wanted in environ and is_ours and is_alive(int(entry.name)):
@@ -257,7 +257,7 @@ class Cluster:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is running; a zombie is not."""
+    """Whether a process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

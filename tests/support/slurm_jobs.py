@@ -1,4 +1,4 @@
-"""Submits the job scripts as a user does, and waits for the results."""
+"""Submits the job scripts as a user does, and waits for the outcome."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.commands.job import FAILURES_FILE
+from lockstep.runs import newest_checkpoint_step
 from processes import QUICK, ROOT, read_run
 from slurm_cluster import Cluster
 
@@ -66,7 +67,7 @@ class Job:
         return facts
 
     def wait_for_step(self, step: int, seconds: float = 60) -> None:
-        """Waits until the run has logged `step` steps."""
+        """Waits until the run has logged this number of steps."""
         metrics = self.run / "metrics.jsonl"
 
         def is_there() -> bool:
@@ -77,7 +78,7 @@ class Job:
         self.cluster.wait(is_there, seconds, f"step {step}: {self.text[-3000:]}")
 
     def assert_finished_as(self, reference: dict[str, Any], world_size: int = 4) -> dict[str, Any]:
-        """Checks that the job completed on `world_size` ranks with the reference's results, one per step."""
+        """Checks that it is COMPLETED, with the weights and losses of another run, and each step once."""
         facts = self.wait_for("COMPLETED")
         assert facts["ExitCode"] == "0:0"
         summary = read_run(self.run)
@@ -93,12 +94,11 @@ class Job:
 
     @property
     def world_sizes(self) -> set[int]:
-        """The world sizes printed by the starts of this job."""
+        """The world sizes in the start-up lines of this job."""
         return {int(size) for size in re.findall(r"^lockstep: (\d+) x ", self.text, re.MULTILINE)}
 
     def newest_checkpoint(self) -> int:
-        """Step of the newest checkpoint."""
-        return int(sorted((self.run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
+        return newest_checkpoint_step(self.run)
 
 
 def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | None = None) -> Job:
@@ -108,7 +108,7 @@ def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | 
 
 
 def wandb_ids(run: Path) -> set[str]:
-    """The ids of the W&B runs that a run folder's offline logs belong to."""
+    """The W&B runs that the offline logs in a run folder belong to."""
     return {path.stem.removeprefix("run-") for path in (run / "wandb").glob("offline-run-*/run-*.wandb")}
 
 

@@ -164,7 +164,7 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
                 data = server.artifacts.answer(question["query"], variables)
                 if data is not None:
                     return 200, json.dumps({"data": data}).encode()
-                if not question.get("operationName"):  # openwandb would look for an operation named ""
+                if not question.get("operationName"):  # openwandb would search for an operation named ""
                     body = json.dumps({"query": question["query"], "variables": variables}).encode()
             request = urllib.request.Request(server.upstream(self.path), body or None, method=self.command)
             for name in ("Authorization", "Content-Type"):

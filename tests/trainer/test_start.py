@@ -6,7 +6,12 @@ import pytest
 
 import lockstep
 from lockstep.launch import STOP_SIGNALS
-from runs import small_config
+from runs import reset_accelerator, small_config
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator():
+    reset_accelerator()
 
 
 class StepCounter(lockstep.Observer):

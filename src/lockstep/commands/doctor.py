@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lockstep.config import Config, parse_config, take_option
-from lockstep.errors import ConfigError, require
-from lockstep.launch import Allocation, counted, launch_commands, num_cores, read_allocation
+from lockstep.errors import ConfigError, counted, require
+from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
 from lockstep.launch.checks import (
     PROBE_SECONDS,
     check_processes,

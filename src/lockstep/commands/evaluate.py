@@ -13,8 +13,8 @@ from lockstep.runs import SETTINGS_FILE
 HELP = """usage: lockstep evaluate CHECKPOINT [OPTIONS]
 
 Score a checkpoint on the test set of its run, on any number of ranks. CHECKPOINT is a run folder (scores its
-newest checkpoint) or one checkpoint in it. OPTIONS are those of `lockstep train`; --data.root and --data.name
-are the useful ones.
+newest checkpoint) or one checkpoint in it. OPTIONS are those of `lockstep train`; the most useful are
+--data.root and --data.name.
 """
 
 

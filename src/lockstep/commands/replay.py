@@ -19,7 +19,7 @@ code 1). Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, lo
 contact-sheet.png, a picture of the global batch.
   --processes P  use P processes, whatever number the run was trained on
   --break        enter the debugger just before step N
-OPTIONS are those of `lockstep train`; --data.root is the useful one.
+OPTIONS are those of `lockstep train`; the most useful is --data.root.
 """
 
 

@@ -22,6 +22,7 @@ from lockstep.runs import (
     environment_at,
     read_metrics,
     read_settings,
+    step_name,
 )
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
@@ -110,7 +111,7 @@ def _replay_on(
         details, record = take_detailed_step(run)
         compared, divergence = compare_records(record, recorded.get(step, {}))
         divergences += [divergence] if divergence else []
-        target = folder / "replay" / f"step-{step:08d}"
+        target = folder / "replay" / step_name(step)
         ranks.on_main(lambda: write_step(target, run, details))
         return Replay(
             step=step,

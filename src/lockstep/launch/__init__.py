@@ -4,7 +4,7 @@ These take time to load and are imported by their own names:
 checks, precision, process_group, ranks.
 """
 
-from lockstep.launch.allocation import Allocation, allocated_threads, counted, read_allocation
+from lockstep.launch.allocation import Allocation, allocated_threads, read_allocation
 from lockstep.launch.command_lines import accelerate_options, launch_commands
 from lockstep.launch.machine import num_cores
 from lockstep.launch.rendezvous import Rendezvous, rendezvous
@@ -20,7 +20,6 @@ __all__ = [
     "accelerate_options",
     "allocated_threads",
     "array_group",
-    "counted",
     "launch_commands",
     "num_cores",
     "process_rank",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lockstep.errors import ConfigError, refuse, require
+from lockstep.errors import ConfigError, counted, refuse, require
 from lockstep.launch.machine import threads_per_process
 
 
@@ -82,9 +82,3 @@ def allocated_threads(allocation: Allocation, environ: Mapping[str, str] = os.en
     """OMP_NUM_THREADS of each process: what the user set, else an equal share of the node's CPUs."""
     cpus = int(environ.get("SLURM_CPUS_ON_NODE", "1"))
     return environ.get("OMP_NUM_THREADS") or str(threads_per_process(cpus, allocation.processes_per_node))
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as '1 node' or '4 processes'."""
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
-    return f"{number} {noun}{ending}"

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 
-from lockstep.errors import ConfigError, refuse
-from lockstep.launch.allocation import Allocation, counted
+from lockstep.errors import ConfigError, counted, refuse
+from lockstep.launch.allocation import Allocation
 from lockstep.launch.command_lines import accelerate_options
 from lockstep.launch.rendezvous import rendezvous
 

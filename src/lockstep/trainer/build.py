@@ -53,8 +53,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, checkpoint: Checkp
         optimizer.load_state_dict(checkpoint.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
-    is_streamed = isinstance(dataset.train, ImageFiles)
-    train_images = dataset.train if is_streamed else dataset.train.to(ranks.device)
+    train_images = dataset.train if isinstance(dataset.train, ImageFiles) else dataset.train.to(ranks.device)
     criterion = build_criterion(config.loss)
     if config.reduction == "exact" and ranks.device.type == "cuda":
         ask_for_deterministic_kernels()

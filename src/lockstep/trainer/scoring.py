@@ -12,6 +12,7 @@ from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.models import build_criterion, build_model
+from lockstep.runs import SETTINGS_FILE
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, load_named_checkpoint
 from lockstep.trainer.build import shared_dataset
@@ -29,7 +30,7 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
         ConfigError: there is no complete checkpoint or no data, or the model does not fit the weights.
     """
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
-        is_run = (path / "config.yaml").exists()
+        is_run = (path / SETTINGS_FILE).exists()
         checkpoint = (
             broadcast_newest_checkpoint(path, ranks)
             if is_run
