@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lockstep.engine.buffers import BufferRules, StepBuffers, buffer_rules
+from lockstep.engine import buffer_rules
+from lockstep.engine.buffers import BufferRules, StepBuffers
 from lockstep.errors import ConfigError
 
 

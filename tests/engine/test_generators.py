@@ -5,7 +5,8 @@ import random
 import numpy as np
 import torch
 
-from lockstep.engine.generators import restored_generators, seed_generators
+from lockstep.engine import seed_generators
+from lockstep.engine.generators import restored_generators
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,6 @@
 """Seeds are hashes of what a draw may depend on."""
 
-from lockstep.plan.seeds import derive_seed
+from lockstep.plan import derive_seed
 
 
 def test_a_seed_depends_on_each_argument():

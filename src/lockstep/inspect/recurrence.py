@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
-from lockstep.engine import Run
-from lockstep.engine.buffers import restored_buffers
-from lockstep.engine.generators import seed_generators
+from lockstep.engine import Run, restored_buffers, seed_generators
 from lockstep.models import share_of_mean
 
 SATURATED = 0.99

@@ -27,10 +27,10 @@ from lockstep.engine import (
     Run,
     StepTimer,
     Stopwatch,
+    ask_for_deterministic_kernels,
     build_optimizer,
     lr_factor,
 )
-from lockstep.engine.reduction import ask_for_deterministic_kernels
 from lockstep.launch.ranks import Ranks
 from lockstep.models import build_criterion, build_model
 from lockstep.plan import Plan
