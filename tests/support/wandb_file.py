@@ -6,35 +6,33 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lockstep.tracking.wandb_file import read_wandb_file
+
 
 def read_wandb(path: Path) -> dict[str, Any]:
     """A file's run id, group, job type, config, summary, alerts, history (step → metrics) and exit code.
 
     The exit code is None if the run was not closed; the id is empty if a kill left nothing.
     """
-    content: dict[str, Any] = {"id": "", "config": {}, "summary": {}, "alerts": [], "history": {}}
-    content["exit_code"] = None
-    for record in records_in(path):
+    found: dict[str, Any] = {"id": "", "config": {}, "summary": {}, "alerts": [], "history": {}}
+    found["exit_code"] = None
+    for record in read_wandb_file(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            content |= {
-                "id": record.run.run_id,
-                "group": record.run.run_group,
-                "job_type": record.run.job_type,
-            }
+            found |= {"id": record.run.run_id, "group": record.run.run_group, "job_type": record.run.job_type}
             updates = record.run.config.update
-            content["config"] |= {item.key: json.loads(item.value_json) for item in updates if item.key}
+            found["config"] |= {item.key: json.loads(item.value_json) for item in updates if item.key}
         elif kind == "summary":
-            content["summary"] |= {item.key: json.loads(item.value_json) for item in record.summary.update}
+            found["summary"] |= {item.key: json.loads(item.value_json) for item in record.summary.update}
         elif kind == "alert":
-            content["alerts"].append(record.alert.text)
+            found["alerts"].append(record.alert.text)
         elif kind == "history":
             items = {
                 (item.key or ".".join(item.nested_key)): json.loads(item.value_json)
                 for item in record.history.item
             }
-            assert record.history.step.num not in content["history"], "a step was logged twice"
-            content["history"][record.history.step.num] = items
+            assert record.history.step.num not in found["history"], "a step was logged twice"
+            found["history"][record.history.step.num] = items
         elif kind == "exit":
-            content["exit_code"] = record.exit.exit_code
-    return content
+            found["exit_code"] = record.exit.exit_code
+    return found

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import torch
 
 import lockstep
 from lockstep.launch import STOP_SIGNALS
@@ -59,6 +60,14 @@ def test_a_programs_own_observer_and_sink_receive_the_run(tmp_path, capsys):
     again = lockstep.train(config_in(tmp_path))
     assert again.was_finished
     assert again.summary == result.summary
+
+
+def test_the_programs_random_numbers_are_as_if_nothing_had_trained(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    lockstep.train(config_in(tmp_path))
+    assert torch.equal(torch.rand(4), expected)
 
 
 def test_a_signal_stops_the_run_and_the_programs_handlers_are_restored(tmp_path):

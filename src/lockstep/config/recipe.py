@@ -69,11 +69,11 @@ class ModelConfig:
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
     average_buffers: tuple[str, ...] = ()
-    """Buffers, by name or pattern ('codebook.*'), that training may average over micro-batches although they are
-    not those of batch, instance or spectral normalization."""
+    """Buffers, by name or pattern ('codebook.*'), that may be averaged over micro-batches. Those of batch,
+    instance and spectral normalization need not be named."""
     sometimes_used: tuple[str, ...] = ()
-    """Parameters, by name or pattern ('experts.*'), that count as used in some micro-batches even if none of the
-    trial runs before step 1 used them."""
+    """Parameters, by name or pattern ('experts.*'), that only some micro-batches use, if the
+    trials before step 1 do not show it."""
 
     def __post_init__(self) -> None:
         if ":" not in self.name:

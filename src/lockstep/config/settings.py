@@ -152,8 +152,7 @@ class Config:
     `accelerate launch --mixed_precision` says, else no."""
     reduction: ReductionName = "exact"
     """How gradients are summed. exact: in one fixed tree, with the same bits on any number of ranks. fast: by
-    DistributedDataParallel, which overlaps the sum with the backward pass; the rounding depends on the
-    number of ranks."""
+    an all-reduce. It takes any number of micro-batches per rank; the rounding depends on the ranks."""
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)

@@ -1,26 +1,22 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
-from lockstep.engine.buffers import buffer_rules, restored_buffers
 from lockstep.engine.checkpointing import save_checkpoint_of
+from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
+from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
+from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.evaluation import evaluate
-from lockstep.engine.generators import seed_generators
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
-from lockstep.engine.order_check import OrderCheck, OrderTrace
 from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import lr_factor
-from lockstep.engine.step_order import EventKind, first_violation, format_events
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
-from lockstep.engine.try_out import ModelTraits, check_sizes, try_out
-from lockstep.engine.weights_digest import agreed_digest
 
 __all__ = [
     "NO_OBSERVER",
     "EventKind",
-    "ModelTraits",
     "Observer",
     "Observers",
     "OrderCheck",
@@ -33,19 +29,14 @@ __all__ = [
     "Stopwatch",
     "agreed_digest",
     "ask_for_deterministic_kernels",
-    "buffer_rules",
     "build_optimizer",
-    "check_sizes",
     "evaluate",
     "first_violation",
     "format_events",
     "lr_factor",
-    "restored_buffers",
     "save_checkpoint_of",
     "score_test_set",
-    "seed_generators",
     "step_record",
     "take_step",
     "train",
-    "try_out",
 ]

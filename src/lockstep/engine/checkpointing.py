@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.run import Run
-from lockstep.engine.weights_digest import agreed_digest
 from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
 from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoints

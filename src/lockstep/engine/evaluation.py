@@ -8,11 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from lockstep.data import ImageStore, normalised
-from lockstep.engine.buffers import restored_buffers
-from lockstep.engine.generators import seed_generators
+from lockstep.data import ImageStore, normalised, seed_generators
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion, Evaluation
+from lockstep.models import Criterion, Evaluation, restored_buffers
 
 # Samples per forward. Fixed, so that a sample's score has the same bits on any number of ranks. It also sets
 # how finely the work divides among ranks: 10 000 samples are 40 chunks.
@@ -62,7 +60,7 @@ def evaluate(
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a model into evaluation mode; afterwards each module has its own mode again, and all buffers theirs."""
+    """Puts a model into evaluation mode. Each module's own mode and all buffers come back afterwards."""
     modes = {module: module.training for module in model.modules()}
     with restored_buffers(model):
         model.eval()

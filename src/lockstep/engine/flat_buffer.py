@@ -1,4 +1,4 @@
-"""Tensors of any shapes and dtypes side by side in one buffer a dtype, so that one collective moves them all."""
+"""Packs tensors of any shapes and dtypes into one buffer per dtype, so that one collective moves them all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import torch
 from torch import Tensor
 
 ALIGNMENT_BYTES = 512
-"""Of each tensor's start, as torch's CUDA allocator aligns: a kernel may choose its instructions by alignment,
-and so its bits; here it is the same on every topology."""
+"""Alignment of each tensor's start, that of torch's CUDA allocator. Kernels choose their instructions, and so
+the bits of a result, by alignment: it must be the same on every topology."""
 
 
 class FlatBuffer:
-    """One contiguous buffer a dtype, each a whole number of equal slices long, and a view for each tensor.
+    """One contiguous buffer per dtype, which divides into equal slices, and a view for each tensor.
 
-    A complex tensor lies in the buffer of its real dtype, as pairs.
+    A complex tensor is stored in the buffer of its real dtype, as pairs.
     """
 
     def __init__(self, like: Sequence[Tensor], num_slices: int) -> None:
-        """Args: like: what the views look like; num_slices: equal slices that each buffer divides into."""
+        """Allocates the buffers.
+
+        Args:
+            like: tensors with the shapes, dtypes and device of the views.
+            num_slices: how many equal slices each buffer divides into.
+        """
         lengths: dict[torch.dtype, int] = {}
         offsets = []
         for tensor in like:
@@ -37,11 +42,11 @@ class FlatBuffer:
 
     @property
     def buffers(self) -> list[Tensor]:
-        """One a dtype, (length,)."""
+        """One per dtype, each (length,)."""
         return list(self._flat.values())
 
     def fill(self, tensors: Sequence[Tensor] | None) -> None:
-        """Copies tensors to their views; None: zeros."""
+        """Copies tensors into their views; None fills them with zeros."""
         if tensors is None:
             torch._foreach_zero_(self.buffers)
         elif self.views:
@@ -58,5 +63,5 @@ class FlatBuffer:
 
 
 def _real(tensor: Tensor) -> tuple[torch.dtype, int]:
-    """The dtype of a tensor's numbers, and how many of them make an entry."""
+    """The dtype of a tensor's real numbers, and how many of them make one entry."""
     return (tensor.dtype.to_real(), 2) if tensor.is_complex() else (tensor.dtype, 1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from lockstep.data import seed_generators
 from lockstep.engine.checkpointing import is_best, save_checkpoint_of
-from lockstep.engine.finite_check import FiniteCheck, stop_if_not_finite
-from lockstep.engine.generators import seed_generators
+from lockstep.engine.checks.finite_check import FiniteCheck, stop_if_not_finite
+from lockstep.engine.checks.repeatability import stop_if_not_repeatable
+from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
-from lockstep.engine.repeatability import stop_if_not_repeatable
 from lockstep.engine.run import Run
-from lockstep.engine.weights_digest import agreed_digest
 from lockstep.errors import Interrupted
 from lockstep.models import share_of_mean
 from lockstep.runs import Record
@@ -81,7 +81,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     reduction.begin_step()
     for batch in window:
         observer.on_micro_batch(run, batch)
-        # Whatever the forward and the loss draw, they draw it again for this slot on any rank, after any resume.
+        # So the forward and the loss draw the same for this slot on any rank, and after any resume.
         seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
         with reduction.accumulate(batch):
             logits = reduction.model(batch.images)

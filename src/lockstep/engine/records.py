@@ -36,7 +36,7 @@ class StepResult:
 
 
 def padded(values: list[Tensor], length: int, device: torch.device) -> Tensor:
-    """Scalars as one float32 tensor (length,), with zeros at the end; at the end of an epoch slots are empty."""
+    """Scalars as one float32 tensor (length,); zeros stand for the empty slots at the end of an epoch."""
     missing = [torch.zeros((), device=device)] * (length - len(values))
     return torch.stack([*(value.float() for value in values), *missing])
 

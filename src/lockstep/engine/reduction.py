@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
-from lockstep.engine.buffers import StepBuffers
 from lockstep.engine.flat_buffer import FlatBuffer
-from lockstep.engine.try_out import ModelTraits
+from lockstep.engine.step_buffers import StepBuffers
+from lockstep.models import ModelTraits
 
 Exchange = Callable[[Tensor, int, int], None]
 """Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
@@ -25,13 +25,13 @@ class Reduction:
     Each micro-batch's gradient is computed on its own, so its bits do not depend on where that happens. The
     buffers that its forward changed travel with it, to be averaged.
 
-    exact: one fixed binary tree over the slots of the global batch, whichever rank computes each slot. A rank
-    adds its own slots like a binary counter. The ranks' blocks, each a complete subtree, are then added in the
-    same tree. Extra memory: at most log2(window) gradients in the tree, and two more for the exchange if there
-    are several ranks.
+    exact: one fixed binary tree over the slots of the global batch, whichever rank computes each slot. A
+    rank adds its own slots like a binary counter. The ranks' blocks, each a complete subtree, are then added
+    in the same tree. Extra memory: at most log2(window) gradients in the tree, and two more for the exchange
+    if there are several ranks.
 
-    fast: a rank adds its slots one after the other, and one all-reduce adds the ranks' sums, in the order that
-    the communication library chooses. It takes any number of micro-batches per rank. Extra memory: one
+    fast: a rank adds its slots one after the other, and one all-reduce adds the ranks' sums in whatever order
+    the communication library chooses. It works with any number of micro-batches per rank. Extra memory: one
     gradient if there are several ranks.
     """
 
@@ -133,7 +133,7 @@ def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> 
 
 
 def ask_for_deterministic_kernels() -> None:
-    """The same kernels in the same order every time. torch warns of each operation that has no such kernel."""
+    """Asks for the same kernels in the same order every time; torch warns of operations that have none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory before writing it, so there is no need to fill it with NaN.

@@ -14,10 +14,9 @@ from lockstep.config import TrainConfig
 from lockstep.data import ImageFiles, ImageStore, MicroBatch
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.timers import StepTimer, Stopwatch
-from lockstep.engine.try_out import ModelTraits
 from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion, Evaluation
+from lockstep.models import Criterion, Evaluation, ModelTraits
 from lockstep.plan import Plan
 from lockstep.runs import Sink
 
@@ -45,7 +44,7 @@ class Run:
     ranks: Ranks
     plan: Plan
     model: nn.Module
-    """The network itself, without DistributedDataParallel around it."""
+    """The network itself."""
     trained: list[nn.Parameter]
     """The parameters that the optimizer updates; all others are frozen."""
     optimizer: AcceleratedOptimizer

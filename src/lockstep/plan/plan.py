@@ -46,8 +46,8 @@ class Plan:
             not self.drop_last or self.num_samples >= self.batch.global_size,
             "data.drop_last",
             self.drop_last,
-            f"leaves none of the {self.num_samples} samples, as batch.global_size is {self.batch.global_size}; "
-            "turn it off or lower batch.global_size",
+            f"leaves none of the {self.num_samples} samples: batch.global_size is {self.batch.global_size}; "
+            "turn it off, or lower batch.global_size",
         )
 
     @property
@@ -90,7 +90,7 @@ class Plan:
         return [self.batch.micro_size] * whole + [rest] * (rest > 0)
 
     def window_sizes(self, step: int, rank: int) -> list[int]:
-        """Samples of each micro-batch that a rank computes in a step; at the end of an epoch there may be none."""
+        """Samples in each of a rank's micro-batches of a step; at the end of an epoch it may have none."""
         return self.micro_batch_sizes(step)[self.slots_of(rank)]
 
     def samples_seen(self, steps: int) -> int:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lockstep.config import Config
-from lockstep.data import Dataset
+from lockstep.data import Dataset, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, loop
 from lockstep.errors import Interrupted
 from lockstep.launch import Launch, array_group, read_launch, restored_handlers
@@ -66,7 +68,7 @@ def train(
         Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
-    with restored_handlers():
+    with restored_handlers(), restored_generators(torch.device("cpu")):
         return run_training(config, read_launch(), time.perf_counter(), observers=observers, sinks=sinks)
 
 

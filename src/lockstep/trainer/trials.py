@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from lockstep.config import Config
 from lockstep.data import ImageFiles, ImageStore, MicroBatch, normalised
-from lockstep.engine import ModelTraits, buffer_rules, check_sizes, try_out
 from lockstep.errors import refuse
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion
+from lockstep.models import Criterion, ModelTraits, buffer_rules, check_sizes, try_out
 from lockstep.plan import Plan
 from lockstep.runs.checkpoint import Checkpoint
 
@@ -36,8 +35,8 @@ def find_traits(
     The main rank tries the model; the others wait.
 
     Raises:
-        ConfigError: on every rank: a micro-batch is too small for the model, a buffer has no rule, or with exact
-            reduction a trial did not repeat its bits.
+        ConfigError: on every rank, if a micro-batch is too small for the model, a buffer has no rule, or (if
+            the reduction is exact) a trial did not repeat its bits.
     """
     if checkpoint is not None:
         return ModelTraits.from_state(checkpoint.state["traits"]), []

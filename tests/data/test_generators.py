@@ -5,8 +5,7 @@ import random
 import numpy as np
 import torch
 
-from lockstep.engine import seed_generators
-from lockstep.engine.generators import restored_generators
+from lockstep.data import restored_generators, seed_generators
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lockstep.engine import buffer_rules
-from lockstep.engine.buffers import BufferRules, StepBuffers
+from lockstep.engine.step_buffers import StepBuffers
 from lockstep.errors import ConfigError
+from lockstep.models import BufferRules, buffer_rules
 
 
 class Counter(nn.Module):
@@ -49,8 +49,9 @@ def step(model, rules, values):
     """A step over micro-batches on one rank."""
     buffers = StepBuffers(model, rules)
     sums = [torch.zeros_like(value) for value in buffers.averaged()]
-    for index, value in enumerate(values):
-        buffers.begin_step() if index == 0 else buffers.begin_micro_batch()
+    buffers.begin_step()
+    for value in values:
+        buffers.begin_micro_batch()
         model(value)
         for total, left in zip(sums, buffers.end_micro_batch(), strict=True):
             total += left

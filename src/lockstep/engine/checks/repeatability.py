@@ -17,11 +17,11 @@ def stop_if_not_repeatable(run: Run) -> None:
     for parameter, buffer in seen:
         if parameter:
             raise RunStopped(
-                f"step {run.step}: parameter {parameter!r} got a gradient, but none in the trials before step 1, so "
-                f"it was not trained; start a new run with --model.sometimes-used {parameter}"
+                f"step {run.step}: parameter {parameter!r} got a gradient. It had none in the trials before "
+                f"step 1, so it was not trained; start a new run with --model.sometimes-used {parameter}"
             )
         if buffer:
             raise RunStopped(
-                f"step {run.step}: micro-batches left different values in the integer buffer {buffer!r}, so it has "
-                "no value that is the same on any topology; do not change it in the training forward"
+                f"step {run.step}: micro-batches left different values in the integer buffer {buffer!r}, so "
+                "its value depends on the topology; do not change it in the training forward"
             )

@@ -1,6 +1,6 @@
 """Which parameters a forward uses."""
 
-from lockstep.engine.parameter_use import ParameterUse
+from lockstep.models import ParameterUse
 
 COUNTS = {"stem": 8, "block.a": 3, "block.b": 7, "unused": 0, "experts.0": 0}
 

@@ -1,9 +1,9 @@
 """Traces the events of a step as they really happen, and checks their order.
 
-torch's own hooks report the forward (module hook), the backward (gradients accumulated into parameters),
-DistributedDataParallel's sum (communication hook) and the optimizer step. The loop's calls to its observer
-report the rest. Where such an event has a visible effect, it counts only if the effect is there: gradients
-are cleared, the gradient is unscaled, the learning rates are the schedule's.
+torch's own hooks report the forward (module hook), the backward (gradients accumulated into parameters) and
+the optimizer step. The loop's calls to its observer report the rest. Where such an event has a visible
+effect, it counts only if the effect is there: gradients are cleared, the gradient is unscaled, the learning
+rates are the schedule's.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
+from lockstep.engine.checks.step_order import Event, EventKind, OrderError, first_violation
 from lockstep.engine.observer import Observer
 from lockstep.engine.records import StepResult
 from lockstep.engine.run import Run
-from lockstep.engine.step_order import Event, EventKind, OrderError, first_violation
 
 
 class OrderTrace(Observer):

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.data import MicroBatch
-from lockstep.engine.buffers import BufferRules, restore_buffers, restored_buffers
-from lockstep.engine.generators import restored_generators, seed_generators
-from lockstep.engine.parameter_use import ParameterUse
-from lockstep.errors import refuse
+from lockstep.data import MicroBatch, restored_generators, seed_generators
+from lockstep.errors import counted, refuse
+from lockstep.models.buffers import BufferRules, restore_buffers, restored_buffers
+from lockstep.models.parameter_use import ParameterUse
 
 NUM_SEEDS = 8
 """Trials of each micro-batch. One is not enough: of twelve blocks with a drop rate that grows to a half, a
@@ -63,7 +62,7 @@ def try_out(
         batches: some micro-batches of the first global batch.
         device: of the model.
         seed: of the run.
-        sometimes_used: names or patterns of parameters that count as sometimes used, whatever the trials show.
+        sometimes_used: names or patterns of parameters that count as sometimes used in any case.
 
     Raises:
         ConfigError: the model has a gradient that cannot be summed.
@@ -138,9 +137,9 @@ def check_sizes(model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch],
             raise refuse(
                 "batch.micro_size",
                 len(whole.ids),
-                f"leaves {len(batch.ids)} samples for the last micro-batch of an epoch, and {model_name} cannot "
-                f"train on so few ({error}); change batch.micro_size or data.num_train, or leave them out with "
-                "--data.drop-last",
+                f"leaves {counted(len(batch.ids), 'sample')} for the last micro-batch of an epoch, and "
+                f"{model_name} cannot train on so few ({error}); change batch.micro_size or data.num_train, "
+                "or drop them with --data.drop-last",
             ) from error
 
 
