@@ -29,7 +29,7 @@ def install(folder: Path) -> Path:
     """Makes the environment; the path of its `openwandb`.
 
     Raises:
-        OSError, subprocess.SubprocessError: the package cannot be had.
+        OSError, subprocess.SubprocessError: the package could not be installed.
     """
     python = folder / "bin" / "python"
     if shutil.which("uv"):
