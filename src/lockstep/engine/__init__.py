@@ -2,7 +2,8 @@
 
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.loop import save_checkpoint_of, take_step, train
-from lockstep.engine.optimizer import build_optimizer
+from lockstep.engine.optimizer import OPTIMIZERS, build_optimizer
+from lockstep.engine.optimizer_formulas import off_formula
 from lockstep.engine.order_check import ObservedStep, order_checked
 from lockstep.engine.records import StepResult, step_record, test_record
 from lockstep.engine.reduction import ExactReduction, FastReduction, Reduction
@@ -12,6 +13,7 @@ from lockstep.engine.timers import Phases, StepTimer, Stopwatch
 from lockstep.engine.weights_digest import agreed_digest
 
 __all__ = [
+    "OPTIMIZERS",
     "ExactReduction",
     "FastReduction",
     "Kind",
@@ -27,6 +29,7 @@ __all__ = [
     "build_optimizer",
     "evaluate",
     "first_violation",
+    "off_formula",
     "order_checked",
     "save_checkpoint_of",
     "step_record",

@@ -12,10 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.config import Config
-from lockstep.engine import Kind, ObservedStep, Run, StepResult, as_text, first_violation, take_step
+from lockstep.engine import (
+    OPTIMIZERS,
+    Kind,
+    ObservedStep,
+    Run,
+    StepResult,
+    as_text,
+    first_violation,
+    off_formula,
+    take_step,
+)
 from lockstep.errors import refuse
 from lockstep.inspect.explanation import Explanation, Row
-from lockstep.inspect.optimizer_formulas import FORMULAS, off_formula
 from lockstep.inspect.recurrence import SATURATED, Recurrence, measure_recurrences
 from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks, resolve_precision
@@ -109,7 +118,7 @@ def _rows(
     has_formula: bool,
 ) -> list[Row]:
     groups = {parameter: group for group in run.optimizer.param_groups for parameter in group["params"]}
-    formula = FORMULAS[run.config.optimizer.name]
+    formula = OPTIMIZERS[run.config.optimizer.name].formula
     rows = []
     for name, parameter in run.model.named_parameters():
         before, after, group = theta[name], _kept(parameter), groups.get(parameter)

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FORMULA_TEXTS = {
-    "sgd": "θ - η·v, v = μ·v + ∇θ + λ·θ, in float32",
-    "adam": "θ - η·m̂/(√v̂ + ε) with λ·θ added to ∇θ, in float64",
-    "adamw": "(1 - η·λ)·θ - η·m̂/(√v̂ + ε), in float64",
-}
+from lockstep.engine import OPTIMIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +49,10 @@ class Explanation:
             "order of events, as they happened",
             *self._order_lines(),
             "",
-            *_table([HEADER, *(_cells(row, self.optimizer) for row in self.rows)]),
+            *_table([HEADER, *map(_cells, self.rows)]),
             "",
             "clipped: ‖∇θ‖ as the optimizer got it",
-            f"off formula: the largest difference of the new θ from {FORMULA_TEXTS[self.optimizer]},",
+            f"off formula: the largest difference of the new θ from {OPTIMIZERS[self.optimizer].text},",
             "  in units in the last place of θ's largest entry (a correct rounding is up to 0.5 ulp)",
             "",
             "what to look at (over the global batch, before the update)",
@@ -81,10 +77,10 @@ HEADER = (
 )
 
 
-def _cells(row: Row, optimizer: str) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     if row.off_formula is None:
         off = "-"
-    elif row.off_formula == 0 and optimizer == "sgd":
+    elif row.off_formula == 0:
         off = "same bits"
     else:
         off = f"{row.off_formula:.2f} ulp"
