@@ -80,7 +80,7 @@ def test_a_typo_in_a_file_is_answered_as_on_the_command_line(tmp_path):
         parse_config(["--config", str(tmp_path / "a.yaml")])
 
 
-def test_a_file_that_is_no_tree_is_refused(tmp_path):
+def test_a_file_that_is_not_a_tree_is_refused(tmp_path):
     for text in ("- 1\n", "{{", "a: [1\n"):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(ConfigError, match=r"a\.yaml"):

@@ -1,10 +1,8 @@
-import pytest
 import torch
 
 from lockstep.config import IMAGE_SIZE, AugmentConfig, BatchConfig
 from lockstep.data import build_augment, resident_spans, windows
 from lockstep.data.augment import Augment
-from lockstep.errors import ConfigError
 from runs import small_config, small_run
 
 ALL = AugmentConfig(shift_pixels=2, rotate_degrees=10, scale=0.1, cutout_pixels=6)
@@ -58,10 +56,8 @@ def test_rotation_and_scale_keep_the_middle():
     assert 70 < areas.max() < 64 * 1.6
 
 
-def test_none_is_none():
+def test_without_changes_there_is_no_augmentation():
     assert build_augment(AugmentConfig(), seed=0) is None
-    with pytest.raises(ConfigError, match=r"augment\.shift_pixels = 15: must be in \[0, 14\]"):
-        AugmentConfig(shift_pixels=15)
 
 
 def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():

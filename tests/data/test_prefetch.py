@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from image_files import synthetic_files
-from lockstep.config import AugmentConfig, BatchConfig, DataConfig, ModelConfig
+from lockstep.config import AugmentConfig, BatchConfig, ModelConfig
 from lockstep.data import Prefetcher, SpanReader, load_dataset, resident_spans, windows
 from lockstep.data.augment import Augment
 from lockstep.engine import take_step
@@ -145,19 +145,6 @@ def test_workers_do_not_outlive_their_process(tmp_path, end):
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not Path(f"/proc/{worker}").exists()
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"name": "synthetic", "storage": "streamed"}, r"data\.storage = 'streamed': needs files"),
-        ({"storage": "streamed", "num_workers": 0}, r"data\.num_workers = 0: must be >= 1"),
-        ({"num_workers": 2}, r"data\.num_workers = 2: is for data\.storage = 'streamed'"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(fields, message):
-    with pytest.raises(ConfigError, match=message):
-        DataConfig(**fields)
 
 
 def test_more_workers_than_cores_are_refused(files):

@@ -47,6 +47,18 @@ def test_every_command_and_its_usage_are_on_the_commands_page() -> None:
         assert usage in COMMANDS_PAGE
 
 
+@pytest.mark.parametrize(
+    "name", ["CONTRIBUTING.md", "docs/design.md", "docs/extending.md", "docs/debugging.md"]
+)
+def test_files_and_tests_that_a_page_names_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for path in re.findall(r"`(?!commands/NAME)([\w./-]+/[\w.-]+\.(?:py|yaml|sbatch))`", text):
+        assert any((root / path).exists() for root in (ROOT, ROOT / "src" / "lockstep")), path
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"`(test_\w+)`", text):
+        assert f"def {test}(" in tests, test
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_of_the_root_pages_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text()):

@@ -49,8 +49,8 @@ def test_a_run_on_two_processes_is_one_run_with_every_step_once(tmp_path):
     assert [row[1:] for row in rows] == summary["confusion"]
 
 
-def test_a_killed_run_resumes_as_the_same_wandb_run(tmp_path):
-    """A killed client leaves a file without its last records; the next start adds them."""
+def test_a_killed_run_resumes_as_the_same_one(tmp_path):
+    """A killed client leaves a file without its last records: the next start makes up for it."""
     process = start(tmp_path, 1, *OFFLINE)
     wait_for_step(tmp_path, 16, process)
     kill(tmp_path, process)

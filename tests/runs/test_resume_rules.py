@@ -1,6 +1,7 @@
 """Whether a start may resume an old run."""
 
 import pytest
+import yaml
 
 from lockstep.config import Config, OptimizerConfig, TrainConfig, as_dict, leaves, to_yaml
 from lockstep.errors import ConfigError
@@ -43,3 +44,10 @@ def test_another_run_is_refused_with_both_values(tmp_path):
     rule = r"optimizer\.lr = 0\.25: run '.*run' was started with 0\.5; choose another run\.name, or leave"
     with pytest.raises(ConfigError, match=rule):
         check_may_resume(small_config(optimizer=OptimizerConfig(lr=0.25)), folder)
+
+
+def test_differences_are_by_leaf():
+    config = Config(optimizer=OptimizerConfig(groups={"cnn": 0.1}, betas=(0.7, 0.9)))
+    saved = yaml.safe_load(to_yaml(config))
+    assert differences(config, saved) == {}
+    assert differences(Config(seed=3, optimizer=config.optimizer), saved) == {"seed": (3, 0)}

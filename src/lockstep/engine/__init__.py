@@ -7,7 +7,8 @@ from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
-from lockstep.engine.optimizer import build_optimizer
+from lockstep.engine.optimizer import OPTIMIZERS, build_optimizer
+from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
@@ -16,7 +17,9 @@ from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 
 __all__ = [
     "NO_OBSERVER",
+    "OPTIMIZERS",
     "EventKind",
+    "Formula",
     "Observer",
     "Observers",
     "OrderCheck",
@@ -34,6 +37,7 @@ __all__ = [
     "first_violation",
     "format_events",
     "lr_factor",
+    "off_formula",
     "save_checkpoint_of",
     "score_test_set",
     "step_record",

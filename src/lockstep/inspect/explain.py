@@ -10,18 +10,20 @@ from torch import Tensor
 
 from lockstep.config import Config
 from lockstep.engine import (
+    OPTIMIZERS,
     EventKind,
+    Formula,
     Observers,
     OrderTrace,
     Run,
     StepResult,
     first_violation,
     format_events,
+    off_formula,
     take_step,
 )
 from lockstep.errors import refuse
 from lockstep.inspect.explanation import Explanation, Row
-from lockstep.inspect.optimizer_formulas import FORMULAS, Formula, off_formula
 from lockstep.inspect.recurrence import SATURATED, Recurrence, measure_recurrences
 from lockstep.inspect.step_snapshot import StepSnapshot, cpu_copy
 from lockstep.launch import Launch
@@ -81,7 +83,7 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
         title=_title(run, config),
         traces=run.ranks.gather_objects(local_trace),
         optimizer=config.optimizer.name,
-        rows=_rows(run, snapshot, formula=None if was_skipped else FORMULAS[config.optimizer.name]),
+        rows=_rows(run, snapshot, formula=None if was_skipped else OPTIMIZERS[config.optimizer.name].formula),
         facts=[
             *_facts(run, result),
             *(line for recurrence in recurrences for line in _recurrence_facts(recurrence)),

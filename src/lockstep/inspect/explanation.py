@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lockstep.engine import OPTIMIZERS
 from lockstep.report import text_table
-
-FORMULA_TEXTS = {
-    "sgd": "θ - η·v, v = μ·v + ∇θ + λ·θ, in float32",
-    "adam": "θ - η·m̂/(√v̂ + ε) with λ·θ added to ∇θ, in float64",
-    "adamw": "(1 - η·λ)·θ - η·m̂/(√v̂ + ε), in float64",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +49,10 @@ class Explanation:
             "order of events, as observed",
             *self._order_lines(),
             "",
-            *text_table(HEADER, [_cells(row, self.optimizer) for row in self.rows], left=WORDS).splitlines(),
+            *text_table(HEADER, [_cells(row) for row in self.rows], left=WORDS).splitlines(),
             "",
             "clipped: ‖∇θ‖ as passed to the optimizer",
-            f"off formula: the largest difference between the new θ and {FORMULA_TEXTS[self.optimizer]},",
+            f"off formula: the largest difference between the new θ and {OPTIMIZERS[self.optimizer].text},",
             "  in units in the last place of θ's largest entry (correct rounding is within 0.5 ulp)",
             "",
             "key numbers (over the global batch, before the update)",
@@ -83,10 +78,10 @@ WORDS = (HEADER.index("parameter"), HEADER.index("shape"), HEADER.index("group")
 """The columns of words, aligned to the left."""
 
 
-def _cells(row: Row, optimizer: str) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     if row.off_formula is None:
         off = "-"
-    elif row.off_formula == 0 and optimizer == "sgd":
+    elif row.off_formula == 0:
         off = "same bits"
     else:
         off = f"{row.off_formula:.2f} ulp"

@@ -36,7 +36,7 @@ def draw_report(folder: Path) -> list[Path]:
         scores.labels[worst].tolist(),
         scores.predictions[worst].tolist(),
         [f"p {scores.confidences[sample]:.3f}, #{sample}" for sample in worst],
-        title + (f"; the {len(worst)} of highest loss" if worst else "; no mistakes to show"),
+        title + (f"; the {len(worst)} with the highest loss" if worst else "; no mistakes to show"),
     )
     sheet.save(mistakes)
     return [curves, confusion, mistakes]

@@ -1,4 +1,4 @@
-"""What an optimizer's formula makes of a parameter, computed anew by plain arithmetic."""
+"""The optimizers' formulas in plain arithmetic, to check the update of a step against."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 Formula = Callable[[Tensor, Tensor, Mapping[str, Any], Mapping[str, Any]], list[Tensor]]
-"""From θ and ∇θ before a step, the optimizer's state of θ before it, and its group, to θ after it; several
-where the formula leaves the rounding open."""
+"""From θ and ∇θ before a step, the optimizer's state of θ before the step, and its parameter group, to θ
+after the step. There are several answers if the formula can be rounded in several ways."""
 
 
 def sgd(theta: Tensor, gradient: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]) -> list[Tensor]:
-    """θ − η·v with v = μ·v + ∇θ + λ·θ, in θ's precision, once for each way to round it.
+    """θ − η·v with v = μ·v + ∇θ + λ·θ, in θ's precision, once for each way to round.
 
-    A multiply-add may be rounded once (fused) or twice, and torch's kernels do either: on a CPU, whole
-    vectors do the one and what is left over may do the other. So each number of torch's has the bits of one
-    of the answers.
+    A multiply-add is rounded once (fused) or twice, and torch's kernels do both: on a CPU, full vectors are
+    rounded in one way and the elements left over may be rounded in the other. So each element of torch's
+    result has the bits of one of the answers.
     """
     answers = []
     for decay_once, momentum_once, rate_once in itertools.product((True, False), repeat=3):
@@ -48,29 +48,28 @@ def adamw(
     return [_adam(shrunk, gradient.double(), state, group)]
 
 
-FORMULAS: dict[str, Formula] = {"sgd": sgd, "adam": adam, "adamw": adamw}
-
-
 def off_formula(after: Tensor, answers: list[Tensor]) -> float:
-    """The largest difference between θ after a step and the formula's answers, the nearest one each time.
+    """The largest difference between θ after a step and the nearest of the formula's answers.
 
-    In units in the last place of θ's largest entry: 0 means the same bits, and a correct rounding is 0.5.
+    It is in units in the last place (ulp) of θ's largest element: 0 means the same value, and correct
+    rounding gives at most 0.5. NaN if θ is not finite.
     """
     differences = torch.stack([(after.double() - answer.double()).abs() for answer in answers])
     largest = after.abs().max().item()
     if not math.isfinite(largest):
         return math.nan
-    smallest = torch.finfo(after.dtype).tiny  # so that a parameter of zeros has a unit too
+    smallest = torch.finfo(after.dtype).tiny  # so that an all-zero parameter has a unit too
     unit = 2.0 ** math.floor(math.log2(max(largest, smallest))) * torch.finfo(after.dtype).eps
     return differences.amin(dim=0).max().item() / unit
 
 
 def _multiply_add(a: Tensor, factor: float, b: Tensor, *, round_once: bool) -> Tensor:
-    """a·factor + b in a's precision, rounded once as a fused multiply-add does, or after each operation.
+    """a·factor + b in a's precision, rounded once, like a fused multiply-add, or after each operation.
 
-    Once: float64 holds the product of two float32 numbers whole, and the sum to far below their rounding.
+    Rounding once goes through float64, which holds the product of two float32 numbers exactly and their sum
+    with an error far below float32's.
     """
-    factor = torch.tensor(factor, dtype=a.dtype).item()  # as the kernels round it
+    factor = torch.tensor(factor, dtype=a.dtype).item()  # rounded as the kernels round it
     if round_once:
         return (a.double() * factor + b.double()).to(a.dtype)
     return a * factor + b

@@ -1,0 +1,122 @@
+"""Every name that a config accepts has an entry in a table, and every other name is refused."""
+
+import dataclasses
+from typing import get_type_hints
+
+import pytest
+
+from lockstep.config import (
+    OPTIMIZER_SETTINGS,
+    Config,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from lockstep.config.choices import choices_of, nearest
+from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
+from lockstep.config.settings import GENERATED_DATA, STORAGE_SETTINGS
+from lockstep.data import DATA_SOURCES
+from lockstep.data.file_source import FileSource
+from lockstep.engine import OPTIMIZERS
+from lockstep.engine.schedule import SCHEDULES
+from lockstep.errors import ConfigError
+from lockstep.models import MODELS
+from lockstep.models.losses import LOSSES
+from lockstep.tracking.mode import MODES
+from lockstep.trainer.build import REDUCTIONS
+
+
+def all_choices():
+    """(section, field) → its names, for each field with a list of names. The root section is called ""."""
+    hints = get_type_hints(Config).items()
+    sections = {"": Config, **{name: kind for name, kind in hints if dataclasses.is_dataclass(kind)}}
+    return {
+        (name, field): names for name, kind in sections.items() for field, names in choices_of(kind).items()
+    }
+
+
+TABLES = {
+    ("loss", "name"): LOSSES,
+    ("optimizer", "name"): OPTIMIZERS,
+    ("schedule", "name"): SCHEDULES,
+    ("data", "name"): DATA_SOURCES,
+    ("", "reduction"): REDUCTIONS,
+    ("data", "storage"): STORAGE_SETTINGS,
+    ("tracking", "mode"): ("auto", *MODES),
+    ("", "precision"): ("auto", "no", "bf16", "fp16"),  # Accelerate's own names; it has no table
+}
+
+
+def test_each_list_of_names_is_its_table():
+    assert {key: sorted(names) for key, names in all_choices().items()} == {
+        key: sorted(table) for key, table in TABLES.items()
+    }
+    assert list(MODELS) == list(BUILT_IN_MODELS)
+
+
+def test_what_the_config_says_of_the_names_is_so():
+    assert [name for name, source in DATA_SOURCES.items() if not isinstance(source, FileSource)] == list(
+        GENERATED_DATA
+    )
+    assert LOSS_SETTINGS.keys() == LOSSES.keys()
+    assert OPTIMIZER_SETTINGS.keys() == OPTIMIZERS.keys()
+    assert SCHEDULE_SETTINGS.keys() == SCHEDULES.keys()
+
+
+@pytest.mark.parametrize(("section", "field"), all_choices())
+def test_a_name_that_is_not_listed_is_refused(section, field):
+    kind = get_type_hints(Config)[section] if section else Config
+    dotted = f"{section}.{field}" if section else field
+    with pytest.raises(ConfigError, match=rf"^{dotted} = 'none-such': must be one of "):
+        kind(**{field: "none-such"})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: ScheduleConfig(name="linear"),
+            "schedule.name = 'linear': must be one of constant, one-cycle, cosine",
+        ),
+        (lambda: LossConfig(name="focal"), "loss.name = 'focal': must be one of cross-entropy, mse"),
+        (
+            lambda: OptimizerConfig(name="adamm"),
+            "optimizer.name = 'adamm': must be one of sgd, adam, adamw; perhaps you meant 'adam'",
+        ),
+        (
+            lambda: ModelConfig(name="ccn"),
+            "model.name = 'ccn': must be one of cnn, cnn-strided, cnn-gru, mlp, rnn, rnn-orthogonal, "
+            "or your own as 'package.module:Class'; perhaps you meant 'cnn'",
+        ),
+    ],
+)
+def test_the_message_names_the_valid_ones_and_the_nearest(make, message):
+    with pytest.raises(ConfigError) as refusal:
+        make()
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: OptimizerConfig(name="sgd", betas=(0.8, 0.9)),
+            "optimizer.betas = (0.8, 0.9): is for optimizer.name = 'adam' or 'adamw'; "
+            "with 'sgd' leave it at (0.9, 0.999)",
+        ),
+        (
+            lambda: LossConfig(name="mse", label_smoothing=0.1),
+            "loss.label_smoothing = 0.1: is for loss.name = 'cross-entropy'; with 'mse' leave it at 0.0",
+        ),
+    ],
+)
+def test_a_setting_that_the_choice_does_not_use_is_refused(make, message):
+    with pytest.raises(ConfigError) as refusal:
+        make()
+    assert str(refusal.value) == message
+
+
+def test_the_nearest_name_is_none_that_looks_different():
+    assert nearest("minst", DATA_SOURCES) == "mnist"
+    assert nearest("linear", SCHEDULES) == ""

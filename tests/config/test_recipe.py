@@ -1,0 +1,37 @@
+import pytest
+
+from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from lockstep.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "field"),
+    [
+        (BatchConfig, {"global_size": 0}, "batch.global_size = 0"),
+        (BatchConfig, {"global_size": 100}, "batch.global_size = 100"),
+        (ModelConfig, {"dropout": 1.0}, "model.dropout = 1.0"),
+        (ModelConfig, {"name": "lockstep.models.mlp:Mlp", "dropout": 0.5}, "model.dropout = 0.5"),
+        (AugmentConfig, {"shift_pixels": 15}, "augment.shift_pixels = 15"),
+        (OptimizerConfig, {"lr": -1.0}, "optimizer.lr = -1.0"),
+        (OptimizerConfig, {"lr": float("nan")}, "optimizer.lr = nan"),
+        (OptimizerConfig, {"max_grad_norm": 0.0}, "optimizer.max_grad_norm = 0.0"),
+        (OptimizerConfig, {"groups": {"cnn": 0.0}}, "optimizer.groups[cnn] = 0.0"),
+        (OptimizerConfig, {"groups": {"cnn": 0.1}, "lr": 0.1}, "optimizer.lr = 0.1"),
+        (OptimizerConfig, {"name": "sgd", "betas": (0.8, 0.9)}, "optimizer.betas = (0.8, 0.9)"),
+        (OptimizerConfig, {"momentum": 0.0}, "optimizer.momentum = 0.0"),
+        (ScheduleConfig, {"name": "constant", "warmup": 0.1}, "schedule.warmup = 0.1"),
+    ],
+)
+def test_a_bad_value_names_field_value_and_rule(section, values, field):
+    with pytest.raises(ConfigError) as refusal:
+        section(**values)
+    assert str(refusal.value).startswith(f"{field}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_settings_of_the_choice_made_are_accepted():
+    assert OptimizerConfig(name="sgd", momentum=0.0).momentum == 0.0
+    assert OptimizerConfig(name="adamw", betas=(0.8, 0.9)).betas == (0.8, 0.9)
+    assert ScheduleConfig(name="cosine", warmup=0.1).warmup == 0.1
+    assert ModelConfig(name="mlp", dropout=0.5).dropout == 0.5
+    assert ModelConfig(name="my_package.my_module:Net").name == "my_package.my_module:Net"
