@@ -26,6 +26,7 @@ GENERATED_DATA: tuple[DataName, ...] = ("synthetic",)
 StorageName = Literal["resident", "streamed"]
 STORAGE_SETTINGS: dict[StorageName, tuple[str, ...]] = {"resident": (), "streamed": ("num_workers",)}
 ReductionName = Literal["exact", "fast"]
+"""How gradients are summed."""
 
 
 @dataclass(frozen=True, kw_only=True)

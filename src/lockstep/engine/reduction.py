@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lockstep.config import ReductionName
 from lockstep.data import MicroBatch
 from lockstep.engine.flat_buffer import FlatBuffer
 from lockstep.engine.step_buffers import StepBuffers
@@ -35,13 +36,13 @@ class Reduction:
     gradient if there are several ranks.
     """
 
-    def __init__(self, model: nn.Module, traits: ModelTraits, world_size: int, *, exact: bool) -> None:
+    def __init__(self, model: nn.Module, traits: ModelTraits, world_size: int, name: ReductionName) -> None:
         self.model = model
         """The network as the loop calls it, on the device, under autocast."""
         self.buffers = StepBuffers(model, traits.rules)
-        self._exchange = exchange_in_tree if exact else exchange_by_all_reduce
+        self._exchange = REDUCTIONS[name]
         # Autograd itself adds a pair, the lowest level of the tree, while both are still in the cache.
-        self._num_autograd_adds = 2 if exact else None
+        self._num_autograd_adds = 2 if name == "exact" else None
         self._world_size = world_size
         self._parameters = [
             parameter
@@ -130,6 +131,10 @@ def exchange_in_tree(buffer: Tensor, world_size: int, num_active: int) -> None:
 def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> None:
     """Adds the ranks' buffers in the order of the communication library."""
     dist.all_reduce(buffer)
+
+
+REDUCTIONS: dict[ReductionName, Exchange] = {"exact": exchange_in_tree, "fast": exchange_by_all_reduce}
+"""Name → how the ranks' sums are added."""
 
 
 def ask_for_deterministic_kernels() -> None:

@@ -83,7 +83,7 @@ def build_run(config: Config, ranks: Ranks, dataset: Dataset, checkpoint: Checkp
         trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
         optimizer=optimizer,
         criterion=criterion,
-        reduction=Reduction(prepared, traits, ranks.world_size, exact=config.reduction == "exact"),
+        reduction=Reduction(prepared, traits, ranks.world_size, config.reduction),
         traits=traits,
         warnings=warnings,
         max_grad_norm=config.optimizer.max_grad_norm,

@@ -186,4 +186,4 @@ def draw_report_or_warn(folder: Path) -> None:
         if read_metrics(folder):
             draw_report(folder)
     except Exception as error:
-        say(f"warning: no report was drawn ({error}); to draw it, run: lockstep report {folder}")
+        say(f"warning: no pictures ({error}); to draw them, run: lockstep report {folder}")
