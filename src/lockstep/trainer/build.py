@@ -109,7 +109,9 @@ def _plan_model_optimizer(
     )
     model = build_model(config.model, config.seed).to(ranks.device)
     # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see or count it.
-    fused = None if config.precision == "fp16" else True
+    # torch's fused optimizers take no complex parameters.
+    is_complex = any(parameter.is_complex() for parameter in model.parameters())
+    fused = None if config.precision == "fp16" or is_complex else True
     return plan, model, build_optimizer(model, config.optimizer, fused=fused)
 
 
