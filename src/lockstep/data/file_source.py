@@ -41,7 +41,7 @@ class FileSource:
         return [path for path in self.paths(root) if not path.is_file()]
 
     def open(self, root: Path, seed: int) -> tuple[ImageFiles, ImageFiles]:
-        """The training and the test images, after a check of all files.
+        """The training and the test images, after a check of all files. They do not depend on the seed.
 
         Raises:
             ConfigError: a file does not have the content that it should have.
