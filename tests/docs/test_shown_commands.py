@@ -15,7 +15,8 @@ from lockstep.commands.main import COMMANDS
 from lockstep.config import parse_config, take_option
 from processes import BIN, QUICK, ROOT, free_port, lockstep
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOT_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md"]
+PAGES = [*ROOT_PAGES, *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(?:sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r'^```python title="(.*?)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
 

@@ -90,7 +90,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes to the training images, keyed by (seed, epoch, sample id). None if all are 0."""
+    """Random changes to the training images, keyed by (seed, epoch, sample id). All at 0: no augmentation."""
 
     shift_pixels: int = 0
     """Shift by up to this many whole pixels in each direction."""

@@ -44,16 +44,16 @@ def _fetch_locked(source: FileSource, config: DataConfig) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(".fetch-*"):  # from a fetch that was killed, as this one has the lock
         shutil.rmtree(leftover)
-    for place, fetch in source.fetchers.items():
+    for origin, fetch in source.fetchers.items():
         scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
         try:
-            _say(f"fetching {config.name} from {place} …")
+            _say(f"fetching {config.name} from {origin} …")
             fetch(scratch, config.fetch_timeout_seconds)
             for path in source.missing_files(root):
                 _publish(source, scratch / path.name, path)
-            return place
+            return origin
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            _say(f"{place}: {_reason(error)}")
+            _say(f"{origin}: {_reason(error)}")
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     missing = ", ".join(path.name for path in source.missing_files(root))

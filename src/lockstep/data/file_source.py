@@ -26,7 +26,7 @@ class FileSource:
     files: tuple[str, ...]
     """The names of four files: training images, training labels, test images, test labels."""
     fetchers: Mapping[str, Fetcher]
-    """Name of each place that has the files → what fetches them from there, in the order in which to try."""
+    """Where the files can be fetched from → what does so, in the order in which they are tried."""
     sha256: Mapping[str, str] = field(default_factory=dict)
     """File name → SHA-256 of its content, where that is known."""
     is_transposed: bool = False
@@ -41,7 +41,7 @@ class FileSource:
         return [path for path in self.paths(root) if not path.is_file()]
 
     def open(self, root: Path, seed: int) -> tuple[ImageFiles, ImageFiles]:
-        """The training and the test images, after a check of all files.
+        """The training and the test images, after a check of all files. They do not depend on the seed.
 
         Raises:
             ConfigError: a file does not have the content that it should have.
