@@ -1,4 +1,4 @@
-"""Run under torchrun: trains users' models for a few steps and prints digests of their weights and buffers."""
+"""Runs under torchrun: trains users' models for a few steps and prints digests of their state."""
 
 import json
 import sys
@@ -14,17 +14,17 @@ MODELS = ("Transformer", "SpectralNorm", "Lstm", "Embedding", "MixedDtypes", "Nu
 
 
 def fingerprint(name: str, reduction: str) -> str:
-    """Six steps, the last of an epoch with a short micro-batch and empty slots among them."""
+    """Four steps; the third ends an epoch, with a short micro-batch and empty slots."""
     config = small_config(
         model=ModelConfig(name=f"any_models:{name}"),
         data=DataConfig(name="synthetic", num_train=64 + 64 + 20),
         batch=BatchConfig(global_size=64, micro_size=8),
-        train=TrainConfig(steps=6),
+        train=TrainConfig(steps=4),
         optimizer=OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.1),
         reduction=reduction,
     )
     run, _ = small_run(config, fresh_ranks())
-    for _ in range(6):
+    for _ in range(4):
         take_step(run)
     return weights_sha256(run.model.state_dict())
 

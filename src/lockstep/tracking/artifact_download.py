@@ -17,6 +17,7 @@ from lockstep.runs import (
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
+    check_format,
     check_same_run,
     read_settings,
     step_name,
@@ -66,6 +67,7 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
         with _fetch_errors_refused(reference):
             download = Path(artifact.download(scratch, skip_cache=True))
         check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
+        check_format(download, f"the run of {reference}")
         try:
             load_checkpoint(download / CHECKPOINT_FOLDER)
         except DamagedCheckpoint as damage:

@@ -1,5 +1,7 @@
 """The order of a step: the pure check, and the traces of real, broken and fp16 steps."""
 
+import math
+
 import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -171,11 +173,17 @@ def broken_step(run, fault, observer):
     if fault == "step before the sum":
         schedule()
         update()
-    reduction.sum_over_ranks(run.plan.num_slots, run.plan.window)
+    if fault != "no sum":
+        reduction.sum_over_ranks(run.plan.num_slots, run.plan.window)
     observer.on_sum(run)
     observer.on_unscale(run)
     for _ in range({"no clip": 0, "two clips": 2}.get(fault, 1)):
-        observer.on_clip(run, clip_grad_norm(run.trained, 1.0))
+        observer.on_clip(
+            run,
+            clip_grad_norm(
+                run.trained, math.inf if fault == "a clip that does nothing" else run.max_grad_norm
+            ),
+        )
     if fault == "another rate":
         set_learning_rate(optimizer, 0.5)
         observer.on_schedule(run)
@@ -201,6 +209,8 @@ def broken_step(run, fault, observer):
         ("backward twice", "event 5: expected forward[1], got backward[0]"),
         ("zero_grad between", "event 5: expected forward[1], got zero_grad"),
         ("step before the sum", "event 14: expected gradient sum, got schedule"),
+        ("no sum", "event 14: expected gradient sum, got schedule"),
+        ("a clip that does nothing", "event 15: expected clip, got schedule"),
         ("no clip", "event 15: expected clip, got schedule"),
         ("two clips", "event 16: expected schedule, got clip"),
         ("no rate", "event 16: expected schedule, got optimizer step"),
@@ -210,7 +220,7 @@ def broken_step(run, fault, observer):
     ],
 )
 def test_a_deliberately_broken_loop_is_caught(fault, message):
-    run, _ = small_run(small_config())
+    run, _ = small_run(small_config(optimizer=OptimizerConfig(max_grad_norm=0.1)))
     take_step(run)  # leaves a gradient for `no zero_grad` to miss
     with pytest.raises(OrderError, match=r"step 2 on rank 0 breaks the order") as error:
         broken_step(run, fault, OrderCheck())

@@ -2,12 +2,13 @@
 
 torch's own hooks report the forward (module hook), the backward (gradients accumulated into parameters) and
 the optimizer step. The loop's calls to its observer report the rest. Where such an event has a visible
-effect, it counts only if the effect is there: gradients are cleared, the gradient is unscaled, the learning
-rates are the schedule's.
+effect, it counts only if the effect is there: gradients are cleared, summed, unscaled and clipped, and the
+learning rates are the schedule's.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class OrderTrace(Observer):
         self._current: int | None = None
         self._arrived: dict[Event, set[object]] = {}
         self._handles: list[Any] = []
+        self._norm: float | None = None  # of the gradient, at the last event
 
     def on_step_begin(self, run: Run) -> None:
         """Installs hooks for this step only, so that an evaluation between two steps is not traced."""
@@ -59,18 +61,31 @@ class OrderTrace(Observer):
         self._current = None
 
     def on_sum(self, run: Run) -> None:
-        self._note(EventKind.GRADIENT_SUM)
+        """Counts only if the sum is in `.grad`: the reduction takes each micro-batch's gradient out of it."""
+        self._norm = _gradient_norm(run)
+        if self._norm is not None:
+            self._note(EventKind.GRADIENT_SUM)
 
     def on_unscale(self, run: Run) -> None:
-        """Counts only if the scaler has unscaled the optimizer's gradients in this step."""
+        """Counts only if the gradient has shrunk by the loss scale, or overflowed."""
         scaler = run.ranks.accelerator.scaler
         if scaler is not None:
-            state = scaler._per_optimizer_states[id(run.optimizer.optimizer)]  # no public API for this
-            if state["stage"].name == "UNSCALED":
+            scaled, self._norm = self._norm, _gradient_norm(run)
+            if (
+                scaled is not None
+                and self._norm is not None
+                and _is_close(self._norm * scaler.get_scale(), scaled)
+            ):
                 self._note(EventKind.UNSCALE)
 
     def on_clip(self, run: Run, grad_norm: Tensor) -> None:
-        self._note(EventKind.CLIP)
+        """Counts only if it gives the norm of the gradient and leaves one within the limit."""
+        after = _gradient_norm(run)
+        if self._norm is not None and after is not None and _is_close(grad_norm.item(), self._norm):
+            expected = min(self._norm, run.max_grad_norm)
+            if _is_close(after, expected) or after <= expected:
+                self._note(EventKind.CLIP)
+            self._norm = after
 
     def on_schedule(self, run: Run) -> None:
         """Counts only if the learning rates are what the schedule gives for the updates so far."""
@@ -124,3 +139,16 @@ class OrderCheck(OrderTrace):
         )
         if violation is not None:
             raise OrderError(f"step {run.step} on rank {run.ranks.rank} breaks the order: {violation}")
+
+
+def _gradient_norm(run: Run) -> float | None:
+    """The norm of the gradient as it is now; None without a gradient. It waits for the device."""
+    gradients = [parameter.grad for parameter in run.trained if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients).item() if gradients else None
+
+
+def _is_close(one: float, other: float) -> bool:
+    """Equal up to the rounding of a norm; two numbers that are not finite count as equal."""
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return not math.isfinite(one) and not math.isfinite(other)
+    return math.isclose(one, other, rel_tol=1e-3)
