@@ -85,8 +85,9 @@ def check_format(folder: Path, run: str) -> None:
         made_by = start.get("format", 1)
         if made_by != RUN_FORMAT:
             raise ConfigError(
-                f"{run} was made by a version of Lockstep that draws random numbers differently (format {made_by}, "
-                f"this version: {RUN_FORMAT}); continue it with that version, or choose another run.name"
+                f"{run} was made by a version of Lockstep that draws random numbers differently (format "
+                f"{made_by}, this version: {RUN_FORMAT}); continue it with that version, or choose another "
+                "run.name"
             )
 
 
