@@ -87,7 +87,7 @@ def test_all_is_well_with_two_processes_and_then_two_mistakes(tmp_path):
     result = lockstep(*words)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "ok     world size: 2 processes started in one world" in result.stdout
-    result = lockstep(*words, "--tracking.mode", "online", "--model.name", "resnet")
+    result = lockstep(*words, "--tracking.mode", "online", "--model.name", "nowhere:Net")
     assert result.returncode == 1
     assert "WRONG  W&B: tracking.mode = 'online': no W&B key was found" in result.stdout
-    assert "WRONG  disk space: model.name = 'resnet'" in result.stdout
+    assert "WRONG  disk space: model.name = 'nowhere:Net'" in result.stdout

@@ -120,7 +120,7 @@ def test_the_debugger_is_entered_before_the_step(folder):
         (["RUN"], "--step = '': must be"),
         (["RUN", "--step", "7"], "--step = 7: must be from 1 to 6, the last step of this run"),
         (["RUN", "--step", "1", "--seed", "1"], "seed = 1: run "),
-        (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': there is --config "),
+        (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': --config "),
     ],
 )
 def test_mistakes_are_one_line(folder, words, message):
