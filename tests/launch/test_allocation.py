@@ -61,3 +61,4 @@ def test_numbers_agree_with_their_nouns():
     assert str(Allocation(num_nodes=1, processes_per_node=1)) == "1 node x 1 process"
     assert str(Allocation(num_nodes=2, processes_per_node=4)) == "2 nodes x 4 processes"
     assert counted(3, "micro-batch") == "3 micro-batches"
+    assert (counted(1, "step", ","), counted(12000, "step", ",")) == ("1 step", "12,000 steps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lockstep.errors import EXIT_USAGE, ConfigError, refuse
+from lockstep.errors import EXIT_USAGE, ConfigError, counted, refuse
 from lockstep.report import say
 from lockstep.tracking import has_key
 from lockstep.tracking.sync_run import sync_run
@@ -39,5 +39,5 @@ def sync(argv: list[str]) -> int:
         runs += logged
     incomplete = [folder for folder in runs if not (folder / SYNCED_FILE).exists()]
     num_failed = sum(not sync_run(folder) for folder in incomplete)
-    say(f"{len(runs) - num_failed} of {len(runs)} runs are complete on W&B's server")
+    say(f"{len(runs) - num_failed} of {counted(len(runs), 'run')} complete on W&B's server")
     return 1 if num_failed else 0
