@@ -23,7 +23,7 @@ from lockstep.runs.checkpoint_folder import best_checkpoint
 DATASET_FILE = "dataset.json"
 """In the run folder: name and digest of the data."""
 
-CHECKPOINT_FOLDER = "checkpoint"
+ARTIFACT_CHECKPOINT = "checkpoint"
 """Inside a model artifact."""
 
 
@@ -47,7 +47,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
                 "run_id": run_id,
             },
         )
-        artifact.add_dir(str(path), name=CHECKPOINT_FOLDER)
+        artifact.add_dir(str(path), name=ARTIFACT_CHECKPOINT)
         artifact.add_file(str(folder / SETTINGS_FILE))
         # Up to the checkpoint's step: a run that resumes from it computes the later ones again.
         for name, entries in ((METRICS_FILE, read_metrics(folder)), (STARTS_FILE, read_starts(folder))):
