@@ -22,7 +22,7 @@ from lockstep.launch.checks import (
     check_world_size,
     srun_one_task_per_node,
 )
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction
 from lockstep.runs import run_path
 from lockstep.tracking import ask_server, server_url, wandb_mode
 
@@ -149,7 +149,7 @@ def check_batch(config: Config, world_size: int) -> str:
         ConfigError: it does not.
     """
     batch = config.batch
-    window = window_length(batch, world_size, exact=config.reduction == "exact")
+    window = window_for_reduction(batch, config.reduction, world_size)
     ranks, micro_batches = counted(world_size, "rank"), counted(window, "micro-batch")
     return f"{batch.global_size} = {ranks} x {micro_batches} x {batch.micro_size}"
 

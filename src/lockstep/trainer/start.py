@@ -18,7 +18,7 @@ from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.models import topology_warnings
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction
 from lockstep.report import say
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
@@ -99,7 +99,7 @@ def run_training(
     phases = PhaseTimer(began)
     phases.end_phase("import")
     config = with_wandb_group(resolve_precision(config, launch))
-    window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
+    window_for_reduction(config.batch, config.reduction, launch.world_size)
     folder = run_path(config)
     with join_ranks(launch, config.precision) as ranks:
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
