@@ -72,8 +72,9 @@ def checkpoint_step(path: Path) -> int:
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoints under a folder of checkpoints, oldest first."""
-    found = [path for path in folder.glob(f"{STEP_PREFIX}*") if path.name[len(STEP_PREFIX) :].isdecimal()]
-    return sorted(found, key=checkpoint_step)
+    named = folder.glob(f"{STEP_PREFIX}*")
+    checkpoints = [path for path in named if path.name[len(STEP_PREFIX) :].isdecimal()]
+    return sorted(checkpoints, key=checkpoint_step)
 
 
 def newest_checkpoint_step(folder: Path) -> int:

@@ -60,7 +60,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
 
 def dataset_artifact(wandb: Any, path: Path) -> Any:
     """A reference to the data set that a run folder's DATASET_FILE describes: its digest, not its content."""
-    facts = json.loads(path.read_text())
-    artifact = wandb.Artifact(facts["name"], "dataset", metadata=facts)
-    artifact.add_reference(f"sha256:{facts['sha256']}", name=facts["name"])
+    description = json.loads(path.read_text())
+    artifact = wandb.Artifact(description["name"], "dataset", metadata=description)
+    artifact.add_reference(f"sha256:{description['sha256']}", name=description["name"])
     return artifact
