@@ -12,7 +12,7 @@ from lockstep.errors import refuse
 def check_choices(section: Any, path: str) -> None:
     """Refuses a value that the `Literal` type of its field does not list.
 
-    tyro checks the command line; this checks a section that Python code makes.
+    tyro checks the command line. This also covers sections that are made in Python.
 
     Args:
         section: a dataclass of the config tree.
@@ -39,7 +39,7 @@ def check_choice(field: str, value: object, choices: Iterable[str], alternative:
 
 
 def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[str, ...]]) -> None:
-    """Refuses a setting that the choice made does not use, unless it is at its default.
+    """Refuses a setting that is not used with the choice made, unless it is at its default.
 
     Args:
         section: a dataclass of the config tree.
@@ -60,7 +60,7 @@ def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[
 
 
 def nearest(wrong: str, names: Iterable[str], likeness: float = 0.6) -> str:
-    """The name most like a wrong one, or "" if none is that much like it (a ratio from 0 to 1)."""
+    """The closest match to a wrong name, or "" if none is close enough (likeness goes from 0 to 1)."""
     return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=likeness)), "")
 
 
