@@ -38,7 +38,7 @@ def prepare(flags: list[str], environ: Mapping[str, str] = os.environ) -> dict[s
 
     Raises:
         ConfigError: a flag is wrong, the batch does not divide, the nodes would run different numbers of
-            processes, or the folder cannot be made.
+            processes, MASTER_ADDR or MASTER_PORT cannot be used, or the folder cannot be made.
     """
     allocation = read_allocation(environ)
     if allocation is None:
