@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lockstep.engine import Observer, Run, StepResult
     from lockstep.errors import ConfigError, Interrupted, RunStopped
     from lockstep.models import KeyedDropout
-    from lockstep.runs import Record, Sink
+    from lockstep.runs import Record, Sink, Status
     from lockstep.trainer import TrainingResult, train
 
 __version__ = "0.1.0"
@@ -42,7 +42,7 @@ _PACKAGES = {
     "engine": ("Observer", "Run", "StepResult"),
     "errors": ("ConfigError", "Interrupted", "RunStopped"),
     "models": ("KeyedDropout",),
-    "runs": ("Record", "Sink"),
+    "runs": ("Record", "Sink", "Status"),
     "trainer": ("TrainingResult", "train"),
 }
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
@@ -66,6 +66,7 @@ __all__ = [
     "RunStopped",
     "ScheduleConfig",
     "Sink",
+    "Status",
     "StepResult",
     "TrackingConfig",
     "TrainConfig",
@@ -79,7 +80,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PACKAGE_OF:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
     value = getattr(import_module(f"lockstep.{_PACKAGE_OF[name]}"), name)
-    globals()[name] = value  # found at once from now on
+    globals()[name] = value  # so that the next use skips this function
     return value
 
 

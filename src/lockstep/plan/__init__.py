@@ -3,6 +3,15 @@
 from lockstep.plan.keyed_random import Purpose, random_words, uniform
 from lockstep.plan.plan import PADDING, Plan
 from lockstep.plan.sample_order import sample_order
-from lockstep.plan.window import window_length
+from lockstep.plan.window import window_for_reduction, window_length
 
-__all__ = ["PADDING", "Plan", "Purpose", "random_words", "sample_order", "uniform", "window_length"]
+__all__ = [
+    "PADDING",
+    "Plan",
+    "Purpose",
+    "random_words",
+    "sample_order",
+    "uniform",
+    "window_for_reduction",
+    "window_length",
+]
