@@ -23,7 +23,7 @@ from lockstep.config import Config
 from lockstep.data import MicroBatch
 from lockstep.engine import Observer, Run, build_optimizer, take_step, train
 from lockstep.models import build_model
-from lockstep.trainer.start import open_sinks
+from lockstep.trainer import open_sinks
 from results import Row, median_row, ratio
 
 NUM_READY = 16  # prepared windows, used in turn

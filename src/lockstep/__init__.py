@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lockstep.data import MicroBatch
     from lockstep.engine import Observer, Run, StepResult
     from lockstep.errors import ConfigError, Interrupted, RunStopped
-    from lockstep.runs import Record, Sink
+    from lockstep.runs import Record, Sink, Status
     from lockstep.trainer import TrainingResult, train
 
 __version__ = "0.1.0"
@@ -40,7 +40,7 @@ _PACKAGES = {
     "data": ("MicroBatch",),
     "engine": ("Observer", "Run", "StepResult"),
     "errors": ("ConfigError", "Interrupted", "RunStopped"),
-    "runs": ("Record", "Sink"),
+    "runs": ("Record", "Sink", "Status"),
     "trainer": ("TrainingResult", "train"),
 }
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
@@ -63,6 +63,7 @@ __all__ = [
     "RunStopped",
     "ScheduleConfig",
     "Sink",
+    "Status",
     "StepResult",
     "TrackingConfig",
     "TrainConfig",
@@ -76,7 +77,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PACKAGE_OF:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
     value = getattr(import_module(f"lockstep.{_PACKAGE_OF[name]}"), name)
-    globals()[name] = value  # found at once from now on
+    globals()[name] = value  # so that the next use skips this function
     return value
 
 

@@ -1,4 +1,7 @@
-"""The ways a command ends early, each with its exit code: a user's mistake, or a stop all ranks agreed on."""
+"""The ways a command ends early, each with its exit code: a user's mistake, or a stop all ranks agreed on.
+
+Also `counted`, which messages need: every package writes some, and all of them may import this module.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,13 @@ class Interrupted(AgreedStop):
         self.step = step
 
 
-def counted(count: int, noun: str) -> str:
-    """A count with its noun, for messages: '1 rank', '8 micro-batches', '4 processes'."""
+def counted(count: int, noun: str, spec: str = "") -> str:
+    """A count with its noun, for messages: '1 rank', '8 micro-batches', '4 processes'.
+
+    Args:
+        count: how many.
+        noun: what is counted, in the singular.
+        spec: the format of the count, such as "," for '12,000 steps'.
+    """
     ending = "" if count == 1 else "es" if noun.endswith(("s", "ch")) else "s"
-    return f"{count} {noun}{ending}"
+    return f"{count:{spec}} {noun}{ending}"

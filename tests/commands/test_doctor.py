@@ -9,6 +9,7 @@ from lockstep.commands.doctor import (
     check_disk_space,
     check_run_folder,
     doctor,
+    planned_allocation,
     read_options,
 )
 from lockstep.commands.main import main
@@ -19,27 +20,28 @@ from processes import lockstep
 
 
 def test_own_options_are_taken_out():
-    allocation, flags = read_options(
-        ["--slurm", "--nodes=2", "--seed", "3", "--processes-per-node", "4"], num_gpus=0
-    )
-    assert allocation == Allocation(num_nodes=2, processes_per_node=4, is_slurm=True)
-    assert flags == ["--seed", "3"]
+    options = read_options(["--slurm", "--nodes=2", "--seed", "3", "--processes-per-node", "4"])
+    planned = Allocation(num_nodes=2, processes_per_node=4, is_slurm=True)
+    assert planned_allocation(options, num_gpus=0) == planned
+    assert options.flags == ["--seed", "3"]
     for wrong in (["--nodes", "two"], ["--processes-per-node=0"]):
         with pytest.raises(ConfigError, match=r"--(nodes|processes-per-node) = .*: must be a whole number"):
-            read_options(wrong, num_gpus=0)
+            read_options(wrong)
     with pytest.raises(ConfigError, match=r"--nodes: needs a value after it"):
-        read_options(["--nodes"], num_gpus=0)
+        read_options(["--nodes"])
 
 
 def test_without_options_it_is_the_allocation_or_the_gpus_of_this_machine(monkeypatch):
-    assert read_options([], num_gpus=0)[0] == Allocation(num_nodes=1, processes_per_node=1)
-    assert read_options([], num_gpus=4)[0] == Allocation(num_nodes=1, processes_per_node=4)
+    unstated = read_options([])
+    assert planned_allocation(unstated, num_gpus=0) == Allocation(num_nodes=1, processes_per_node=1)
+    assert planned_allocation(unstated, num_gpus=4) == Allocation(num_nodes=1, processes_per_node=4)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv("SLURM_NTASKS", "6")
     granted = Allocation(num_nodes=2, processes_per_node=3, is_granted=True)
-    assert read_options([], num_gpus=4)[0] == granted
-    assert read_options(["--processes-per-node", "5"], num_gpus=4)[0].world_size == 10
+    assert planned_allocation(unstated, num_gpus=4) == granted
+    stated = read_options(["--processes-per-node", "5"])
+    assert planned_allocation(stated, num_gpus=4).world_size == 10
 
 
 def test_precision():
@@ -81,13 +83,30 @@ def test_a_wrong_setting_is_a_line_and_exit_code_1(capsys):
     assert main(["doctor", "--nodes", "none"]) == 2
 
 
+def test_an_uneven_allocation_is_a_line_and_exit_code_1(monkeypatch, capsys):
+    for name, value in (("SLURM_JOB_ID", "77"), ("SLURM_NNODES", "2"), ("SLURM_NTASKS", "3")):
+        monkeypatch.setenv(name, value)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.startswith(
+        "WRONG  allocation: SLURM_NTASKS = '3': must be the same number"
+    )
+
+
+@pytest.mark.slow
+def test_an_address_for_one_node_is_wrong(tmp_path):
+    words = ["doctor", "--processes-per-node", "2", "--data.name", "synthetic", "--run.dir", str(tmp_path)]
+    result = lockstep(*words, env={"MASTER_ADDR": "10.0.0.1"})
+    assert result.returncode == 1
+    assert "WRONG  rendezvous: MASTER_ADDR = '10.0.0.1': is for several nodes" in result.stdout
+
+
 @pytest.mark.slow
 def test_all_is_well_with_two_processes_and_then_two_mistakes(tmp_path):
     words = ["doctor", "--processes-per-node", "2", "--data.name", "synthetic", "--run.dir", str(tmp_path)]
     result = lockstep(*words)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "ok     world size: 2 processes started in one world" in result.stdout
-    result = lockstep(*words, "--tracking.mode", "online", "--model.name", "resnet")
+    result = lockstep(*words, "--tracking.mode", "online", "--model.name", "nowhere:Net")
     assert result.returncode == 1
     assert "WRONG  W&B: tracking.mode = 'online': no W&B key was found" in result.stdout
-    assert "WRONG  disk space: model.name = 'resnet'" in result.stdout
+    assert "WRONG  disk space: model.name = 'nowhere:Net'" in result.stdout

@@ -34,6 +34,8 @@ def test_prepare_refuses_mistakes(tmp_path, capsys):
         prepare(flags_in(tmp_path), {**JOB, "SLURM_NNODES": "3"})
     with pytest.raises(ConfigError, match=r"SLURM_NTASKS = '3': .* on each of 2 nodes"):
         prepare(flags_in(tmp_path), {**JOB, "SLURM_NTASKS": "3"})
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR = '10.0.0.1': is for several nodes"):
+        prepare(flags_in(tmp_path), {**JOB, "SLURM_NNODES": "1", "SLURM_NTASKS": "2"})
     with pytest.raises(ConfigError, match=r"SLURM_JOB_ID: is not set"):
         prepare(flags_in(tmp_path), {})
     (tmp_path / "file").touch()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lockstep.commands.job import prepare
-from lockstep.commands.main import main
+from lockstep.commands.main import COMMANDS, main
 from lockstep.report.curves import draw_curves
 from lockstep.runs import read_metrics, read_starts, resume_steps
 from lockstep.runs.evaluations import read_evaluation
@@ -175,6 +175,19 @@ def test_help_is_complete_and_imports_no_torch(capsys):
     probe = "import sys; from lockstep.commands.main import main; main(['--help']); "
     probe += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [*COMMANDS])
+def test_help_of_a_command_loads_neither_torch_nor_matplotlib(name):
+    program = f"""
+import contextlib, sys
+from lockstep.commands.main import main
+with contextlib.suppress(SystemExit):  # tyro's
+    main(["{name}", "--help"])
+print(sorted({{"torch", "matplotlib"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_help_lists_every_option():

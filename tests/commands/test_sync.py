@@ -31,7 +31,7 @@ def test_runs_that_are_complete_are_left_alone(tmp_path, capsys):
         (tmp_path / "run" / name).write_text("x")
     for folder in (tmp_path, tmp_path / "run"):
         assert main(["sync", str(folder)]) == 0
-        assert capsys.readouterr().out == "lockstep: 1 of 1 runs are complete on W&B's server\n"
+        assert capsys.readouterr().out == "lockstep: 1 of 1 run complete on W&B's server\n"
 
 
 def test_help(capsys):

@@ -13,9 +13,9 @@ from runs import small_config
 def test_the_digest_of_the_data_is_of_every_sample():
     config = small_config().data
     dataset, other = (load_dataset(config, seed=0) for _ in range(2))
-    assert dataset.facts() == other.facts()
+    assert dataset.description() == other.description()
     other.test.labels[-1] += 1
-    assert dataset.facts()["sha256"] != other.facts()["sha256"]
+    assert dataset.description()["sha256"] != other.description()["sha256"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc here")
@@ -30,7 +30,7 @@ dataset = load_dataset(DataConfig(name="synthetic"), seed=0)
 torch.ones(1000, 1000).add_(1)  # training's own team
 before, counts = len(os.listdir("/proc/self/task")), []
 def work():
-    dataset.facts()
+    dataset.description()
     counts.append(len(os.listdir("/proc/self/task")))
     dataset.train.read(torch.arange(2048))  # what would start one
     counts.append(len(os.listdir("/proc/self/task")))

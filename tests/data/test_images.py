@@ -29,8 +29,8 @@ def test_images_on_disk_are_those_in_memory(pair):
 
 def test_facts_depend_on_the_content_alone(pair):
     on_disk, in_memory = pair
-    assert on_disk.facts() == in_memory.facts()
+    assert on_disk.description() == in_memory.description()
     changed = in_memory.train.images.clone()
     changed[13, 5, 5] += 1
     other = replace(in_memory, train=replace(in_memory.train, images=changed))
-    assert other.facts()["sha256"] != in_memory.facts()["sha256"]
+    assert other.description()["sha256"] != in_memory.description()["sha256"]

@@ -147,7 +147,10 @@ def test_workers_do_not_outlive_their_process(tmp_path, end):
     assert not Path(f"/proc/{worker}").exists()
 
 
-def test_more_workers_than_cores_are_refused(files):
+def test_more_workers_than_cores_are_refused(monkeypatch, files):
     cores = len(os.sched_getaffinity(0))
     with pytest.raises(ConfigError, match=f"num_workers = {cores + 1}: must not exceed the {cores} cores"):
         Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, cores + 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    with pytest.raises(ConfigError, match="must not exceed the 1 core that this process may use"):
+        Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, 2)

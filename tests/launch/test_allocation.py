@@ -20,6 +20,7 @@ def test_processes_come_from_what_the_user_states_else_gpus_else_tasks_else_node
     assert processes_per_node(SLURM_NTASKS="6") == 3
     assert processes_per_node(SLURM_NTASKS="6", SLURM_NTASKS_PER_NODE="3") == 3
     assert processes_per_node(SLURM_NTASKS="2", SLURM_GPUS_ON_NODE="8") == 8
+    assert processes_per_node(SLURM_NTASKS="6", SLURM_GPUS_ON_NODE="0") == 3
     assert processes_per_node(SLURM_GPUS="a100:16", SLURM_GPUS_ON_NODE="8") == 8
     assert processes_per_node(SLURM_GPUS="v100:4,a100:4", SLURM_GPUS_ON_NODE="4") == 4
     stated = {"SLURM_NTASKS": "3", "SLURM_GPUS_ON_NODE": "8", "LOCKSTEP_PROCESSES_PER_NODE": "4"}
@@ -61,3 +62,4 @@ def test_numbers_agree_with_their_nouns():
     assert str(Allocation(num_nodes=1, processes_per_node=1)) == "1 node x 1 process"
     assert str(Allocation(num_nodes=2, processes_per_node=4)) == "2 nodes x 4 processes"
     assert counted(3, "micro-batch") == "3 micro-batches"
+    assert (counted(1, "step", ","), counted(12000, "step", ",")) == ("1 step", "12,000 steps")

@@ -39,6 +39,8 @@ def test_rendezvous(monkeypatch):
     assert "is free" in check_rendezvous(planned(1, 2))
     monkeypatch.setenv("MASTER_ADDR", "no-such-host.invalid")
     with pytest.raises(ConfigError, match=r"MASTER_ADDR = 'no-such-host.invalid': does not resolve"):
+        check_rendezvous(planned(2, 1, is_granted=True))
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR = 'no-such-host.invalid': is for several nodes"):
         check_rendezvous(planned(1, 2))
 
 

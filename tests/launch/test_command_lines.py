@@ -1,3 +1,6 @@
+import pytest
+
+from lockstep.errors import ConfigError
 from lockstep.launch import Allocation, accelerate_options, launch_commands
 
 STATED = ["--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -18,6 +21,15 @@ def test_accelerate_options():
     two = accelerate_options(2, 1, "10.0.0.1", 5)
     assert two[:4] == ["--num_machines", "2", "--num_processes", "2"]
     assert two[-4:] == ["--rdzv_backend", "static", "--main_process_ip", "10.0.0.1"]
+
+
+def test_an_address_that_accelerate_would_ignore_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"MASTER_ADDR = '10.0.0.1': is for several nodes; .* unset MASTER_A"
+    ):
+        accelerate_options(1, 2, "10.0.0.1", 29500)
+    assert accelerate_options(1, 2, "localhost", 29500) == accelerate_options(1, 2, "127.0.0.1", 29500)
+    assert "10.0.0.1" not in accelerate_options(1, 1, "10.0.0.1", 29500)  # one process meets nobody
 
 
 def test_one_process():

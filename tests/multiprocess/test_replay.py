@@ -1,6 +1,7 @@
 """`lockstep replay`, on runs trained by the real command."""
 
 import json
+import subprocess
 
 import pytest
 from PIL import Image
@@ -101,15 +102,23 @@ def test_a_run_that_blows_up_prints_the_command_that_shows_where(tmp_path):
     assert "first value that is not finite: the output of " in replayed.stdout
 
 
-def test_the_debugger_is_entered_before_the_step(folder):
-    import subprocess
-
+def debugged(folder, prompt):
+    """Replays step 3 with --break, and types these lines at the prompt."""
     words = [str(BIN / "lockstep"), "replay", str(folder), "--step", "3", "--break"]
-    result = subprocess.run(
-        words, input="p ('at', run.step)\nc\n", capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run(words, input=prompt, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_debugger_is_entered_before_the_step(folder):
+    result = debugged(folder, "p ('at', run.step)\nc\n")
     assert "('at', 2)" in result.stdout
     assert "identical" in result.stdout
+
+
+def test_the_step_can_be_taken_at_the_debuggers_prompt(folder):
+    result = debugged(folder, "result = take_step(run)\np ('at', run.step)\nc\n")
+    assert "('at', 3)" in result.stdout
+    assert result.returncode == 2
+    assert "--break = 3: was computed at the prompt" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -120,7 +129,7 @@ def test_the_debugger_is_entered_before_the_step(folder):
         (["RUN"], "--step = '': must be"),
         (["RUN", "--step", "7"], "--step = 7: must be from 1 to 6, the last step of this run"),
         (["RUN", "--step", "1", "--seed", "1"], "seed = 1: run "),
-        (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': there is --config "),
+        (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': --config "),
     ],
 )
 def test_mistakes_are_one_line(folder, words, message):

@@ -2,7 +2,7 @@ import pytest
 
 from lockstep.config import BatchConfig
 from lockstep.errors import ConfigError
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction, window_length
 
 
 def test_sizes_that_do_not_divide_are_refused_with_some_that_do():
@@ -18,6 +18,9 @@ def test_sizes_that_do_not_divide_are_refused_with_some_that_do():
 def test_exact_reduction_needs_a_power_of_two_of_micro_batches_per_rank():
     batch = BatchConfig(global_size=96, micro_size=16)
     assert window_length(batch, world_size=2, exact=False) == 3
+    assert window_for_reduction(batch, "fast", world_size=2) == 3
+    with pytest.raises(ConfigError, match=r"reduction fast would work"):
+        window_for_reduction(batch, "exact", world_size=2)
     remedy = r"batch\.global_size 64 or 128, .* or reduction fast would work"
     with pytest.raises(ConfigError, match=rf"times a power of two .*; {remedy}"):
         window_length(batch, world_size=2, exact=True)

@@ -7,6 +7,7 @@ import torch
 
 import lockstep
 from lockstep.launch import STOP_SIGNALS
+from lockstep.runs import run_path
 from runs import reset_accelerator, small_config
 
 
@@ -45,6 +46,11 @@ class ListSink:
         self.status = status
 
 
+class BrokenSink(ListSink):
+    def close(self, status, reason=""):
+        raise OSError("disk full")
+
+
 def config_in(folder):
     changes = {"tracking": lockstep.TrackingConfig(mode="disabled")}
     return small_config(folder, train=lockstep.TrainConfig(epochs=1, log_every=2, report=False), **changes)
@@ -68,6 +74,22 @@ def test_the_programs_random_numbers_are_as_if_nothing_had_trained(tmp_path):
     torch.manual_seed(3)
     lockstep.train(config_in(tmp_path))
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_sink_that_fails_to_close_is_a_warning_and_the_others_are_closed(tmp_path, capsys):
+    sink = ListSink()
+    result = lockstep.train(config_in(tmp_path), sinks=[BrokenSink(), sink])
+    assert result.summary["steps"] == 10
+    assert sink.status == "finished"
+    assert "warning: BrokenSink was not closed (OSError: disk full)" in capsys.readouterr().out
+
+
+def test_a_programs_sinks_are_closed_if_one_of_locksteps_own_does_not_open(tmp_path):
+    sink, config = ListSink(), config_in(tmp_path)
+    (run_path(config) / "evaluations" / "last.npz").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        lockstep.train(config, sinks=[sink])
+    assert sink.status == "failed"
 
 
 def test_a_signal_stops_the_run_and_the_programs_handlers_are_restored(tmp_path):

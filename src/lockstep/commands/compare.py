@@ -7,8 +7,6 @@ from pathlib import Path
 from lockstep.config import take_option
 from lockstep.errors import EXIT_USAGE, refuse, require
 from lockstep.report import comparison_of, most_accurate_first
-from lockstep.report.curves import draw_comparison
-from lockstep.report.figure_style import save_figure
 from lockstep.runs import read_metrics, recorded_run
 
 HELP = """usage: lockstep compare RUN... [--output compare.png]
@@ -34,6 +32,9 @@ def compare(argv: list[str]) -> int:
     require(path.suffix in FORMATS, "--output", str(path), f"must end in one of {', '.join(FORMATS)}")
     folders = most_accurate_first(by_name([recorded_run(word) for word in words]))
     print(comparison_of(folders), end="")
+    from lockstep.report.curves import draw_comparison  # imports matplotlib, which is slow
+    from lockstep.report.figure_style import save_figure
+
     figure = draw_comparison({name: read_metrics(folder) for name, folder in folders.items()})
     try:
         save_figure(figure, path)

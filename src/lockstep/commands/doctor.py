@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lockstep.config import Config, parse_config, take_option
-from lockstep.errors import ConfigError, counted, require
+from lockstep.errors import EXIT_FAILED, ConfigError, counted, require
 from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
 from lockstep.launch.checks import (
     PROBE_SECONDS,
@@ -22,7 +22,7 @@ from lockstep.launch.checks import (
     check_world_size,
     srun_one_task_per_node,
 )
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction
 from lockstep.runs import run_path
 from lockstep.tracking import ask_server, server_url, wandb_mode
 
@@ -37,6 +37,16 @@ EXTRA_CHECKPOINTS = 2
 """Checkpoints beyond train.keep_checkpoints: the best one, and the one that is being written."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The command line of doctor: its own options, a number 0 if it is not stated, and the run's flags."""
+
+    num_nodes: int
+    processes_per_node: int
+    is_slurm: bool
+    flags: list[str]
+
+
 def doctor(argv: list[str]) -> int:
     """Runs the checks and prints the commands that start the run; 0 if all checks passed, else 1."""
     if {"-h", "--help"} & set(argv):
@@ -45,12 +55,15 @@ def doctor(argv: list[str]) -> int:
     import torch  # for the GPUs of this machine
 
     num_gpus = torch.cuda.device_count()
-    allocation, flags = read_options(argv, num_gpus)
+    options = read_options(argv)
     try:
-        config = parse_config(flags)
+        config = parse_config(options.flags)
     except ConfigError as error:
-        print(f"WRONG  settings: {error}")
-        return 1
+        return report_wrong("settings", error)
+    try:
+        allocation = planned_allocation(options, num_gpus)
+    except ConfigError as error:
+        return report_wrong("allocation", error)
     checks: dict[str, Callable[[], str]] = {
         "batch": lambda: check_batch(config, allocation.world_size),
         "processes": lambda: check_processes(allocation, num_gpus, num_cores()),
@@ -65,26 +78,41 @@ def doctor(argv: list[str]) -> int:
     if allocation.is_slurm:
         checks = {"SLURM": lambda: check_slurm(allocation), **checks}
     num_failed = sum(not run_check(name, check) for name, check in checks.items())
-    print("\nCommands that start this run:")
     on_gpus = num_gpus > 0 or not allocation.has_this_machine
-    for launcher, command in launch_commands(allocation, flags, on_gpus=on_gpus).items():
+    try:
+        commands = launch_commands(allocation, options.flags, on_gpus=on_gpus)
+    except ConfigError as error:
+        return report_wrong("commands", error)
+    print("\nCommands that start this run:")
+    for launcher, command in commands.items():
         print(f"  {launcher + ':':19}{command}")
-    return 1 if num_failed else 0
+    return EXIT_FAILED if num_failed else 0
 
 
-def read_options(argv: list[str], num_gpus: int) -> tuple[Allocation, list[str]]:
-    """Takes doctor's own options out of argv: (allocation, the flags of the run).
+def read_options(argv: list[str]) -> Options:
+    """Splits argv into doctor's own options and the flags of the run.
 
     Raises:
-        ConfigError: a number is wrong, or `read_allocation` refuses the allocation.
+        ConfigError: a number is wrong.
     """
     num_nodes, rest = take_count(argv, "--nodes")
     per_node, rest = take_count(rest, "--processes-per-node")
-    is_slurm, flags = "--slurm" in rest, [word for word in rest if word != "--slurm"]
-    found = read_allocation(processes_per_node=per_node)
-    if found is None:
-        found = Allocation(num_nodes=1, processes_per_node=per_node or max(1, num_gpus))
-    return replace(found, num_nodes=num_nodes or found.num_nodes, is_slurm=is_slurm), flags
+    flags = [word for word in rest if word != "--slurm"]
+    return Options(num_nodes=num_nodes, processes_per_node=per_node, is_slurm="--slurm" in rest, flags=flags)
+
+
+def planned_allocation(options: Options, num_gpus: int) -> Allocation:
+    """The nodes and processes to check: as stated, else those granted, else one node with all of its GPUs.
+
+    Raises:
+        ConfigError: `read_allocation` refuses what SLURM granted.
+    """
+    per_node = options.processes_per_node
+    allocation = read_allocation(processes_per_node=per_node)
+    if allocation is None:
+        allocation = Allocation(num_nodes=1, processes_per_node=per_node or max(1, num_gpus))
+    num_nodes = options.num_nodes or allocation.num_nodes
+    return replace(allocation, num_nodes=num_nodes, is_slurm=options.is_slurm)
 
 
 def take_count(argv: list[str], name: str) -> tuple[int, list[str]]:
@@ -104,9 +132,14 @@ def run_check(name: str, check: Callable[[], str]) -> bool:
     try:
         print(f"ok     {name}: {check()}", flush=True)
     except (ConfigError, OSError, subprocess.SubprocessError) as error:
-        print(f"WRONG  {name}: {' '.join(str(error).split())}", flush=True)
-        return False
+        return report_wrong(name, error) == 0
     return True
+
+
+def report_wrong(name: str, error: Exception) -> int:
+    """Prints the line of a check that failed; doctor's exit code."""
+    print(f"WRONG  {name}: {' '.join(str(error).split())}", flush=True)
+    return EXIT_FAILED
 
 
 def check_batch(config: Config, world_size: int) -> str:
@@ -116,7 +149,7 @@ def check_batch(config: Config, world_size: int) -> str:
         ConfigError: it does not.
     """
     batch = config.batch
-    window = window_length(batch, world_size, exact=config.reduction == "exact")
+    window = window_for_reduction(batch, config.reduction, world_size)
     ranks, micro_batches = counted(world_size, "rank"), counted(window, "micro-batch")
     return f"{batch.global_size} = {ranks} x {micro_batches} x {batch.micro_size}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction
 from lockstep.report import comparison_of, most_accurate_first
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings, run_path, write_atomically
 
@@ -38,13 +38,13 @@ def prepare(flags: list[str], environ: Mapping[str, str] = os.environ) -> dict[s
 
     Raises:
         ConfigError: a flag is wrong, the batch does not divide, the nodes would run different numbers of
-            processes, or the folder cannot be made.
+            processes, MASTER_ADDR or MASTER_PORT cannot be used, or the folder cannot be made.
     """
     allocation = read_allocation(environ)
     if allocation is None:
         raise ConfigError("SLURM_JOB_ID: is not set; submit the script with sbatch")
     config = parse_config(flags)
-    window_length(config.batch, allocation.world_size, exact=config.reduction == "exact")
+    window_for_reduction(config.batch, config.reduction, allocation.world_size)
     folder = run_path(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)

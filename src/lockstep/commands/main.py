@@ -18,7 +18,7 @@ COMMANDS = {
     "explain": "show what one optimizer step really does",
     "report": "draw a run's curves, confusion matrix and worst mistakes into its folder",
     "compare": "compare several runs in one table and one picture",
-    "sync": "upload what W&B is missing of the runs in a folder",
+    "sync": "upload the parts of runs that W&B does not have yet",
     "fetch": "fetch and verify the data ahead of time, for machines without internet",
     "doctor": "find what would stop a run before it waits in a queue",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lockstep.errors import EXIT_USAGE
-from lockstep.report.run_report import draw_report
 from lockstep.runs import recorded_run
 
 HELP = """usage: lockstep report RUN...
@@ -23,6 +22,8 @@ def report(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
+    from lockstep.report.run_report import draw_report  # imports matplotlib and torch, which are slow
+
     for word in argv:
         print(f"lockstep: wrote {', '.join(map(str, draw_report(recorded_run(word))))}")
     return 0

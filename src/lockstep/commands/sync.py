@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lockstep.errors import EXIT_USAGE, ConfigError, refuse
+from lockstep.errors import EXIT_USAGE, ConfigError, counted, refuse
 from lockstep.report import say
+from lockstep.runs import SYNCED_FILE, WANDB_ID_FILE
 from lockstep.tracking import has_key
-from lockstep.tracking.sync_run import sync_run
-from lockstep.tracking.wandb_run import SYNCED_FILE, WANDB_ID_FILE
 
 HELP = """usage: lockstep sync DIR...
 
@@ -38,6 +37,8 @@ def sync(argv: list[str]) -> int:
             raise refuse("DIR", name, "holds no run that was logged to W&B; name runs or runs/NAME")
         runs += logged
     incomplete = [folder for folder in runs if not (folder / SYNCED_FILE).exists()]
+    from lockstep.tracking.sync_run import sync_run  # imports torch, which is slow
+
     num_failed = sum(not sync_run(folder) for folder in incomplete)
-    say(f"{len(runs) - num_failed} of {len(runs)} runs are complete on W&B's server")
+    say(f"{len(runs) - num_failed} of {counted(len(runs), 'run')} complete on W&B's server")
     return 1 if num_failed else 0

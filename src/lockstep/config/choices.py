@@ -45,7 +45,7 @@ def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[
         section: a dataclass of the config tree.
         path: its dotted name, such as "optimizer".
         by: the field that holds the choice, such as "name".
-        settings: choice → the fields that it uses, of those that some other choice does not use.
+        settings: choice → the settings that it uses and some other choice does not.
 
     Raises:
         ConfigError: names the choices that use the setting.

@@ -19,20 +19,20 @@ LossName = Literal["cross-entropy", "mse"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "one-cycle", "cosine"]
 
-# Name → the settings of its section that it uses and some other does not.
 LOSS_SETTINGS: dict[LossName, tuple[str, ...]] = {"cross-entropy": ("label_smoothing",), "mse": ()}
+"""Loss → the settings that it uses and some other loss does not."""
 OPTIMIZER_SETTINGS: dict[OptimizerName, tuple[str, ...]] = {
     "sgd": ("momentum",),
     "adam": ("betas",),
     "adamw": ("betas",),
 }
-"""Optimizer → the settings that it alone uses."""
+"""Optimizer → the settings that it uses and some other optimizer does not."""
 SCHEDULE_SETTINGS: dict[ScheduleName, tuple[str, ...]] = {
     "constant": (),
     "one-cycle": ("warmup",),
     "cosine": ("warmup",),
 }
-"""Schedule → the settings that it alone uses."""
+"""Schedule → the settings that it uses and some other schedule does not."""
 
 
 @dataclass(frozen=True, kw_only=True)

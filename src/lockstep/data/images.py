@@ -91,7 +91,7 @@ class Dataset:
     train: ImageStore | ImageFiles
     test: ImageStore
 
-    def facts(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """What distinguishes it from other data: name, sizes, and a SHA-256 over all images and labels."""
         digest = hashlib.sha256()
         for images in (self.train, self.test):

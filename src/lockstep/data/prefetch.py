@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lockstep.data.batches import Span, without_padding
 from lockstep.data.images import ImageFiles
-from lockstep.errors import require
+from lockstep.errors import counted, require
 from lockstep.launch import STOP_SIGNALS, num_cores
 from lockstep.plan import Plan
 
@@ -73,7 +73,7 @@ class Prefetcher:
 
     def __init__(self, reader: SpanReader, device: torch.device, num_workers: int) -> None:
         cores = num_cores()
-        rule = f"must not exceed the {cores} cores that this process may use; one is often enough"
+        rule = f"must not exceed the {counted(cores, 'core')} that this process may use; one is often enough"
         require(num_workers <= cores, "data.num_workers", num_workers, rule)
         is_cuda = device.type == "cuda"
         loader = DataLoader(

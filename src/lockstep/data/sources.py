@@ -68,7 +68,7 @@ DATA_SOURCES: dict[str, FileSource | SyntheticSource] = {
     ),
     "synthetic": SyntheticSource(),
 }
-"""Name → the data set as torchvision has it."""
+"""Name → where the data set comes from: files in torchvision's layout, or made from the seed."""
 
 
 def load_dataset(config: DataConfig, seed: int) -> Dataset:

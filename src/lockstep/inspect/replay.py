@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lockstep.config import Config
+from lockstep.engine import take_step  # noqa: F401  for the prompt of --break, which sees this module
 from lockstep.errors import counted, refuse
 from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
 from lockstep.launch import Launch
@@ -110,6 +111,12 @@ def _replay_on(
             divergences += [divergence] if divergence else []
         if enter_debugger and ranks.is_main:
             breakpoint()  # `run` holds everything; take_step(run) computes the step
+            if run.step >= step:
+                raise refuse(
+                    "--break",
+                    step,
+                    "was computed at the prompt, so its details were not written; start again",
+                )
         details, record = take_detailed_step(run)
         compared, divergence = compare_records(record, recorded.get(step, {}))
         divergences += [divergence] if divergence else []

@@ -59,8 +59,8 @@ def read_allocation(
         is_count = stated.isdecimal() and int(stated) >= 1
         require(is_count, "LOCKSTEP_PROCESSES_PER_NODE", stated, "must be a whole number >= 1; or unset it")
         per_node = int(stated)
-    elif environ.get("SLURM_GPUS_ON_NODE"):
-        per_node = int(environ["SLURM_GPUS_ON_NODE"])
+    elif num_gpus := int(environ.get("SLURM_GPUS_ON_NODE") or 0):
+        per_node = num_gpus
         gpus = environ.get("SLURM_GPUS", "")  # sbatch --gpus, such as '8' or 'a100:8': of all nodes together
         if gpus and sum(int(entry.rpartition(":")[2]) for entry in gpus.split(",")) != num_nodes * per_node:
             raise uneven("SLURM_GPUS", gpus, num_nodes, "GPUs", "--gpus-per-node")

@@ -54,6 +54,7 @@ def check_rendezvous(allocation: Allocation) -> str:
     if allocation.num_nodes > 1 and not allocation.is_granted:
         return "not known before the nodes are allocated; check again inside the allocation"
     address, port = rendezvous(allocation.num_nodes)
+    accelerate_options(allocation.num_nodes, allocation.processes_per_node, address, port)  # may refuse it
     try:
         family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:

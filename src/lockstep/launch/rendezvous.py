@@ -26,7 +26,8 @@ class Rendezvous(NamedTuple):
 def rendezvous(num_nodes: int, environ: Mapping[str, str] = os.environ) -> Rendezvous:
     """Where the ranks of a launch meet: the one answer for slurm/train.sbatch, srun, doctor and the user.
 
-    MASTER_ADDR and MASTER_PORT, if they are set. Otherwise the address of the first node, or of this machine
+    MASTER_ADDR and MASTER_PORT, if they are set (`accelerate_options` refuses MASTER_ADDR on one node, where
+    `accelerate launch` would ignore it). Otherwise the address of the first node, or of this machine
     if it is the only one, and a port derived from the SLURM job.
 
     Raises:

@@ -12,7 +12,8 @@ def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
     Args:
         batch: the sizes that the user states.
         world_size: the number of ranks.
-        exact: whether each rank's micro-batches must form a complete subtree, so be a power of two.
+        exact: whether each rank's micro-batches must form a complete subtree, so that their
+            number must be a power of two.
 
     Raises:
         ConfigError: the global batch does not divide evenly. Names the sizes that would work.
@@ -37,6 +38,15 @@ def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
         f"must be batch.micro_size = {batch.micro_size} times {world_size} ranks times a "
         f"{'power of two (reduction = exact)' if exact else 'whole number'}; {remedy} would work",
     )
+
+
+def window_for_reduction(batch: BatchConfig, reduction: str, world_size: int) -> int:
+    """`window_length` under a reduction by name: "exact" or "fast".
+
+    Raises:
+        ConfigError: the global batch does not divide evenly. Names the sizes that would work.
+    """
+    return window_length(batch, world_size, exact=reduction == "exact")
 
 
 def is_multiple(size: int, unit: int) -> bool:

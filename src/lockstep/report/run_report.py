@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lockstep.errors import counted
 from lockstep.report.confusion_picture import draw_confusion
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.report.curves import draw_curves
@@ -19,7 +20,9 @@ def draw_report(folder: Path) -> list[Path]:
     target = folder / REPORT_FOLDER
     target.mkdir(exist_ok=True)
     name, records = shortened(folder.resolve().name, 60), read_metrics(folder)
-    reached = f"{records[-1]['step']:,} steps, {records[-1]['samples_seen']:,} training samples"
+    newest = records[-1]
+    steps = counted(newest["step"], "step", ",")
+    reached = f"{steps}, {counted(newest['samples_seen'], 'training sample', ',')}"
     curves = target / "curves.png"
     save_figure(draw_curves(records, resume_steps(read_starts(folder)), f"{name}\n{reached}"), curves)
     saved = read_evaluation(folder)

@@ -52,7 +52,7 @@ def hide_checkpoints_after(folder: Path, step: int) -> None:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest test accuracy, of equals the newest; None if there are none."""
+    """The checkpoint with the highest test accuracy, the newest of several; None if there are none."""
     return max(
         checkpoints_in(folder),
         key=lambda path: (read_info(path).get("test_accuracy", -1.0), path.name),

@@ -44,7 +44,7 @@ class EvaluationSink:
         Args:
             folder: the run folder.
             first_step: the step that this start begins after.
-            newest: returns the evaluation that the present record is about.
+            newest: returns the evaluation that the current record is about.
             images: the test set, uint8 (samples, height, width).
         """
         self._folder, self._newest, self._images = folder, newest, images

@@ -25,6 +25,10 @@ RUN_FORMAT = 2
 2: all draws of a forward by slot, nothing padded."""
 CHECKPOINTS_FOLDER = "checkpoints"
 """A folder for each checkpoint, named after its step."""
+WANDB_ID_FILE = "wandb-id"
+"""The id of the W&B run that this run is logged to."""
+SYNCED_FILE = "wandb-synced"
+"""Exists while W&B's server has all of the run."""
 STEP_PREFIX = "step-"
 Record = dict[str, Any]
 """A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""
@@ -71,8 +75,9 @@ def checkpoint_step(path: Path) -> int:
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoints under a folder of checkpoints, oldest first."""
-    found = [path for path in folder.glob(f"{STEP_PREFIX}*") if path.name[len(STEP_PREFIX) :].isdecimal()]
-    return sorted(found, key=checkpoint_step)
+    named = folder.glob(f"{STEP_PREFIX}*")
+    checkpoints = [path for path in named if path.name[len(STEP_PREFIX) :].isdecimal()]
+    return sorted(checkpoints, key=checkpoint_step)
 
 
 def newest_checkpoint_step(folder: Path) -> int:

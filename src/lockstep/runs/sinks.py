@@ -22,7 +22,10 @@ class Sink(Protocol):
         """Takes one record; they come in the order of their steps."""
 
     def close(self, status: Status, reason: str = "") -> None:
-        """Called once, when this start of the run has ended; `reason` says why if it failed."""
+        """Called once, when this start of the run has ended; `reason` says why if it failed.
+
+        If it raises, a warning is printed: it cannot make a finished run a failed one.
+        """
 
 
 class MetricsFile:

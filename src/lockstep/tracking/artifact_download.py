@@ -17,6 +17,7 @@ from lockstep.runs import (
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
+    WANDB_ID_FILE,
     check_format,
     check_same_run,
     read_settings,
@@ -25,8 +26,7 @@ from lockstep.runs import (
 )
 from lockstep.runs.checkpoint import DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoint_folder import load_newest_checkpoint
-from lockstep.tracking.artifacts import CHECKPOINT_FOLDER
-from lockstep.tracking.wandb_run import WANDB_ID_FILE
+from lockstep.tracking.artifacts import ARTIFACT_CHECKPOINT
 
 PREFIX = "wandb:"
 
@@ -69,7 +69,7 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
         check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
         check_format(download, f"the run of {reference}")
         try:
-            load_checkpoint(download / CHECKPOINT_FOLDER)
+            load_checkpoint(download / ARTIFACT_CHECKPOINT)
         except DamagedCheckpoint as damage:
             raise refuse("--resume-from", reference, f"{damage}; use another version") from damage
         for name in (SETTINGS_FILE, METRICS_FILE, STARTS_FILE):
@@ -84,7 +84,7 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
         checkpoints.mkdir(exist_ok=True)
         target = checkpoints / step_name(step)
         shutil.rmtree(target, ignore_errors=True)  # a damaged one
-        os.replace(download / CHECKPOINT_FOLDER, target)
+        os.replace(download / ARTIFACT_CHECKPOINT, target)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from lockstep.runs.checkpoint_folder import best_checkpoint
 DATASET_FILE = "dataset.json"
 """In the run folder: name and digest of the data."""
 
-CHECKPOINT_FOLDER = "checkpoint"
+ARTIFACT_CHECKPOINT = "checkpoint"
 """Inside a model artifact."""
 
 
@@ -47,7 +47,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
                 "run_id": run_id,
             },
         )
-        artifact.add_dir(str(path), name=CHECKPOINT_FOLDER)
+        artifact.add_dir(str(path), name=ARTIFACT_CHECKPOINT)
         artifact.add_file(str(folder / SETTINGS_FILE))
         # Up to the checkpoint's step: a run that resumes from it computes the later ones again.
         for name, entries in ((METRICS_FILE, read_metrics(folder)), (STARTS_FILE, read_starts(folder))):
@@ -60,7 +60,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
 
 def dataset_artifact(wandb: Any, path: Path) -> Any:
     """A reference to the data set that a run folder's DATASET_FILE describes: its digest, not its content."""
-    facts = json.loads(path.read_text())
-    artifact = wandb.Artifact(facts["name"], "dataset", metadata=facts)
-    artifact.add_reference(f"sha256:{facts['sha256']}", name=facts["name"])
+    description = json.loads(path.read_text())
+    artifact = wandb.Artifact(description["name"], "dataset", metadata=description)
+    artifact.add_reference(f"sha256:{description['sha256']}", name=description["name"])
     return artifact

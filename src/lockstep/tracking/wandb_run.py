@@ -19,14 +19,10 @@ from typing import Any
 import torch
 
 from lockstep.config import TrackingConfig
-from lockstep.runs import Record, Status, read_metrics, write_atomically
+from lockstep.runs import SYNCED_FILE, WANDB_ID_FILE, Record, Status, read_metrics, write_atomically
 from lockstep.tracking import time_limits
 from lockstep.tracking.upload_state import Stage, UploadState
 from lockstep.tracking.wandb_client import CouldNotConnect, WandbClient
-
-WANDB_ID_FILE = "wandb-id"
-SYNCED_FILE = "wandb-synced"
-"""In the run folder while W&B's server has all of the run."""
 
 MAX_QUEUED_RECORDS = 50
 """Above this, records are queued without the tensors of their histograms, which would fill the memory."""

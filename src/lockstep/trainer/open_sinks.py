@@ -38,7 +38,7 @@ def open_sinks(config: Config, run: Run, mode: str, dataset: Dataset, facts: dic
             tree,
             notify=say,
             tensors=lambda: weights_and_gradients(run.model),
-            dataset=dataset.facts,
+            dataset=dataset.description,
         )
         run.sinks.append(wandb_run)
 

@@ -12,13 +12,14 @@ import torch
 
 from lockstep.config import Config
 from lockstep.data import Dataset, restored_generators
-from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, loop
+from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run
+from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted
 from lockstep.launch import Launch, array_group, read_launch, restored_handlers
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction
 from lockstep.report import say
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
@@ -61,7 +62,8 @@ def train(
     Args:
         config: the settings of the run.
         observers: called at each event of a step, on every rank.
-        sinks: receive the records on the main rank, after Lockstep's own sinks.
+        sinks: receive the records on the main rank, after Lockstep's own sinks. If one fails to close, a
+            warning is printed.
 
     Raises:
         ConfigError: on every rank, before any training.
@@ -98,7 +100,7 @@ def run_training(
     phases = PhaseTimer(began)
     phases.end_phase("import")
     config = with_wandb_group(resolve_precision(config, launch))
-    window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
+    window_for_reduction(config.batch, config.reduction, launch.world_size)
     folder = run_path(config)
     with join_ranks(launch, config.precision) as ranks:
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
@@ -133,7 +135,7 @@ def _train_to_end(
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, dataset, sinks))
         phases.end_phase("set_up")
-        loop.train(run, Observers(*observers))
+        train_loop(run, Observers(*observers))
         phases.end_phase("train")
         phases.split_phase("train", run.clock.this_start(), rest="evaluate_and_save")
         summary = write_summary(run, config.precision, phases)
@@ -147,8 +149,7 @@ def _train_to_end(
         reason = f"{type(error).__name__}: {error}"
         raise
     finally:
-        for sink in run.sinks:
-            sink.close(status, reason)
+        close_sinks(run.sinks, status, reason)
         run.closing.close()
         if status != "failed":
             if ranks.is_main and config.train.report:
@@ -158,6 +159,7 @@ def _train_to_end(
 
 def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Sequence[Sink]) -> None:
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
+    run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
     say(startup_line(config, run, mode))
     for warning in run.warnings:
         say(f"warning: {warning}")
@@ -169,7 +171,17 @@ def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Seque
         if changes:
             say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}")
     open_sinks(config, run, mode, dataset, facts)
-    run.sinks.extend(sinks)
+    # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
+    run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
+
+
+def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:
+    """Closes each of the sinks. One that fails is only a warning: how the run ended is already decided."""
+    for sink in sinks:
+        try:
+            sink.close(status, reason)
+        except Exception as error:
+            say(f"warning: {type(sink).__name__} was not closed ({type(error).__name__}: {error})")
 
 
 def with_wandb_group(config: Config) -> Config:
