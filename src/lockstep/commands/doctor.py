@@ -132,7 +132,8 @@ def run_check(name: str, check: Callable[[], str]) -> bool:
     try:
         print(f"ok     {name}: {check()}", flush=True)
     except (ConfigError, OSError, subprocess.SubprocessError) as error:
-        return report_wrong(name, error) == 0
+        report_wrong(name, error)
+        return False
     return True
 
 
