@@ -109,7 +109,7 @@ def planning_rows(bench: Bench) -> list[Row]:
         ids = plan.epoch_ids(0)[:, plan.slots_of(plan.world_size - 1)]
         for step in range(len(ids)):
             plan.epoch_and_offset(step)
-            plan.num_real(step)
+            plan.samples_in_step(step)
 
     batch = BatchConfig(global_size=max(WORLD_SIZES), micro_size=1)
     plans = {

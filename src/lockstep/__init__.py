@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lockstep.data import MicroBatch
     from lockstep.engine import Observer, Run, StepResult
     from lockstep.errors import ConfigError, Interrupted, RunStopped
-    from lockstep.models import KeyedDropout
     from lockstep.runs import Record, Sink, Status
     from lockstep.trainer import TrainingResult, train
 
@@ -41,7 +40,6 @@ _PACKAGES = {
     "data": ("MicroBatch",),
     "engine": ("Observer", "Run", "StepResult"),
     "errors": ("ConfigError", "Interrupted", "RunStopped"),
-    "models": ("KeyedDropout",),
     "runs": ("Record", "Sink", "Status"),
     "trainer": ("TrainingResult", "train"),
 }
@@ -54,7 +52,6 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "Interrupted",
-    "KeyedDropout",
     "LossConfig",
     "MicroBatch",
     "ModelConfig",

@@ -19,12 +19,12 @@ from lockstep.config.settings import GENERATED_DATA, STORAGE_SETTINGS
 from lockstep.data import DATA_SOURCES
 from lockstep.data.file_source import FileSource
 from lockstep.engine import OPTIMIZERS
+from lockstep.engine.reduction import REDUCTIONS
 from lockstep.engine.schedule import SCHEDULES
 from lockstep.errors import ConfigError
 from lockstep.models import MODELS
 from lockstep.models.losses import LOSSES
 from lockstep.tracking.mode import MODES
-from lockstep.trainer.build import REDUCTIONS
 
 
 def all_choices():

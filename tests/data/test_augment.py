@@ -66,7 +66,7 @@ def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():
         run, _ = small_run(config)
         augment = build_augment(config.augment, config.seed)
         spans = resident_spans(run.train_images, run.plan, 0, first_step)
-        run.windows = windows(spans, run.plan, first_step, augment)
+        run.windows = windows(spans, run.plan, 0, first_step, augment)
         window = next(run.windows)
         ids = torch.cat([batch.ids for batch in window])
         return ids, torch.cat([batch.images for batch in window])

@@ -4,7 +4,7 @@ import torch
 
 from lockstep.config import BatchConfig, DataConfig
 from lockstep.data import load_dataset, normalised, resident_spans, windows
-from lockstep.plan import PADDING, Plan
+from lockstep.plan import Plan
 
 STORE = load_dataset(DataConfig(name="synthetic", num_train=100), seed=0).train
 
@@ -16,16 +16,22 @@ def make_plan(world_size=1):
 
 
 def windows_of(plan, rank=0, first_step=0):
-    return windows(resident_spans(STORE, plan, rank, first_step), plan, first_step)
+    return windows(resident_spans(STORE, plan, rank, first_step), plan, rank, first_step)
 
 
-def test_weights_make_the_mean_over_the_global_batch():
+def test_nothing_is_padded_and_each_sample_has_its_share_of_the_mean():
     for step, window in enumerate(islice(windows_of(make_plan()), 6)):
-        weights = torch.cat([batch.weights for batch in window])
-        ids = torch.cat([batch.ids for batch in window])
-        assert weights.sum() == 1
-        assert torch.equal(weights == 0, ids == PADDING)
-        assert (ids >= 0).sum() == (4 if step == 3 else 32)
+        sizes = [4] if step == 3 else [8, 8, 8, 8]
+        assert [len(batch.ids) for batch in window] == [len(batch.images) for batch in window] == sizes
+        assert [batch.slot for batch in window] == list(range(len(sizes)))
+        assert [batch.is_last for batch in window] == [False] * (len(sizes) - 1) + [True]
+        assert sum(batch.weight * len(batch.ids) for batch in window) == 1
+
+
+def test_a_rank_may_have_no_samples_at_the_end_of_an_epoch():
+    windows = [list(islice(windows_of(make_plan(2), rank), 4)) for rank in range(2)]
+    assert [len(window) for window in windows[0]] == [2, 2, 2, 1]
+    assert [len(window) for window in windows[1]] == [2, 2, 2, 0]
 
 
 def test_a_window_is_a_function_of_its_step():
@@ -43,7 +49,7 @@ def test_ranks_share_the_windows_of_one():
     for whole, *shares in islice(zip(windows_of(make_plan()), *ranks, strict=True), 5):
         ids = [batch.ids for window in shares for batch in window]
         assert torch.equal(torch.cat(ids), torch.cat([batch.ids for batch in whole]))
-        assert [batch.is_last for batch in shares[0]] == [False, True]
+        assert [batch.slot for window in shares for batch in window] == [batch.slot for batch in whole]
 
 
 def test_pixels_become_a_models_input():

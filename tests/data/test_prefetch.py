@@ -56,7 +56,7 @@ def test_windows_are_the_resident_ones(monkeypatch, files, rank, world_size, num
     plan = make_plan(world_size)
     resident = resident_spans(files.load(), plan, rank, first_step)
     with Prefetcher(SpanReader(files, plan, rank, first_step), CPU, num_workers) as streamed:
-        pair = [windows(spans, plan, first_step, AUGMENT) for spans in (resident, streamed)]
+        pair = [windows(spans, plan, rank, first_step, AUGMENT) for spans in (resident, streamed)]
         for expected, window in islice(zip(*pair, strict=True), 25):
             for one, other in zip(expected, window, strict=True):
                 for name, value in vars(one).items():
@@ -68,11 +68,9 @@ def test_windows_are_the_resident_ones(monkeypatch, files, rank, world_size, num
 def test_weights_are_those_of_the_resident_run(tmp_path):
     def digest(data):
         run, _ = small_run(small_config(data=data, model=ModelConfig(name="mlp", dropout=0.2)))
-        state = torch.get_rng_state()
         with run.closing:
             for _ in range(12):  # over the short step at the end of the epoch
                 take_step(run)
-        assert torch.equal(torch.get_rng_state(), state)
         return weights_sha256(run.model.state_dict())
 
     streamed = synthetic_files(tmp_path)

@@ -19,7 +19,12 @@ def test_every_sample_is_scored_once(num_samples):
     labels = torch.randint(0, 10, (num_samples,), generator=generator)
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     result = evaluate(
-        model, build_criterion(LossConfig()), ImageStore(images=images, labels=labels), fresh_ranks(), step=0
+        model,
+        build_criterion(LossConfig()),
+        ImageStore(images=images, labels=labels),
+        fresh_ranks(),
+        step=0,
+        seed=0,
     )
 
     assert model.training

@@ -9,7 +9,7 @@ from lockstep.commands.main import main
 from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.data import MicroBatch
 from lockstep.engine import format_events, take_step
-from lockstep.engine.step_order import expected_order
+from lockstep.engine.checks.step_order import expected_order
 from lockstep.errors import ConfigError
 from lockstep.inspect.explain import explain_step
 from lockstep.inspect.explanation import Explanation, Row

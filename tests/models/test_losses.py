@@ -20,13 +20,12 @@ def test_criteria_are_torchs():
     assert squared(LOGITS, LABELS).mean() == pytest.approx(F.mse_loss(LOGITS, one_hot).item(), rel=1e-6)
 
 
-def test_padding_never_counts():
-    batch = MicroBatch(
-        images=torch.zeros(4, 1, 28, 28),
-        labels=torch.zeros(4, dtype=torch.long),
-        ids=torch.tensor([0, 1, -1, -1]),
-        step=0,
-        weights=torch.tensor([1 / 8, 1 / 8, 0.0, 0.0]),
-        is_last=True,
-    )
-    assert share_of_mean(torch.tensor([1.0, 2.0, 100.0, 1000.0]), batch) == 3 / 8
+def test_shares_of_short_and_whole_micro_batches_add_up_to_the_mean():
+    losses = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])
+
+    def share(part):
+        ids = torch.arange(len(part))
+        batch = MicroBatch(images=ids, labels=ids, ids=ids, step=0, slot=0, weight=1 / 5, is_last=True)
+        return share_of_mean(part, batch)
+
+    assert sum(share(part) for part in losses.split(2)) == pytest.approx(losses.mean().item())

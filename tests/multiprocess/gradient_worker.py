@@ -33,7 +33,7 @@ def check_gradients(precision: str, tolerance: float) -> None:
         for name, value in reference.items():
             error = (gradients[step][name] - value).abs().max() / scale
             assert error <= tolerance, f"{precision} step {step} {name}: {error}"
-    assert run.plan.num_real(step) == 24, "the last step should have been a short one"
+    assert run.plan.samples_in_step(step) == 24, "the last step should have been a short one"
 
 
 def check_evaluation() -> None:
@@ -46,7 +46,7 @@ def check_evaluation() -> None:
     store = ImageStore(images=images, labels=labels)
     logits = run.model((images.unsqueeze(1).float() - 0.1307 * 255) / (0.3081 * 255))
     for _ in range(2):
-        result = evaluate(run.model, run.criterion, store, ranks, run.step)
+        result = evaluate(run.model, run.criterion, store, ranks, run.step, run.seed)
         assert result.num_samples == 1003
         assert torch.equal(result.predictions, logits.argmax(1))
         assert torch.allclose(result.losses, run.criterion(logits, labels), atol=1e-5)

@@ -30,7 +30,7 @@ def test_every_sample_once_an_epoch(num_samples, micro, window, world, epoch):
     seen = np.concatenate([share.ravel() for share in shares])
     assert np.array_equal(np.sort(seen[seen != PADDING]), np.arange(num_samples))
     for step in range(plan.steps_per_epoch):
-        assert plan.num_real(epoch * plan.steps_per_epoch + step) == np.sum(ids[step] != PADDING) > 0
+        assert plan.samples_in_step(epoch * plan.steps_per_epoch + step) == np.sum(ids[step] != PADDING) > 0
 
 
 @settings(max_examples=50, deadline=None)
@@ -55,6 +55,6 @@ def test_the_ids_of_a_step_are_those_in_its_epoch(monkeypatch):
 def test_steps_and_samples():
     plan = make_plan(num_samples=130)  # global batch 64: two full steps and one of two samples
     assert plan.steps_per_epoch == 3
-    assert [plan.num_real(step) for step in range(4)] == [64, 64, 2, 64]
+    assert [plan.samples_in_step(step) for step in range(4)] == [64, 64, 2, 64]
     assert [plan.samples_seen(steps) for steps in range(5)] == [0, 64, 128, 130, 194]
     assert plan.epoch_and_offset(7) == (2, 1)

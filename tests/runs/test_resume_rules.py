@@ -51,3 +51,14 @@ def test_differences_are_by_leaf():
     saved = yaml.safe_load(to_yaml(config))
     assert differences(config, saved) == {}
     assert differences(Config(seed=3, optimizer=config.optimizer), saved) == {"seed": (3, 0)}
+
+
+def test_an_unfinished_run_of_another_format_is_refused(tmp_path):
+    for name, summary in (("old", None), ("finished", SUMMARY)):
+        make_run(tmp_path / name, [make_record(1)], summary)
+        (tmp_path / name / "starts.jsonl").write_text('{"step": 0, "world_size": 2}\n')
+    assert check_may_resume(small_config(tmp_path), tmp_path / "finished") == SUMMARY
+    with pytest.raises(
+        ConfigError, match=r"run '.*old' was made by a version .* \(format 1, this version: 2\); "
+    ):
+        check_may_resume(small_config(tmp_path), tmp_path / "old")

@@ -32,7 +32,7 @@ def make_run(
     """A run folder with one start and these records, finished if it has a summary; its path."""
     folder.mkdir()
     (folder / "config.yaml").write_text(to_yaml(small_config(folder.parent, **settings)))
-    (folder / "starts.jsonl").write_text('{"step": 0, "world_size": 2, "device": "cpu"}\n')
+    (folder / "starts.jsonl").write_text('{"step": 0, "format": 2, "world_size": 2, "device": "cpu"}\n')
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if summary:
         (folder / "summary.json").write_text(json.dumps(summary))

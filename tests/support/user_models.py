@@ -3,7 +3,6 @@
 import os
 import time
 
-import torch
 from torch import nn
 
 from lockstep.models.mlp import Mlp
@@ -57,10 +56,18 @@ class NeedsASize(Mlp):
         super().__init__()
 
 
-class TwoDtypes(Mlp):
+class Synced(Mlp):
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.norm = nn.SyncBatchNorm(4)
+
+
+class ExtraState(Mlp):
+    def get_extra_state(self):
+        return {"calls": 3}
+
+    def set_extra_state(self, state):
+        pass
 
 
 class Features(Mlp):

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import torch
 
 import lockstep
 from lockstep.launch import STOP_SIGNALS
@@ -65,6 +66,14 @@ def test_a_programs_own_observer_and_sink_receive_the_run(tmp_path, capsys):
     again = lockstep.train(config_in(tmp_path))
     assert again.was_finished
     assert again.summary == result.summary
+
+
+def test_the_programs_random_numbers_are_as_if_nothing_had_trained(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    lockstep.train(config_in(tmp_path))
+    assert torch.equal(torch.rand(4), expected)
 
 
 def test_a_sink_that_fails_to_close_is_a_warning_and_the_others_are_closed(tmp_path, capsys):

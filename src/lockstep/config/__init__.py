@@ -12,7 +12,7 @@ from lockstep.config.recipe import (
     ScheduleConfig,
 )
 from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
-from lockstep.config.settings import Config, DataConfig, RunConfig, TrackingConfig, TrainConfig
+from lockstep.config.settings import Config, DataConfig, ReductionName, RunConfig, TrackingConfig, TrainConfig
 
 __all__ = [
     "IMAGE_SIZE",
@@ -25,6 +25,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "ReductionName",
     "RunConfig",
     "ScheduleConfig",
     "TrackingConfig",

@@ -67,8 +67,13 @@ class ModelConfig:
     'package.module:Class': a torch.nn.Module whose constructor needs no arguments and that maps images
     (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
-    """Fraction of the units before the last layer that dropout sets to 0, keyed by (seed, step, sample id).
-    For built-in models."""
+    """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
+    average_buffers: tuple[str, ...] = ()
+    """Buffers, by name or pattern ('codebook.*'), that may be averaged over micro-batches. Those of batch,
+    instance and spectral normalization need not be named."""
+    sometimes_used: tuple[str, ...] = ()
+    """Parameters, by name or pattern ('experts.*'), that only some micro-batches use, if the
+    trials before step 1 do not show it."""
 
     def __post_init__(self) -> None:
         if ":" not in self.name:
@@ -79,7 +84,7 @@ class ModelConfig:
             self.name in BUILT_IN_MODELS or self.dropout == 0,
             "model.dropout",
             self.dropout,
-            "is for built-in models; put lockstep.models.KeyedDropout into yours",
+            "is for built-in models; put torch.nn.Dropout into yours",
         )
 
 

@@ -26,6 +26,7 @@ GENERATED_DATA: tuple[DataName, ...] = ("synthetic",)
 StorageName = Literal["resident", "streamed"]
 STORAGE_SETTINGS: dict[StorageName, tuple[str, ...]] = {"resident": (), "streamed": ("num_workers",)}
 ReductionName = Literal["exact", "fast"]
+"""How gradients are summed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class DataConfig:
     """Folder in torchvision's layout (MNIST/raw/...). Missing files are fetched into it."""
     num_train: int = 0
     """Train on this many samples only, the first ones. 0: all of them."""
+    drop_last: bool = False
+    """Leave out the last, incomplete global batch of each epoch."""
     storage: StorageName = "resident"
     """Where the training images are kept. resident: on the device. streamed: on disk, prefetched by worker
     processes, for a set that does not fit into memory. The losses are the same."""
@@ -150,8 +153,7 @@ class Config:
     `accelerate launch --mixed_precision` says, else no."""
     reduction: ReductionName = "exact"
     """How gradients are summed. exact: in one fixed tree, with the same bits on any number of ranks. fast: by
-    DistributedDataParallel, which overlaps the sum with the backward pass; the rounding depends on the
-    number of ranks."""
+    an all-reduce. It takes any number of micro-batches per rank; the rounding depends on the ranks."""
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)

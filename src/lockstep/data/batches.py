@@ -23,21 +23,22 @@ PIXEL_MEAN, PIXEL_STD = 0.1307 * 255, 0.3081 * 255
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """The samples of one forward and backward pass on one rank, always of full shape."""
+    """The samples of one forward and backward pass on one rank. The last one of an epoch may be short."""
 
     images: torch.Tensor
     """Normalised pixels, float32 (batch, 1, 28, 28)."""
     labels: torch.Tensor
     """Digits, int64 (batch,)."""
     ids: torch.Tensor
-    """Sample ids, PADDING for padding, int64 (batch,)."""
+    """Sample ids, int64 (batch,)."""
     step: int
-    """The step it belongs to, counted from 0."""
-    weights: torch.Tensor
-    """The weight of each loss in the mean over the global batch, float32 (batch,): 1 / (samples in the whole
-    global batch, over all ranks), or 0 for padding."""
+    """The step that it belongs to, counted from 0."""
+    slot: int
+    """Its index in the global batch."""
+    weight: float
+    """What each loss counts in the mean over the global batch: 1 / (samples in the whole global batch)."""
     is_last: bool
-    """Whether it is the last one of its rank's window."""
+    """Whether it ends its rank's window: an empty slot has no micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,30 +62,35 @@ def resident_spans(store: ImageStore, plan: Plan, rank: int, first_step: int) ->
 
 
 def windows(
-    spans: Iterable[Span], plan: Plan, first_step: int, augment: Augment | None = None
+    spans: Iterable[Span], plan: Plan, rank: int, first_step: int, augment: Augment | None = None
 ) -> Iterator[list[MicroBatch]]:
-    """Yields the windows of one rank, whose spans start at a step. Each is a pure function of its step."""
+    """The windows of one rank, whose spans begin at a step; each step's is a pure function of the step.
+
+    At the end of an epoch a window may be shorter, or empty: nothing is padded.
+    """
     step = first_step
     for span in spans:
         epoch, _ = plan.epoch_and_offset(step)
         draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
         for offset, (pixels, labels) in enumerate(span.windows):
-            ids = span.ids[offset]  # (window, micro)
-            weights = (ids >= 0) / plan.num_real(step)
+            sizes = plan.window_sizes(step, rank)
+            weight = 1 / plan.samples_in_step(step)
             window = []
-            # Iterating over a tensor splits it once. Indexing it each time would take longer than the rest.
-            batches = zip(normalised(pixels), labels, ids, weights, strict=True)
-            for index, (images, digits, micro_ids, micro_weights) in enumerate(batches):
+            # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
+            batches = zip(sizes, normalised(pixels), labels, span.ids[offset], strict=False)
+            for index, (size, images, digits, ids) in enumerate(batches):
                 if augment and draws is not None:
-                    images = augment.apply(images, draws[offset, index])
+                    images = augment.apply(images[:size], draws[offset, index, :size])
+                is_whole = size == len(ids)
                 window.append(
                     MicroBatch(
-                        images=images,
-                        labels=digits,
-                        ids=micro_ids,
+                        images=images if is_whole else images[:size],
+                        labels=digits if is_whole else digits[:size],
+                        ids=ids if is_whole else ids[:size],
                         step=step,
-                        weights=micro_weights,
-                        is_last=index == plan.window - 1,
+                        slot=rank * plan.window + index,
+                        weight=weight,
+                        is_last=index == len(sizes) - 1,
                     )
                 )
             yield window

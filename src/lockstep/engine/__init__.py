@@ -1,26 +1,24 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
 from lockstep.engine.checkpointing import save_checkpoint_of
+from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
+from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
+from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import OPTIMIZERS, build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
-from lockstep.engine.order_check import OrderCheck, OrderTrace
 from lockstep.engine.records import StepResult, score_test_set, step_record
-from lockstep.engine.reduction import ExactReduction, FastReduction, Reduction
+from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import lr_factor
-from lockstep.engine.step_order import EventKind, first_violation, format_events
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
-from lockstep.engine.weights_digest import agreed_digest
 
 __all__ = [
     "NO_OBSERVER",
     "OPTIMIZERS",
     "EventKind",
-    "ExactReduction",
-    "FastReduction",
     "Formula",
     "Observer",
     "Observers",
@@ -33,6 +31,7 @@ __all__ = [
     "StepTimer",
     "Stopwatch",
     "agreed_digest",
+    "ask_for_deterministic_kernels",
     "build_optimizer",
     "evaluate",
     "first_violation",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.run import Run
-from lockstep.engine.weights_digest import agreed_digest
 from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
 from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoints
@@ -39,6 +40,7 @@ def snapshot(run: Run) -> Checkpoint:
     """All state that resuming needs: model, optimizer, scaler, step. The config gives everything else."""
     scaler = run.ranks.accelerator.scaler
     state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
+    state["traits"] = asdict(run.traits)
     if scaler is not None:
         state["scaler"] = scaler.state_dict()
     info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}

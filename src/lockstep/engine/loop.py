@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import torch
 
+from lockstep.data import seed_generators
 from lockstep.engine.checkpointing import is_best, save_checkpoint_of
-from lockstep.engine.finite_check import FiniteCheck, stop_if_not_finite
+from lockstep.engine.checks.finite_check import FiniteCheck, stop_if_not_finite
+from lockstep.engine.checks.repeatability import stop_if_not_repeatable
+from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
-from lockstep.engine.records import StepResult, score_test_set, send_record, training_record
+from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
 from lockstep.engine.run import Run
-from lockstep.engine.weights_digest import agreed_digest
 from lockstep.errors import Interrupted
-from lockstep.models import draw_masks, share_of_mean
+from lockstep.models import share_of_mean
 from lockstep.runs import Record
 
 
@@ -36,6 +38,7 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
         record: Record = {}
         if run.step % intervals.log_every == 0 or run.step == run.num_steps:
             stop_if_not_finite(run, finite_check)
+            stop_if_not_repeatable(run)
             record |= training_record(run, result)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
@@ -68,18 +71,18 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     with run.timer.section("data"):
         window = next(run.windows)
 
-    # Each micro-batch's loss is its share of the global batch's mean loss, so the gradients just add up. The
-    # scale undoes what the reduction does to that sum (DistributedDataParallel divides it by the world size);
-    # in fp16 it also scales small gradients into range.
-    scale = reduction.loss_scale
-    if accelerator.scaler is not None:
-        scale = accelerator.scaler.scale(scale)
+    # Each micro-batch's loss is its share of the global batch's mean loss, so the gradients just add up. In
+    # fp16 the scale brings small gradients into range.
+    scaler = accelerator.scaler
+    scale = scaler.scale(torch.ones((), device=run.ranks.device)) if scaler is not None else None
 
     optimizer.zero_grad(set_to_none=True)
     observer.on_zero_grad(run)
+    reduction.begin_step()
     for batch in window:
         observer.on_micro_batch(run, batch)
-        draw_masks(run.dropouts, run.seed, batch.step, batch.ids)
+        # So the forward and the loss draw the same for this slot on any rank, and after any resume.
+        seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
         with reduction.accumulate(batch):
             logits = reduction.model(batch.images)
             observer.on_forward(run, batch, logits)
@@ -92,7 +95,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
         outputs.append(logits.detach())
 
     with run.timer.section("communication"):
-        reduction.sum_over_ranks()
+        reduction.sum_over_ranks(len(run.plan.micro_batch_sizes(run.step)), run.plan.window)
     observer.on_sum(run)
 
     # Unscale before clipping: the limit is for the gradient, not for the gradient times the loss scale. Clip
@@ -115,7 +118,10 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     run.step += 1
     run.skipped_steps += optimizer.step_was_skipped
     result = StepResult(
-        window=window, losses=torch.stack(losses).float(), logits=outputs, grad_norm=grad_norm
+        window=window,
+        losses=padded(losses, run.plan.window, run.ranks.device),
+        logits=outputs,
+        grad_norm=grad_norm,
     )
     observer.on_step_end(run, result)
     return result

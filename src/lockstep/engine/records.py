@@ -20,26 +20,32 @@ class StepResult:
     window: list[MicroBatch]
     """The micro-batches of this rank."""
     losses: Tensor
-    """Each micro-batch's share of the global batch's mean loss, float32 (window,)."""
+    """Each slot's share of the global batch's mean loss, 0 for an empty one, float32 (window,)."""
     logits: list[Tensor]
     """One tensor per micro-batch, (batch, classes)."""
     grad_norm: Tensor
     """Norm of the global gradient before clipping, float32 ()."""
 
     def scores(self) -> Tensor:
-        """Per micro-batch its share of the mean loss and its number of correct predictions, (window, 2)."""
+        """Per slot its share of the mean loss and its number of correct predictions, (window, 2)."""
         correct = [
-            ((logits.argmax(dim=1) == batch.labels) & (batch.ids >= 0)).sum()
+            (logits.argmax(dim=1) == batch.labels).sum()
             for logits, batch in zip(self.logits, self.window, strict=True)
         ]
-        return torch.stack([self.losses, torch.stack(correct)], dim=1)
+        return torch.stack([self.losses, padded(correct, len(self.losses), self.losses.device)], dim=1)
+
+
+def padded(values: list[Tensor], length: int, device: torch.device) -> Tensor:
+    """Scalars as one float32 tensor (length,); zeros stand for the empty slots at the end of an epoch."""
+    missing = [torch.zeros((), device=device)] * (length - len(values))
+    return torch.stack([*(value.float() for value in values), *missing])
 
 
 def training_record(run: Run, result: StepResult) -> Record:
     """The record of the step just taken, and where the time since the last record went.
 
     `_seconds` are per step, averaged over steps and ranks. Communication is the gradient sum including the
-    wait for slower ranks. DistributedDataParallel sums during the backward, which counts as compute.
+    wait for slower ranks.
     """
     record = step_record(run, result)
     first_step, seconds = run.clock.next_interval(run.step)
@@ -61,7 +67,7 @@ def step_record(run: Run, result: StepResult) -> Record:
     loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
     record: Record = {
         "loss": loss,
-        "accuracy": correct / run.plan.num_real(run.step - 1),
+        "accuracy": correct / run.plan.samples_in_step(run.step - 1),
         # In fp16 the norm of a skipped step is not finite, and JSON has no such number.
         "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
@@ -74,7 +80,7 @@ def step_record(run: Run, result: StepResult) -> Record:
 
 def score_test_set(run: Run) -> Record:
     """Scores the test set and keeps the result in `run.evaluation`. All ranks must call it."""
-    result = evaluate(run.model, run.criterion, run.test_store, run.ranks, run.step)
+    result = evaluate(run.model, run.criterion, run.test_store, run.ranks, run.step, run.seed)
     run.evaluation = result
     return {"test_loss": result.loss, "test_accuracy": result.accuracy}
 

@@ -1,153 +1,179 @@
-"""Sums gradients over micro-batches and ranks: fast, or exact to the bit on any topology."""
+"""Sums gradients over micro-batches and ranks, exact or fast. Buffers travel with the gradients."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
 from torch import Tensor, nn
 
+from lockstep.config import ReductionName
 from lockstep.data import MicroBatch
+from lockstep.engine.flat_buffer import FlatBuffer
+from lockstep.engine.step_buffers import StepBuffers
+from lockstep.models import ModelTraits
+
+Exchange = Callable[[Tensor, int, int], None]
+"""Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
 
 
-class Reduction(Protocol):
-    """How the gradients of a window become the gradient of the global batch."""
+class Reduction:
+    """Turns the gradients of all ranks' micro-batches into the gradient of the global batch.
 
-    model: nn.Module
-    """The network as the loop calls it, on the device, under autocast."""
-    loss_scale: Tensor
-    """Factor on a micro-batch's share of the mean loss in its backward, float32 ()."""
+    Each micro-batch's gradient is computed on its own, so its bits do not depend on where that happens. The
+    buffers that its forward changed travel with it, to be averaged.
 
-    def accumulate(self, batch: MicroBatch) -> AbstractContextManager[None]:
-        """The context for the forward and backward of one micro-batch."""
-
-    def sum_over_ranks(self) -> None:
-        """Called after the window: leaves the global batch's gradient in `.grad`, the same on every rank."""
-
-
-class FastReduction:
-    """DistributedDataParallel: sums while the last backward of the window is still running.
-
-    It divides by the number of ranks; `loss_scale` undoes that, because shares of the mean must be added.
-    """
-
-    def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
-        self.model = accelerator.prepare_model(model)
-        self.loss_scale = torch.tensor(float(accelerator.num_processes), device=accelerator.device)
-        self._accelerator = accelerator
-
-    def accumulate(self, batch: MicroBatch) -> AbstractContextManager[None]:
-        """Only the window's last micro-batch communicates with the other ranks."""
-        return nullcontext() if batch.is_last else self._accelerator.no_sync(self.model)
-
-    def sum_over_ranks(self) -> None:
-        """Does nothing: DistributedDataParallel's backward returns with the sum in `.grad`."""
-
-
-class ExactReduction:
-    """One fixed binary tree over the slots of the global batch, whichever rank computes each slot.
-
-    Each micro-batch's gradient is computed on its own, so its bits do not depend on where that happens. A
+    exact: one fixed binary tree over the slots of the global batch, whichever rank computes each slot. A
     rank adds its own slots like a binary counter. The ranks' blocks, each a complete subtree, are then added
-    in the same tree by exchanging slices: every rank adds one slice of all blocks and sends the sum back,
-    which moves as many bytes as a ring all-reduce. Extra memory: at most log2(window) gradients in the tree,
-    and two more for the exchange if there are several ranks.
+    in the same tree. Extra memory: at most log2(window) gradients in the tree, and two more for the exchange
+    if there are several ranks.
+
+    fast: a rank adds its slots one after the other, and one all-reduce adds the ranks' sums in whatever order
+    the communication library chooses. It works with any number of micro-batches per rank. Extra memory: one
+    gradient if there are several ranks.
     """
 
-    def __init__(self, accelerator: Accelerator, model: nn.Module) -> None:
-        self.model = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, but no DDP
-        self.loss_scale = torch.tensor(1.0, device=accelerator.device)
-        if accelerator.device.type == "cuda":
-            # The same kernels in the same order every time. torch warns of each operation that has no such
-            # kernel; some of those repeat their bits anyway, for instance max-pooling without overlap.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            # Nothing here reads memory before writing it, so there is no need to fill it with NaN.
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self._world_size = accelerator.num_processes
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    def __init__(self, model: nn.Module, traits: ModelTraits, world_size: int, name: ReductionName) -> None:
+        self.model = model
+        """The network as the loop calls it, on the device, under autocast."""
+        self.buffers = StepBuffers(model, traits.rules)
+        self._exchange = REDUCTIONS[name]
+        # Autograd itself adds a pair, the lowest level of the tree, while both are still in the cache.
+        self._num_autograd_adds = 2 if name == "exact" else None
+        self._world_size = world_size
+        self._parameters = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and name not in traits.use.never
+        ]
+        self._never_used = [(name, model.get_parameter(name)) for name in traits.use.never]
+        self.unexpected = ""
+        """The first parameter that got a gradient although it counts as never used; it was dropped."""
         self._tree = TreeSum()
         self._num_pending = 0  # micro-batches whose gradients are still in `.grad`
-        # For the exchange between ranks: one flat buffer for all gradients, padded to divide into slices.
-        total = sum(parameter.numel() for parameter in self._parameters)
-        slice_length = -(-total // self._world_size)
-        dtypes = {parameter.dtype for parameter in self._parameters}
-        assert len(dtypes) == 1, "all trained parameters share one dtype"
-        length = slice_length * self._world_size
-        self._flat = torch.zeros(length, dtype=dtypes.pop(), device=accelerator.device)
-        self._views: list[Tensor] = []
-        offset = 0
-        for parameter in self._parameters:
-            self._views.append(self._flat.as_strided(parameter.size(), parameter.stride(), offset))
-            offset += parameter.numel()
+        self._pending_buffers: list[Tensor] = []  # the sum of the buffers that these left
+        self._flat: FlatBuffer | None = None
+
+    def begin_step(self) -> None:
+        """Called before the window."""
+        self.buffers.begin_step()
 
     @contextmanager
     def accumulate(self, batch: MicroBatch) -> Iterator[None]:
-        """Moves the gradient of each pair of micro-batches from `.grad` into the tree.
-
-        Autograd itself adds the pair, the lowest level of the tree, while both are still in the cache.
-        """
+        """The context for the forward and backward of one micro-batch."""
+        self.buffers.begin_micro_batch()
         yield
+        buffers = self.buffers.end_micro_batch()
+        if self._pending_buffers:
+            torch._foreach_add_(self._pending_buffers, buffers)
+        else:
+            self._pending_buffers = buffers
         self._num_pending += 1
-        if self._num_pending == 2 or batch.is_last:
-            self._tree.add(self._take_gradients(), level=self._num_pending - 1)
-            self._num_pending = 0
+        if self._num_pending == self._num_autograd_adds or batch.is_last:
+            leaf = [*self._take_gradients(), *self._pending_buffers]
+            self._tree.add(leaf, level=self._num_pending - 1)
+            self._num_pending, self._pending_buffers = 0, []
+
+    def sum_over_ranks(self, num_micro_batches: int, window: int) -> None:
+        """Leaves the gradient of the global batch in `.grad`, and the combined buffers in the model.
+
+        Args:
+            num_micro_batches: how many the global batch has, at the end of an epoch fewer than it has slots.
+            window: slots per rank.
+        """
+        total = None if self._tree.is_empty else self._tree.total()
+        if self._world_size > 1:
+            total = self._sum_flat(total, num_active=-(-num_micro_batches // window))
+        assert total is not None, "a single rank has every micro-batch"
+        for parameter, gradient in zip(self._parameters, total, strict=False):
+            parameter.grad = gradient
+        self.buffers.end_step(total[len(self._parameters) :], num_micro_batches)
 
     def _take_gradients(self) -> list[Tensor]:
         gradients = []
         for parameter in self._parameters:
             gradients.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
             parameter.grad = None
+        for name, parameter in self._never_used:
+            if parameter.grad is not None:
+                self.unexpected, parameter.grad = self.unexpected or name, None
         return gradients
 
-    def sum_over_ranks(self) -> None:
-        """Adds the blocks of all ranks, in the order of the tree."""
-        total = self._tree.total()
-        if self._world_size > 1:
-            torch._foreach_copy_(self._views, total)
-            blocks = torch.empty_like(self._flat)
-            dist.all_to_all_single(blocks, self._flat)
-            tree = TreeSum()
-            for block in blocks.chunk(self._world_size):
-                tree.add([block])
-            (my_slice,) = tree.total()
-            dist.all_gather_into_tensor(self._flat, my_slice)
-            total = self._views
-        for parameter, gradient in zip(self._parameters, total, strict=True):
-            parameter.grad = gradient
+    def _sum_flat(self, total: list[Tensor] | None, num_active: int) -> list[Tensor]:
+        if self._flat is None:
+            self._flat = FlatBuffer([*self._parameters, *self.buffers.averaged()], self._world_size)
+        self._flat.fill(total)
+        for buffer in self._flat.buffers:
+            self._exchange(buffer, self._world_size, num_active)
+        if num_active < self._world_size:
+            self.buffers.share_agreed()
+        return self._flat.views
+
+
+def exchange_in_tree(buffer: Tensor, world_size: int, num_active: int) -> None:
+    """Adds the ranks' buffers in the order of the tree. It moves as many bytes as a ring all-reduce.
+
+    Every rank adds one slice of all buffers and sends the sum back. At the end of an epoch the last ranks may
+    have nothing to add. Their zeros are left out: -0 + 0 would be +0.
+    """
+    blocks = torch.empty_like(buffer)
+    dist.all_to_all_single(blocks, buffer)
+    tree = TreeSum()
+    for block in blocks.chunk(world_size)[:num_active]:
+        tree.add([block])
+    (my_slice,) = tree.total()
+    dist.all_gather_into_tensor(buffer, my_slice)
+
+
+def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> None:
+    """Adds the ranks' buffers in the order of the communication library."""
+    dist.all_reduce(buffer)
+
+
+REDUCTIONS: dict[ReductionName, Exchange] = {"exact": exchange_in_tree, "fast": exchange_by_all_reduce}
+"""Name → how the ranks' sums are added."""
+
+
+def ask_for_deterministic_kernels() -> None:
+    """Asks for the same kernels in the same order every time; torch warns of operations that have none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory before writing it, so there is no need to fill it with NaN.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 class TreeSum:
-    """Adds leaves, given in index order, in one fixed binary tree, like a binary counter.
+    """Adds leaves, given in the order of their index, in one fixed binary tree: a binary counter.
 
-    The stack holds sums of 2**level leaves, the highest level first; a new leaf merges while the top of the
-    stack has its level. So 2**k aligned leaves always form one subtree, and adding the sums of such subtrees
-    gives the same bits as adding all the leaves.
+    The stack holds sums of 2**level leaves, levels falling; a new leaf merges while the top has its level. So
+    2**k aligned leaves always form one subtree, and a sum of such sums has the bits of the whole.
     """
 
     def __init__(self) -> None:
         self._stack: list[tuple[int, list[Tensor]]] = []
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._stack
+
     def add(self, leaf: list[Tensor], level: int = 0) -> None:
-        """Adds a leaf, a list of tensors, or the sum of 2**level leaves. The tree may overwrite it."""
+        """Adds a leaf, a list of tensors, or the sum of 2**level of them. The tree may then write to it."""
         while self._stack and self._stack[-1][0] == level:
-            leaf = _add_in_place(self._stack.pop()[1], leaf)
+            leaf = _added(self._stack.pop()[1], leaf)
             level += 1
         self._stack.append((level, leaf))
 
     def total(self) -> list[Tensor]:
-        """Returns the sum of all leaves and empties the tree."""
+        """The sum of all leaves; the tree is empty afterwards."""
         _, total = self._stack.pop()
         while self._stack:
-            total = _add_in_place(self._stack.pop()[1], total)
+            total = _added(self._stack.pop()[1], total)
         return total
 
 
-def _add_in_place(earlier: list[Tensor], later: list[Tensor]) -> list[Tensor]:
+def _added(earlier: list[Tensor], later: list[Tensor]) -> list[Tensor]:
     torch._foreach_add_(earlier, later)
     return earlier

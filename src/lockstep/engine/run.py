@@ -16,7 +16,7 @@ from lockstep.engine.reduction import Reduction
 from lockstep.engine.timers import StepTimer, Stopwatch
 from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion, Evaluation, KeyedDropout
+from lockstep.models import Criterion, Evaluation, ModelTraits
 from lockstep.plan import Plan
 from lockstep.runs import Sink
 
@@ -44,25 +44,27 @@ class Run:
     ranks: Ranks
     plan: Plan
     model: nn.Module
-    """The network itself, without DistributedDataParallel around it."""
+    """The network itself."""
     trained: list[nn.Parameter]
     """The parameters that the optimizer updates; all others are frozen."""
     optimizer: AcceleratedOptimizer
     criterion: Criterion
     reduction: Reduction
+    traits: ModelTraits
+    """How the model uses its parameters and changes its buffers."""
     max_grad_norm: float
     """Limit of the global gradient norm; inf means no limit."""
     lr_factor: Callable[[int], float]
     """Number of updates so far → factor on each group's peak learning rate."""
     windows: Iterator[list[MicroBatch]]
     """Per step, the micro-batches whose gradients this rank accumulates."""
-    dropouts: list[KeyedDropout]
-    """The model's dropout layers, in the order of its modules."""
     train_images: ImageStore | ImageFiles
     test_store: ImageStore
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks except the main one."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know before the first step."""
     closing: ExitStack = field(default_factory=ExitStack)
     """Closed when the run ends: the processes that prefetch data."""
 

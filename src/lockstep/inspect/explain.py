@@ -65,7 +65,7 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
         raise refuse(
             "--step", step, f"must be from {run.step + 1} to {run.num_steps}, the last step of this config"
         )
-    trace, snapshot = OrderTrace(run), StepSnapshot()
+    trace, snapshot = OrderTrace(), StepSnapshot()
     run.model.train()
     while run.step < step - 1:
         take_step(run)
@@ -77,7 +77,7 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
     was_skipped = EventKind.SKIPPED_STEP in [event.kind for event in trace.events]
 
     is_scaled = run.ranks.accelerator.scaler is not None
-    violation = first_violation(trace.events, run.plan.window, is_scaled=is_scaled)
+    violation = first_violation(trace.events, len(window), is_scaled=is_scaled)
     local_trace = (format_events(trace.events), str(violation or ""))
     return Explanation(
         title=_title(run, config),
@@ -131,7 +131,7 @@ def _facts(run: Run, result: StepResult) -> list[str]:
     loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
     rates = ", ".join(f"{group['lr']:.4g} ({group['name']})" for group in run.optimizer.param_groups)
     return [
-        f"loss {loss:.4f}, accuracy {correct / run.plan.num_real(run.step - 1):.1%}; "
+        f"loss {loss:.4f}, accuracy {correct / run.plan.samples_in_step(run.step - 1):.1%}; "
         f"ln 10 = {math.log(10):.4f} is the cross-entropy of a random guess",
         f"gradient norm {grad_norm:.4g}, {_clipping(grad_norm, run.max_grad_norm)}; learning rate {rates}",
     ]

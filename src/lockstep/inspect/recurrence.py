@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.data import MicroBatch
+from lockstep.data import MicroBatch, seed_generators
 from lockstep.engine import Run
-from lockstep.models import draw_masks, share_of_mean
+from lockstep.models import restored_buffers, share_of_mean
 
 SATURATED = 0.99
 """Above this, a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
@@ -44,8 +44,10 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
     for name, module in run.model.named_modules():
         is_plain = isinstance(module, nn.RNN | nn.GRU) and module.num_layers == 1 and not module.bidirectional
         if is_plain:
-            local = torch.stack([_row_sums(run, module, batch) for batch in window]).sum(dim=0)  # (rows, 3)
-            squares, saturated, units = run.ranks.gather(local[None]).sum(dim=0).unbind(dim=1)
+            with restored_buffers(run.model):
+                local = [_row_sums(run, module, batch) for batch in window]  # each (rows, 3)
+            sums = [each for of_rank in run.ranks.gather_objects(local) for each in of_rank]
+            squares, saturated, units = torch.stack(sums).sum(dim=0).unbind(dim=1)
             weight: Any = module.weight_hh_l0
             recurrences.append(
                 Recurrence(
@@ -72,7 +74,7 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
             states.append(state)  # (1, batch, hidden): this row's output and the next row's initial state
         return torch.stack([state[0] for state in states], dim=time), states[-1]
 
-    draw_masks(run.dropouts, run.seed, batch.step, batch.ids)
+    seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
     handle = module.register_forward_hook(row_by_row)
     try:
         loss = share_of_mean(run.criterion(run.model(batch.images), batch.labels), batch)
@@ -81,16 +83,15 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
     scaler = run.ranks.accelerator.scaler
     scale = scaler.get_scale() if scaler is not None else 1.0  # else small fp16 gradients become 0
     gradients = torch.autograd.grad(loss * scale, states)
-    weights = (batch.ids >= 0)[None, :, None].to("cpu").double()  # padding does not count; MPS has no float64
     sums = []
     for state, gradient in zip(states, gradients, strict=True):
-        is_saturated = (state.detach().to("cpu").abs() > SATURATED) * weights
+        is_saturated = state.detach().to("cpu").abs() > SATURATED
         sums.append(
             torch.stack(
                 [
                     (gradient.to("cpu").double() / scale).square().sum(),
-                    is_saturated.sum(),
-                    weights.sum() * state.shape[2],
+                    is_saturated.sum().double(),
+                    torch.tensor(float(state[0].numel()), dtype=torch.float64),
                 ]
             )
         )

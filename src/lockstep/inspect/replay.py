@@ -19,6 +19,7 @@ from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.runs import (
     Record,
+    check_format,
     check_same_run,
     environment_at,
     read_metrics,
@@ -82,6 +83,7 @@ def replay_step(folder: Path, config: Config, step: int, *, enter_debugger: bool
     """
     remedy = "leave it unchanged, so that the replay is of the same run"
     check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
+    check_format(folder, f"run {str(folder)!r}")
     before = environment_at(folder, step)
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
         return _replay_on(ranks, folder, config, step, enter_debugger, before)

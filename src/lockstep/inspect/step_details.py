@@ -12,6 +12,7 @@ from torch import Tensor
 from lockstep.data import MicroBatch
 from lockstep.engine import NO_OBSERVER, Observer, Run, agreed_digest, step_record, take_step
 from lockstep.inspect.non_finite import record_non_finite
+from lockstep.plan import PADDING
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.runs import Record, write_atomically
 
@@ -26,6 +27,11 @@ class SampleScores(Observer):
         """One tensor per micro-batch, (batch,)."""
         self.gradient_norms: dict[str, float] = {}
         """By name, after clipping: as passed to the optimizer."""
+
+    def as_lists(self) -> tuple[list[float], list[int]]:
+        """(losses, predictions) of all samples, in their order."""
+        losses = [loss for batch in self.losses for loss in batch.float().tolist()]
+        return losses, [prediction for batch in self.predictions for prediction in batch.tolist()]
 
     def on_forward(self, run: Run, batch: MicroBatch, logits: Tensor) -> None:
         self.predictions.append(logits.detach().argmax(dim=1))
@@ -51,15 +57,14 @@ def take_detailed_step(run: Run) -> tuple[dict[str, Any], Record]:
     scores = SampleScores()
     with record_non_finite(run.model) as origins:
         record = recorded_step(run, scores)
-    local = torch.stack([torch.stack(scores.losses).float(), torch.stack(scores.predictions).float()], dim=2)
-    gathered = run.ranks.gather(local).reshape(-1, 2)  # (global_size, 2), in slot order
-    is_sample = torch.from_numpy(slots.ravel() >= 0)  # the rest is padding
+    losses, predictions = scores.as_lists()
+    by_rank = run.ranks.gather_objects((losses, predictions))  # ranks are in slot order
     first_origins = [origin for origin in run.ranks.gather_objects(origins[:1]) if origin]
     return {
         "step": run.step,
-        "ids": slots.ravel()[is_sample.numpy()].tolist(),
-        "losses": gathered[is_sample, 0].tolist(),
-        "predictions": gathered[is_sample, 1].long().tolist(),
+        "ids": slots[slots != PADDING].tolist(),
+        "losses": [loss for losses, _ in by_rank for loss in losses],
+        "predictions": [prediction for _, predictions in by_rank for prediction in predictions],
         "numbers": {name: value for name, value in record.items() if name != "step"},
         "gradient_norms": scores.gradient_norms,
         "first_not_finite": first_origins[0][0] if first_origins else "",

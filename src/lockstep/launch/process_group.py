@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
 from lockstep.errors import AgreedStop, ConfigError, RankError
 from lockstep.launch.machine import keep_freed_memory, num_cores, threads_per_process
@@ -69,12 +68,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         sys.modules["lomo_optim"] = None  # type: ignore[assignment]
     if use_cpu:
         keep_freed_memory()
-    accelerator = Accelerator(
-        cpu=use_cpu,
-        mixed_precision=precision,
-        # Gradients that are views of the buckets save one copy per step.
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
     if accelerator.num_processes != launch.world_size:
         raise RankError(
             f"world size = {accelerator.num_processes}: {launch.launcher} was asked for {launch.world_size}; "

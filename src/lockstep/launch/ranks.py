@@ -6,7 +6,6 @@ broadcast) go over a gloo group on the CPU, so asking "does anyone want to stop?
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -125,5 +124,4 @@ class Ranks:
     def close(self) -> None:
         """Leaves the process group."""
         if dist.is_initialized():
-            gc.collect()  # a DistributedDataParallel in a reference cycle would outlive its process group
             dist.destroy_process_group()

@@ -1,8 +1,4 @@
-"""The networks by name, and their construction from a config.
-
-None of them uses BatchNorm: its statistics depend on how a global batch is cut into micro-batches, so the
-numbers of a run would depend on the topology.
-"""
+"""The networks by name, and their construction from a config."""
 
 from __future__ import annotations
 

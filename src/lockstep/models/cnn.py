@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lockstep.config import NUM_CLASSES
-from lockstep.models.keyed_dropout import KeyedDropout
 
 
 class Cnn(nn.Module):
@@ -18,7 +17,7 @@ class Cnn(nn.Module):
         self.conv1 = nn.Conv2d(1, 24, 5)
         self.conv2 = nn.Conv2d(24, 32, 3)
         self.linear1 = nn.Linear(32 * 5 * 5, 256)
-        self.dropout = KeyedDropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.linear2 = nn.Linear(256, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
@@ -40,7 +39,7 @@ class StridedCnn(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 32, 6, stride=2)
         self.conv2 = nn.Conv2d(32, 64, 3)
-        self.dropout = KeyedDropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(64 * 3 * 3, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)
 

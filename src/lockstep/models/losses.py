@@ -41,6 +41,6 @@ LOSSES: dict[str, Callable[[LossConfig], Criterion]] = {
 def share_of_mean(losses: Tensor, batch: MicroBatch) -> Tensor:
     """A micro-batch's share of the mean loss: (sum of its losses) / (samples in the global batch), shape ().
 
-    The shares of all micro-batches on all ranks add up to the mean, however the batch is cut or padded.
+    The shares of all micro-batches on all ranks add up to the mean, however the batch is cut.
     """
-    return losses.dot(batch.weights)
+    return losses.sum() * batch.weight

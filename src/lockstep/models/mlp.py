@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lockstep.config import IMAGE_SIZE, NUM_CLASSES
-from lockstep.models.keyed_dropout import KeyedDropout
 
 
 class Mlp(nn.Module):
@@ -16,7 +15,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(IMAGE_SIZE**2, 256)
         self.linear2 = nn.Linear(256, 128)
-        self.dropout = KeyedDropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.linear3 = nn.Linear(128, NUM_CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lockstep.config import IMAGE_SIZE, NUM_CLASSES
-from lockstep.models.keyed_dropout import KeyedDropout
 
 
 class Rnn(nn.Module):
@@ -16,7 +15,7 @@ class Rnn(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.rnn = nn.RNN(input_size=IMAGE_SIZE, hidden_size=128, batch_first=True)
-        self.dropout = KeyedDropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(128, NUM_CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,7 +63,7 @@ class RowReader(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.gru = nn.GRU(input_size=168, hidden_size=96, batch_first=True)
-        self.dropout = KeyedDropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(96, NUM_CLASSES)
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -54,21 +54,11 @@ def _try_out(model: nn.Module, name: str) -> None:
     result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     rule = f"returns {result} for 2 images; it must return logits (2, {NUM_CLASSES})"
     require(result == (2, NUM_CLASSES), "model.name", name, rule)
-    dtypes = sorted({str(parameter.dtype) for parameter in model.parameters() if parameter.requires_grad})
-    require(bool(dtypes), "model.name", name, "has no parameters to train; set requires_grad on some")
-    rule = f"its trained parameters must share one dtype, not {', '.join(dtypes)}; cast the model to one"
-    require(len(dtypes) == 1, "model.name", name, rule)
-
-
-def topology_warnings(model: nn.Module) -> list[str]:
-    """A line for each layer of a user's model that makes its numbers depend on the topology."""
-    kinds = {
-        nn.modules.batchnorm._BatchNorm: "its statistics are those of a micro-batch; use GroupNorm",
-        nn.modules.dropout._DropoutNd: "it draws from a global generator; use lockstep.models.KeyedDropout",
-    }
-    return [
-        f"model.{name} is a {type(module).__name__}, so this run's numbers depend on its topology: {reason}"
-        for name, module in model.named_modules()
-        for kind, reason in kinds.items()
-        if isinstance(module, kind)
-    ]
+    is_trainable = any(parameter.requires_grad for parameter in model.parameters())
+    require(is_trainable, "model.name", name, "has no parameters to train; set requires_grad on some")
+    for layer, module in model.named_modules():
+        rule = f"{layer!r} is a SyncBatchNorm, whose statistics depend on the ranks; use BatchNorm"
+        require(not isinstance(module, nn.SyncBatchNorm), "model.name", name, rule)
+    for key, value in model.state_dict().items():
+        rule = f"{key!r} in its state_dict is a {type(value).__name__}; a checkpoint holds tensors only"
+        require(isinstance(value, Tensor), "model.name", name, rule)

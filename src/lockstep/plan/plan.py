@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lockstep.config import BatchConfig
+from lockstep.errors import require
 from lockstep.plan.sample_order import order_slices
 from lockstep.plan.window import window_length
 
@@ -36,9 +37,18 @@ class Plan:
     world_size: int
     exact: bool = False
     """Whether each rank's window must be a complete subtree of the exact reduction."""
+    drop_last: bool = False
+    """Whether the last, incomplete global batch of an epoch is left out."""
 
     def __post_init__(self) -> None:
         window_length(self.batch, self.world_size, exact=self.exact)
+        require(
+            not self.drop_last or self.num_samples >= self.batch.global_size,
+            "data.drop_last",
+            self.drop_last,
+            f"leaves none of the {self.num_samples} samples: batch.global_size is {self.batch.global_size}; "
+            "turn it off, or lower batch.global_size",
+        )
 
     @property
     def num_slots(self) -> int:
@@ -53,7 +63,13 @@ class Plan:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the samples. The last one may be short."""
-        return -(-self.num_samples // self.batch.global_size)
+        whole, rest = divmod(self.num_samples, self.batch.global_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples that an epoch trains on: all, or with drop_last those of whole global batches."""
+        return self.steps_per_epoch * self.batch.global_size if self.drop_last else self.num_samples
 
     def slots_of(self, rank: int) -> slice:
         """The slots that a rank computes."""
@@ -63,15 +79,24 @@ class Plan:
         """(epoch, step within that epoch) of a step, all counted from 0."""
         return divmod(step, self.steps_per_epoch)
 
-    def num_real(self, step: int) -> int:
-        """Real samples in the global batch of a step: the divisor of its mean loss."""
+    def samples_in_step(self, step: int) -> int:
+        """Samples in the global batch of a step: the divisor of its mean loss."""
         start = self.epoch_and_offset(step)[1] * self.batch.global_size
         return min(self.batch.global_size, self.num_samples - start)
 
+    def micro_batch_sizes(self, step: int) -> list[int]:
+        """Samples of each slot that has any, in the order of the slots."""
+        whole, rest = divmod(self.samples_in_step(step), self.batch.micro_size)
+        return [self.batch.micro_size] * whole + [rest] * (rest > 0)
+
+    def window_sizes(self, step: int, rank: int) -> list[int]:
+        """Samples in each of a rank's micro-batches of a step; at the end of an epoch it may have none."""
+        return self.micro_batch_sizes(step)[self.slots_of(rank)]
+
     def samples_seen(self, steps: int) -> int:
-        """Real samples in the first `steps` steps."""
+        """Samples in the first `steps` steps."""
         epochs, rest = self.epoch_and_offset(steps)
-        return epochs * self.num_samples + rest * self.batch.global_size
+        return epochs * self.samples_per_epoch + rest * self.batch.global_size
 
     def epoch_ids(self, epoch: int) -> NDArray[np.int64]:
         """Sample ids of a whole epoch, (steps_per_epoch, num_slots, micro_size), with PADDING at the end."""
@@ -91,5 +116,5 @@ class Plan:
             whole = len(ids) // size * size
             yield from ids[:whole].reshape(shape)
             rest = ids[whole:].copy()
-        if len(rest):
+        if len(rest) and not self.drop_last:
             yield np.pad(rest, (0, size - len(rest)), constant_values=PADDING).reshape(shape)[0]

@@ -26,7 +26,7 @@ from lockstep.runs.files import (
     write_atomically,
 )
 from lockstep.runs.naming import run_path
-from lockstep.runs.resume_rules import check_may_resume, check_same_run, saved_identity
+from lockstep.runs.resume_rules import check_format, check_may_resume, check_same_run, saved_identity
 from lockstep.runs.sinks import MetricsFile, Sink, Status
 from lockstep.runs.starts import environment_at, record_start
 
@@ -42,6 +42,7 @@ __all__ = [
     "Record",
     "Sink",
     "Status",
+    "check_format",
     "check_may_resume",
     "check_same_run",
     "checkpoint_step",

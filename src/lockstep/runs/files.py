@@ -20,6 +20,9 @@ METRICS_FILE = "metrics.jsonl"
 """A record per logged step."""
 SUMMARY_FILE = "summary.json"
 """The result of a finished run."""
+RUN_FORMAT = 2
+"""How a run draws its random numbers, recorded with each start. 1: dropout by sample, short batches padded.
+2: all draws of a forward by slot, nothing padded."""
 CHECKPOINTS_FOLDER = "checkpoints"
 """A folder for each checkpoint, named after its step."""
 WANDB_ID_FILE = "wandb-id"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.config import Config, leaves, plain_values
-from lockstep.errors import refuse
-from lockstep.runs.files import SETTINGS_FILE, read_settings, read_summary
+from lockstep.errors import ConfigError, refuse
+from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, read_settings, read_starts, read_summary
 
 MAY_CHANGE = (
     "run.name",
@@ -69,7 +69,26 @@ def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
     if (folder / SETTINGS_FILE).exists():
         remedy = "choose another run.name, or leave run.name out to have one derived"
         check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
-    return read_summary(folder)
+    summary = read_summary(folder)
+    if summary is None:
+        check_format(folder, f"run {str(folder)!r}")
+    return summary
+
+
+def check_format(folder: Path, run: str) -> None:
+    """Checks that every start of a run drew its random numbers as this version does.
+
+    Raises:
+        ConfigError: one did not, so continuing or replaying it would give other numbers; it names `run`.
+    """
+    for start in read_starts(folder):
+        made_by = start.get("format", 1)
+        if made_by != RUN_FORMAT:
+            raise ConfigError(
+                f"{run} was made by a version of Lockstep that draws random numbers differently (format "
+                f"{made_by}, this version: {RUN_FORMAT}); continue it with that version, or choose another "
+                "run.name"
+            )
 
 
 def check_same_run(config: Config, saved: dict[str, Any], run: str, remedy: str) -> None:

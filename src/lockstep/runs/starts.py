@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.config import Config, to_yaml
-from lockstep.runs.files import SETTINGS_FILE, STARTS_FILE, read_starts, write_atomically
+from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, STARTS_FILE, read_starts, write_atomically
 
 
 def record_start(config: Config, folder: Path, step: int, environment: dict[str, Any]) -> list[str]:
@@ -19,7 +19,7 @@ def record_start(config: Config, folder: Path, step: int, environment: dict[str,
     before = environment_at(folder, step)
     write_atomically(folder / SETTINGS_FILE, to_yaml(config))
     with (folder / STARTS_FILE).open("a") as file:
-        file.write(json.dumps({"step": step, **environment}) + "\n")
+        file.write(json.dumps({"step": step, "format": RUN_FORMAT, **environment}) + "\n")
     # Neither the number of ranks nor the state of the user's repository changes the bits.
     relevant = sorted(before.keys() & environment.keys() - {"world_size", "git"})
     return [

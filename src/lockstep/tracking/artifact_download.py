@@ -18,6 +18,7 @@ from lockstep.runs import (
     SETTINGS_FILE,
     STARTS_FILE,
     WANDB_ID_FILE,
+    check_format,
     check_same_run,
     read_settings,
     step_name,
@@ -66,6 +67,7 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
         with _fetch_errors_refused(reference):
             download = Path(artifact.download(scratch, skip_cache=True))
         check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
+        check_format(download, f"the run of {reference}")
         try:
             load_checkpoint(download / ARTIFACT_CHECKPOINT)
         except DamagedCheckpoint as damage:

@@ -47,7 +47,7 @@ def evaluate_checkpoint(path: Path, config: Config, launch: Launch) -> dict[str,
         require(fits, "model.name", config.model.name, rule)
         model.load_state_dict(checkpoint.weights, strict=True)
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
-        result = evaluate(model, build_criterion(config.loss), store, ranks, checkpoint.step)
+        result = evaluate(model, build_criterion(config.loss), store, ranks, checkpoint.step, config.seed)
         return {
             "checkpoint_step": result.step,
             "data": config.data.name,

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lockstep.config import Config
-from lockstep.data import Dataset
+from lockstep.data import Dataset, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted
@@ -17,7 +19,6 @@ from lockstep.launch import Launch, array_group, read_launch, restored_handlers
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.models import topology_warnings
 from lockstep.plan import window_for_reduction
 from lockstep.report import say
 from lockstep.runs import (
@@ -69,7 +70,7 @@ def train(
         Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
-    with restored_handlers():
+    with restored_handlers(), restored_generators(torch.device("cpu")):
         return run_training(config, read_launch(), time.perf_counter(), observers=observers, sinks=sinks)
 
 
@@ -128,7 +129,7 @@ def _train_to_end(
     run = build_run(config, ranks, dataset, checkpoint)
     run.stop.install()
     if config.train.check_order:
-        observers = [OrderCheck(run), *observers]
+        observers = [OrderCheck(), *observers]
     status: Status = "failed"
     reason = ""
     try:
@@ -160,7 +161,7 @@ def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Seque
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
     say(startup_line(config, run, mode))
-    for warning in topology_warnings(run.model):
+    for warning in run.warnings:
         say(f"warning: {warning}")
     facts = environment(run.ranks)
     hide_checkpoints_after(run.folder / CHECKPOINTS_FOLDER, run.step)

@@ -14,15 +14,22 @@ from lockstep.launch.ranks import Ranks
 MULTIPLIER = 6364136223846793005
 
 
+def state_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a model, by name: parameters, tied ones once, and persistent buffers."""
+    persistent = model.state_dict(keep_vars=True).keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return {**dict(model.named_parameters()), **buffers}
+
+
 def parameter_digests(model: nn.Module) -> Tensor:
-    """A 64-bit digest of each parameter, int64 (parameters,), on the device.
+    """A 64-bit digest of each parameter and persistent buffer, int64 (tensors,), on the device.
 
     The sum of the values' bit patterns, each multiplied by an odd number made from its index, modulo 2**64.
     Integer addition has no rounding, so its order does not matter; changing one value always changes the sum.
     """
     digests = []
-    for parameter in model.parameters():
-        bits = parameter.detach().flatten().view(torch.uint8)
+    for tensor in state_tensors(model).values():
+        bits = tensor.detach().flatten().view(torch.uint8)
         width = 4 if bits.numel() % 4 == 0 else 1
         words = bits.view(torch.int32).long() if width == 4 else bits.long()
         indices = torch.arange(words.numel(), device=words.device)
@@ -34,13 +41,13 @@ def agreed_digest(model: nn.Module, ranks: Ranks, step: int) -> str:
     """Compares all ranks' weights and returns their digest, 16 hex digits. All ranks must call it.
 
     Raises:
-        RunStopped: the ranks' weights differ; names the step, the ranks and the first parameter that differs.
+        RunStopped: the ranks' weights differ; names the step, the ranks and the first tensor that differs.
     """
-    digests = ranks.gather(parameter_digests(model).unsqueeze(0))  # (world, parameters)
+    digests = ranks.gather(parameter_digests(model).unsqueeze(0))  # (world, tensors)
     differs = digests != digests[0]
     if differs.any():
         first = int(differs.any(dim=0).nonzero()[0])
-        name = [name for name, _ in model.named_parameters()][first]
+        name = list(state_tensors(model))[first]
         others = differs.any(dim=1).nonzero().flatten().tolist()
         raise RunStopped(
             f"step {step}: the weights of ranks {others} differ from those of rank 0, first in {name}; "

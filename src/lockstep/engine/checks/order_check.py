@@ -1,46 +1,35 @@
 """Traces the events of a step as they really happen, and checks their order.
 
-torch's own hooks report the forward (module hook), the backward (gradients accumulated into parameters),
-DistributedDataParallel's sum (communication hook) and the optimizer step. The loop's calls to its observer
-report the rest. Where such an event has a visible effect, it counts only if the effect is there: gradients
-are cleared, the gradient is unscaled, the learning rates are the schedule's.
+torch's own hooks report the forward (module hook), the backward (gradients accumulated into parameters) and
+the optimizer step. The loop's calls to its observer report the rest. Where such an event has a visible
+effect, it counts only if the effect is there: gradients are cleared, summed, unscaled and clipped, and the
+learning rates are the schedule's.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import math
+from typing import Any
 
-import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.nn.parallel import DistributedDataParallel
 
 from lockstep.data import MicroBatch
+from lockstep.engine.checks.step_order import Event, EventKind, OrderError, first_violation
 from lockstep.engine.observer import Observer
 from lockstep.engine.records import StepResult
 from lockstep.engine.run import Run
-from lockstep.engine.step_order import Event, EventKind, OrderError, first_violation
 
 
 class OrderTrace(Observer):
     """Records the events of the latest step in `events`."""
 
-    def __init__(self, run: Run) -> None:
-        """Create one per run, before its first step: a communication hook cannot be removed.
-
-        It keeps no reference to the run, as that would be a cycle: the run holds DistributedDataParallel,
-        which holds the hook, which holds this object.
-        """
+    def __init__(self) -> None:
         self.events: list[Event] = []
         self._seen: list[MicroBatch] = []  # kept alive, so that no other object gets the same identity
         self._current: int | None = None
         self._arrived: dict[Event, set[object]] = {}
         self._handles: list[Any] = []
-        self._sums_in_backward = isinstance(run.reduction.model, DistributedDataParallel)
-        if isinstance(run.reduction.model, DistributedDataParallel):
-            # A lambda, because torch rejects a hook whose annotations are strings, as all are in this module.
-            run.reduction.model.register_comm_hook(None, lambda state, bucket: self._sum_bucket(bucket))
+        self._norm: float | None = None  # of the gradient, at the last event
 
     def on_step_begin(self, run: Run) -> None:
         """Installs hooks for this step only, so that an evaluation between two steps is not traced."""
@@ -72,20 +61,31 @@ class OrderTrace(Observer):
         self._current = None
 
     def on_sum(self, run: Run) -> None:
-        """The sum is complete. DistributedDataParallel has reported its own inside the last backward."""
-        if not self._sums_in_backward:
+        """Counts only if the sum is in `.grad`: the reduction takes each micro-batch's gradient out of it."""
+        self._norm = _gradient_norm(run)
+        if self._norm is not None:
             self._note(EventKind.GRADIENT_SUM)
 
     def on_unscale(self, run: Run) -> None:
-        """Counts only if the scaler has unscaled the optimizer's gradients in this step."""
+        """Counts only if the gradient has shrunk by the loss scale, or overflowed."""
         scaler = run.ranks.accelerator.scaler
         if scaler is not None:
-            state = scaler._per_optimizer_states[id(run.optimizer.optimizer)]  # no public API for this
-            if state["stage"].name == "UNSCALED":
+            scaled, self._norm = self._norm, _gradient_norm(run)
+            if (
+                scaled is not None
+                and self._norm is not None
+                and _is_close(self._norm * scaler.get_scale(), scaled)
+            ):
                 self._note(EventKind.UNSCALE)
 
     def on_clip(self, run: Run, grad_norm: Tensor) -> None:
-        self._note(EventKind.CLIP)
+        """Counts only if it gives the norm of the gradient and leaves one within the limit."""
+        after = _gradient_norm(run)
+        if self._norm is not None and after is not None and _is_close(grad_norm.item(), self._norm):
+            expected = min(self._norm, run.max_grad_norm)
+            if _is_close(after, expected) or after <= expected:
+                self._note(EventKind.CLIP)
+            self._norm = after
 
     def on_schedule(self, run: Run) -> None:
         """Counts only if the learning rates are what the schedule gives for the updates so far."""
@@ -114,10 +114,6 @@ class OrderTrace(Observer):
     def _gradient_arrived(self, parameter: nn.Parameter) -> None:
         self._note_once(Event(EventKind.BACKWARD, self._current), parameter)
 
-    def _sum_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        self._note_once(Event(EventKind.GRADIENT_SUM), bucket.index())
-        return allreduce_hook(cast(dist.ProcessGroup, dist.group.WORLD), bucket)
-
     def _remove_hooks(self) -> None:
         for handle in self._handles:
             handle.remove()
@@ -136,6 +132,23 @@ class OrderCheck(OrderTrace):
         """
         super().on_step_end(run, result)
         scaler = run.ranks.accelerator.scaler
-        violation = first_violation(self.events, run.plan.window, is_scaled=scaler is not None)
+        violation = first_violation(
+            self.events,
+            len(run.plan.window_sizes(run.step - 1, run.ranks.rank)),
+            is_scaled=scaler is not None,
+        )
         if violation is not None:
             raise OrderError(f"step {run.step} on rank {run.ranks.rank} breaks the order: {violation}")
+
+
+def _gradient_norm(run: Run) -> float | None:
+    """The norm of the gradient as it is now; None without a gradient. It waits for the device."""
+    gradients = [parameter.grad for parameter in run.trained if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients).item() if gradients else None
+
+
+def _is_close(one: float, other: float) -> bool:
+    """Equal up to the rounding of a norm; two numbers that are not finite count as equal."""
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return not math.isfinite(one) and not math.isfinite(other)
+    return math.isclose(one, other, rel_tol=1e-3)

@@ -1,5 +1,7 @@
 """The order of a step: the pure check, and the traces of real, broken and fp16 steps."""
 
+import math
+
 import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -15,8 +17,8 @@ from lockstep.engine import (
     take_step,
     train,
 )
+from lockstep.engine.checks.step_order import Event, OrderError, expected_order
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
-from lockstep.engine.step_order import Event, OrderError, expected_order
 from lockstep.models import share_of_mean
 from lockstep.runs.checkpoint import weights_sha256
 from runs import small_config, small_run
@@ -101,16 +103,17 @@ def test_the_trace_of_a_real_step_is_the_expected_order(window, reduction):
         optimizer=OptimizerConfig(max_grad_norm=0.1),
     )
     run, _ = small_run(config)
-    trace = OrderTrace(run)
+    trace = OrderTrace()
     for _ in range(run.plan.steps_per_epoch):  # including the short one
         take_step(run, trace)
-        assert trace.events == expected_order(window, is_scaled=False)
+        num_micro_batches = len(run.plan.window_sizes(run.step - 1, rank=0))
+        assert trace.events == expected_order(num_micro_batches, is_scaled=False)
 
 
 def test_learning_rates_of_several_groups_are_one_event():
     config = small_config(optimizer=OptimizerConfig(groups={"linear1": 0.1, "linear2": 0.01}))
     run, _ = small_run(config)
-    trace = OrderTrace(run)
+    trace = OrderTrace()
     take_step(run, trace)
     assert trace.events == expected_order(4, is_scaled=False)
 
@@ -120,7 +123,7 @@ def test_checking_the_order_changes_no_weights_and_leaves_no_hooks():
     plain, _ = small_run(config)
     train(plain)
     run, _ = small_run(config)
-    train(run, OrderCheck(run))
+    train(run, OrderCheck())
     assert weights_sha256(run.model.state_dict()) == weights_sha256(plain.model.state_dict())
     assert not run.model._forward_hooks
     assert not run.optimizer.optimizer._optimizer_step_pre_hooks
@@ -170,11 +173,17 @@ def broken_step(run, fault, observer):
     if fault == "step before the sum":
         schedule()
         update()
-    reduction.sum_over_ranks()
+    if fault != "no sum":
+        reduction.sum_over_ranks(run.plan.num_slots, run.plan.window)
     observer.on_sum(run)
     observer.on_unscale(run)
     for _ in range({"no clip": 0, "two clips": 2}.get(fault, 1)):
-        observer.on_clip(run, clip_grad_norm(run.trained, 1.0))
+        observer.on_clip(
+            run,
+            clip_grad_norm(
+                run.trained, math.inf if fault == "a clip that does nothing" else run.max_grad_norm
+            ),
+        )
     if fault == "another rate":
         set_learning_rate(optimizer, 0.5)
         observer.on_schedule(run)
@@ -200,6 +209,8 @@ def broken_step(run, fault, observer):
         ("backward twice", "event 5: expected forward[1], got backward[0]"),
         ("zero_grad between", "event 5: expected forward[1], got zero_grad"),
         ("step before the sum", "event 14: expected gradient sum, got schedule"),
+        ("no sum", "event 14: expected gradient sum, got schedule"),
+        ("a clip that does nothing", "event 15: expected clip, got schedule"),
         ("no clip", "event 15: expected clip, got schedule"),
         ("two clips", "event 16: expected schedule, got clip"),
         ("no rate", "event 16: expected schedule, got optimizer step"),
@@ -209,16 +220,16 @@ def broken_step(run, fault, observer):
     ],
 )
 def test_a_deliberately_broken_loop_is_caught(fault, message):
-    run, _ = small_run(small_config())
+    run, _ = small_run(small_config(optimizer=OptimizerConfig(max_grad_norm=0.1)))
     take_step(run)  # leaves a gradient for `no zero_grad` to miss
     with pytest.raises(OrderError, match=r"step 2 on rank 0 breaks the order") as error:
-        broken_step(run, fault, OrderCheck(run))
+        broken_step(run, fault, OrderCheck())
     assert message in str(error.value)
 
 
 def test_the_same_loop_unbroken_passes():
     run, _ = small_run(small_config())
-    broken_step(run, "none", OrderCheck(run))
+    broken_step(run, "none", OrderCheck())
 
 
 def scaled(run):
@@ -235,7 +246,7 @@ def scaled(run):
 def test_fp16_unscales_before_it_clips_and_may_skip_a_step():
     run, _ = small_run(small_config())
     scaler = scaled(run)
-    trace = OrderTrace(run)
+    trace = OrderTrace()
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
     take_step(run, trace)
     overflow.remove()
@@ -243,9 +254,9 @@ def test_fp16_unscales_before_it_clips_and_may_skip_a_step():
     assert trace.events[:-1] == expected_order(4, is_scaled=True)[:-1]
     take_step(run, trace)
     assert trace.events == expected_order(4, is_scaled=True)
-    take_step(run, OrderCheck(run))
+    take_step(run, OrderCheck())
     with pytest.raises(OrderError, match="event 15: expected unscale"):
-        step_without_unscaling(run, OrderCheck(run))
+        step_without_unscaling(run, OrderCheck())
     assert run.ranks.accelerator.scaler is scaler
 
 

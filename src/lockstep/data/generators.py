@@ -1,0 +1,49 @@
+"""Seeds every generator that a model, a loss or a data set may draw from: Python's, NumPy's and torch's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from lockstep.plan import derive_seed
+
+
+def seed_generators(device: torch.device, seed: int, purpose: str, *position: int) -> None:
+    """Seeds Python's, NumPy's and torch's global generators, the device's included: about 10 us.
+
+    What is drawn until the next call is then a pure function of the arguments: the same on any rank, in any
+    process, after any resume. `torch.manual_seed` would visit every kind of device, at ten times the price.
+
+    Args:
+        device: whose generator is seeded besides the CPU's.
+        seed: of the run.
+        purpose: what is drawn; see `derive_seed`.
+        position: where, such as (step, slot).
+    """
+    value = derive_seed(seed, purpose, *position)
+    random.seed(value)
+    np.random.seed(value & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(value)
+    elif device.type == "mps":
+        torch.mps.manual_seed(value)
+
+
+@contextmanager
+def restored_generators(device: torch.device) -> Iterator[None]:
+    """Puts the state of every global generator back when the block ends."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.default_generator.set_state(cpu)
+        if on_device is not None:
+            torch.cuda.set_rng_state(on_device, device)

@@ -1,0 +1,1 @@
+"""Checks of a run in progress: finite numbers, equal weights, repeatability, the order of a step."""

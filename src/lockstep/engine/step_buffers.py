@@ -1,0 +1,99 @@
+"""A model's buffers over a step: all micro-batches start from the same ones, and what they leave is combined.
+
+A forward may change buffers (batch statistics, power iterations, counters), and the model still ends a step
+with the same bits on any topology. Floating-point buffers are averaged over the micro-batches, in the tree of
+the reduction. Integer buffers take the value that every micro-batch left. Buffers that are not persistent are
+reset before each micro-batch. Buffers that no forward changes are not touched.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lockstep.models import BufferRules
+
+
+class StepBuffers:
+    """The changing buffers of one model, from the start of a step to its end."""
+
+    def __init__(self, model: nn.Module, rules: BufferRules) -> None:
+        self.rules = rules
+        owners = [(name, *name.rpartition(".")[::2]) for name in rules.changed]
+        self._owners = [(model.get_submodule(module), leaf) for _, module, leaf in owners]
+        self._num_averaged = len(rules.averaged)
+        self._start: list[Tensor] = []
+        self._agreed: list[Tensor] | None = None
+        self._is_fresh = True  # whether the buffers are still those of the step's start
+        self._disagreements: list[Tensor] = []
+        self._transient = [value.clone() for value in self._current()[len(rules.averaged + rules.agreed) :]]
+
+    def averaged(self) -> list[Tensor]:
+        """The buffers that are averaged, as they are now."""
+        return self._current()[: self._num_averaged]
+
+    def begin_step(self) -> None:
+        """Keeps the values that every micro-batch of the step starts from."""
+        kept = len(self.rules.averaged) + len(self.rules.agreed)
+        self._start = [value.clone() for value in self._current()[:kept]] + self._transient
+        self._agreed, self._is_fresh = None, True
+
+    def begin_micro_batch(self) -> None:
+        """Puts back what the micro-batch before has changed."""
+        if self._is_fresh:
+            self._is_fresh = False
+            return
+        for value, start in zip(self._current(), self._start, strict=True):
+            value.copy_(start)
+
+    def end_micro_batch(self) -> list[Tensor]:
+        """After the backward, which may change buffers too: copies of those that are to be averaged."""
+        current = self._current()
+        agreed = self._current_agreed()
+        if self._agreed is None:
+            self._agreed = [value.clone() for value in agreed]
+        else:
+            self._disagreements += [
+                (value != first).any() for value, first in zip(agreed, self._agreed, strict=True)
+            ]
+        return [value.clone() for value in current[: self._num_averaged]]
+
+    def end_step(self, sums: list[Tensor], num_micro_batches: int) -> None:
+        """Leaves the model with the combined buffers.
+
+        Args:
+            sums: of the averaged buffers over all micro-batches of the global batch.
+            num_micro_batches: how many these are.
+        """
+        current = self._current()
+        for value, total in zip(current, sums, strict=False):
+            value.copy_(total / num_micro_batches)
+        for value, left in zip(current[self._num_averaged :], self._agreed or [], strict=False):
+            value.copy_(left)
+        for value, start in zip(current[len(current) - len(self._transient) :], self._transient, strict=True):
+            value.copy_(start)
+
+    def disagreement(self) -> str:
+        """An integer buffer in which two micro-batches of this rank left different values; empty if none.
+
+        Covers the steps since the last call, and waits for the device.
+        """
+        flags, self._disagreements = self._disagreements, []
+        if not flags or not (differs := torch.stack(flags)).any():
+            return ""
+        return self.rules.agreed[int(differs.nonzero()[0]) % len(self.rules.agreed)]
+
+    def share_agreed(self) -> None:
+        """Copies the main rank's integers to every rank: at the end of an epoch some have no micro-batch."""
+        values = self._agreed or [value.clone() for value in self._current_agreed()]
+        for value in values:
+            dist.broadcast(value, src=0)
+        self._agreed = values
+
+    def _current_agreed(self) -> list[Tensor]:
+        return self._current()[self._num_averaged : self._num_averaged + len(self.rules.agreed)]
+
+    def _current(self) -> list[Tensor]:
+        values = [module._buffers[leaf] for module, leaf in self._owners]
+        return [value for value in values if value is not None]

@@ -1,0 +1,154 @@
+"""Tries a model out before step 1: what its forward uses and changes, and whether it repeats its bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.data import MicroBatch, restored_generators, seed_generators
+from lockstep.errors import counted, refuse
+from lockstep.models.buffers import BufferRules, restore_buffers, restored_buffers
+from lockstep.models.parameter_use import ParameterUse
+
+NUM_SEEDS = 8
+"""Trials of each micro-batch. One is not enough: of twelve blocks with a drop rate that grows to a half, a
+single trial leaves out some trained block almost always."""
+
+TrialLoss = Callable[[MicroBatch], Tensor]
+"""From a micro-batch to the loss () that its backward starts from: a forward and the criterion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTraits:
+    """How a model's training forward uses its parameters and changes its buffers; fixed for a whole run."""
+
+    use: ParameterUse
+    rules: BufferRules
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> ModelTraits:
+        """The traits that `dataclasses.asdict` has turned into a dict."""
+        return cls(use=ParameterUse(**state["use"]), rules=BufferRules(**state["rules"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TryOut:
+    """What trials of a model showed."""
+
+    use: ParameterUse
+    changed_buffers: tuple[str, ...]
+    """Names of the buffers that a forward or backward in training mode changes."""
+    differences: tuple[str, ...]
+    """What two trials from equal seeds did differently, in words; empty if they had the same bits."""
+
+
+def try_out(
+    model: nn.Module,
+    loss_of: TrialLoss,
+    batches: list[MicroBatch],
+    device: torch.device,
+    seed: int,
+    sometimes_used: tuple[str, ...],
+) -> TryOut:
+    """Runs a few micro-batches under several seeds; leaves parameters, buffers and generators as they were.
+
+    Args:
+        model: in training mode.
+        loss_of: computes a micro-batch's loss.
+        batches: some micro-batches of the first global batch.
+        device: of the model.
+        seed: of the run.
+        sometimes_used: names or patterns of parameters that count as sometimes used in any case.
+
+    Raises:
+        ConfigError: the model has a gradient that cannot be summed.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    start = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    counts = dict.fromkeys(trained, 0)
+    changed: dict[str, None] = {}
+    num_trials = 0
+
+    def trial(batch: MicroBatch, number: int) -> list[Tensor | None]:
+        seed_generators(device, seed, "try out", number)
+        loss = loss_of(batch)
+        loss.backward()
+        gradients = [parameter.grad for parameter in trained.values()]
+        for (name, parameter), gradient in zip(trained.items(), gradients, strict=True):
+            if gradient is not None and gradient.layout is not torch.strided:
+                raise refuse(
+                    "model", name, f"has a {gradient.layout} gradient; use dense ones (sparse=False)"
+                )
+            parameter.grad = None
+        for name, buffer in model.named_buffers():
+            if not _equal(buffer, start.get(name)):
+                changed[name] = None
+        return [loss.detach(), *gradients, *(buffer.clone() for _, buffer in model.named_buffers())]
+
+    with restored_generators(device):
+        first = trial(batches[0], 0)
+        restore_buffers(model, start)
+        second = trial(batches[0], 0)
+        names = [
+            "the loss",
+            *(f"the gradient of {name}" for name in trained),
+            *(f"buffer {n}" for n in start),
+        ]
+        differences = [name for name, a, b in zip(names, first, second, strict=False) if not _equal(a, b)]
+        differences += [
+            f"parameter {name} is changed by the forward"
+            for name, parameter in model.named_parameters()
+            if not torch.equal(parameter.detach(), before[name])
+        ]
+        for batch in batches:
+            for number in range(NUM_SEEDS):
+                restore_buffers(model, start)
+                gradients = trial(batch, number)[1 : 1 + len(trained)]
+                num_trials += 1
+                for name, gradient in zip(trained, gradients, strict=True):
+                    counts[name] += gradient is not None
+        restore_buffers(model, start)
+    return TryOut(
+        use=ParameterUse.from_counts(counts, num_trials, sometimes_used),
+        changed_buffers=tuple(changed),
+        differences=tuple(differences),
+    )
+
+
+def check_sizes(model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch], model_name: str) -> None:
+    """Runs a training forward over a micro-batch of each size that the plan has, the whole one first.
+
+    Raises:
+        ConfigError: the short one at the end of an epoch is too small for the model.
+    """
+    whole = batches[0]
+    for batch in batches:
+        try:
+            with restored_buffers(model), torch.no_grad():
+                loss_of(batch)
+        except Exception as error:
+            if batch is whole:
+                raise
+            raise refuse(
+                "batch.micro_size",
+                len(whole.ids),
+                f"leaves {counted(len(batch.ids), 'sample')} for the last micro-batch of an epoch, and "
+                f"{model_name} cannot train on so few ({error}); change batch.micro_size or data.num_train, "
+                "or drop them with --data.drop-last",
+            ) from error
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    """The same bits, NaN included."""
+    if one is None or other is None:
+        return one is other
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if torch.equal(one, other):
+        return True
+    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())

@@ -1,0 +1,58 @@
+"""Users' models: the same bits on any topology, over kills and resumes, and from the same command twice."""
+
+import json
+
+import pytest
+
+from interruption import kill as kill_run
+from interruption import start, wait_for_step
+from processes import lockstep, read_run, train_quick, workers
+
+pytestmark = pytest.mark.slow
+
+
+def digests(num_processes, *words):
+    result = workers(num_processes, "any_model_worker.py", *words)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return digests(1, "exact")
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_any_model_has_the_same_bits_on_any_topology(alone, num_processes):
+    assert digests(num_processes, "exact") == alone
+
+
+def test_fast_reduction_repeats_its_bits_on_the_same_topology(alone):
+    first = digests(2, "fast")
+    assert digests(2, "fast") == first
+    assert first["Resnet"] != alone["Resnet"]  # its sum has another order
+
+
+def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path):
+    words = ["--model.name", "any_models:Transformer", "--model.dropout", "0", "--batch.micro-size", "32"]
+    environment = {"PYTHONPATH": "tests/support"}
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert start(undisturbed, 1, *words, env=environment).wait(timeout=100) == 0
+    for num_processes, step in ((4, 7), (1, 15)):
+        process = start(tmp_path, num_processes, *words, env=environment)
+        wait_for_step(tmp_path, step, process)
+        kill_run(tmp_path, process)
+    assert start(tmp_path, 2, *words, env=environment).wait(timeout=100) == 0
+    one, other = read_run(tmp_path / "run"), read_run(undisturbed / "run")
+    assert one["weights_sha256"] == other["weights_sha256"]
+    assert one["test_loss"] == other["test_loss"]
+
+
+def test_batch_statistics_that_a_run_evaluates_with_are_those_of_its_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "tests/support")
+    words = ["--model.name", "any_models:SmallBatch", "--batch.micro-size", "32"]
+    one, two = (train_quick(tmp_path, f"run{number}", number, *words) for number in (1, 2))
+    assert one["weights_sha256"] == two["weights_sha256"]
+    scored = json.loads(lockstep("evaluate", str(tmp_path / "run2")).stdout)
+    assert scored["test_loss"] == two["test_loss"] == one["test_loss"]

@@ -1,0 +1,103 @@
+"""What a run finds out about its model before step 1, and refuses by name."""
+
+import pytest
+import torch
+from torch import nn
+
+import any_models
+from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.engine import score_test_set, take_step, train
+from lockstep.errors import ConfigError, RunStopped
+from runs import small_config, small_run
+
+
+def config_of(name, *, micro_size=16, num_train=148, reduction="exact", **model):
+    return small_config(
+        model=ModelConfig(name=f"any_models:{name}", **model),
+        data=DataConfig(name="synthetic", num_train=num_train),
+        batch=BatchConfig(global_size=64, micro_size=micro_size),
+        train=TrainConfig(steps=4, log_every=1, eval_every=9, checkpoint_every=9),
+        optimizer=OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.5),
+        reduction=reduction,
+    )
+
+
+def test_a_parameter_that_is_never_used_is_left_alone():
+    run, _ = small_run(config_of("Transformer"))
+    assert set(run.traits.use.never) == {"unused.weight", "unused.bias"}
+    assert run.traits.use.sometimes
+    before = run.model.unused.weight.clone()
+    for _ in range(4):
+        take_step(run)
+    assert torch.equal(run.model.unused.weight, before)
+    assert run.model.unused.weight.grad is None
+
+
+def test_trials_leave_the_model_as_it_was():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    run, _ = small_run(config_of("SmallBatch"))
+    assert run.model.norm.num_batches_tracked == 0
+    assert run.model.norm.running_mean.eq(0).all()
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_model_that_does_not_repeat_its_bits_is_refused_or_with_fast_reduction_warned_of():
+    with pytest.raises(
+        ConfigError, match=r"model\.name = 'any_models:OwnGenerator': two trials from equal seeds"
+    ):
+        small_run(config_of("OwnGenerator"))
+    run, _ = small_run(config_of("OwnGenerator", reduction="fast"))
+    assert run.warnings[0].endswith("first in the loss, so this run cannot be repeated")
+
+
+def test_a_last_micro_batch_that_is_too_small_for_the_model_is_refused_and_can_be_dropped():
+    config = config_of("SmallBatch", num_train=65)
+    with pytest.raises(ConfigError, match=r"batch\.micro_size = 16: leaves 1 sample for .*--data\.drop-last"):
+        small_run(config)
+    run, _ = small_run(
+        small_config(
+            model=config.model,
+            batch=config.batch,
+            data=DataConfig(name="synthetic", num_train=65, drop_last=True),
+        )
+    )
+    assert run.plan.steps_per_epoch == 1
+
+
+def test_a_buffer_without_a_rule_is_refused_until_the_user_says_that_it_may_be_averaged():
+    with pytest.raises(ConfigError, match=r"model\.average_buffers = \(\): does not name buffer 'peak'"):
+        small_run(config_of("RunningPeak"))
+    run, _ = small_run(config_of("RunningPeak", average_buffers=("peak",)))
+    take_step(run)
+    assert run.model.peak.any()
+
+
+def test_a_late_gradient_ends_the_run_by_name_and_naming_it_before_mends_it(monkeypatch):
+    run, _ = small_run(config_of("LateLayer"))
+    assert set(run.traits.use.never) == {"late.weight", "late.bias"}
+    monkeypatch.setattr(any_models.LateLayer, "is_used", True)
+    with pytest.raises(
+        RunStopped, match=r"step 1: parameter 'late\.weight' got a gradient.*--model\.sometimes-used late"
+    ):
+        train(run)
+    monkeypatch.setattr(any_models.LateLayer, "is_used", False)
+    run, _ = small_run(config_of("LateLayer", sometimes_used=("late.*",)))
+    monkeypatch.setattr(any_models.LateLayer, "is_used", True)
+    before = run.model.late.weight.clone()
+    take_step(run)
+    assert not torch.equal(run.model.late.weight, before)
+
+
+def test_an_evaluation_leaves_modules_in_their_own_modes_and_buffers_alone():
+    run, _ = small_run(config_of("SmallBatch"))
+    run.model.train()
+    run.model.norm.eval()
+    before = run.model.norm.running_mean.clone()
+    score_test_set(run)
+    assert run.model.training
+    assert not run.model.norm.training
+    assert torch.equal(run.model.norm.running_mean, before)
+    assert isinstance(run.model.norm, nn.BatchNorm1d)
