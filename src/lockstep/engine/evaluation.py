@@ -32,11 +32,10 @@ def evaluate(
     with evaluation_mode(model), torch.no_grad():
         for index in range(chunks_per_rank):
             chunk = index * ranks.world_size + ranks.rank
-            ids = torch.arange(
-                chunk * CHUNK_SIZE, min((chunk + 1) * CHUNK_SIZE, num_samples), device=store.labels.device
-            )
-            if len(ids) == 0:
-                continue
+            start, stop = chunk * CHUNK_SIZE, min((chunk + 1) * CHUNK_SIZE, num_samples)
+            if start >= stop:
+                continue  # this rank has one chunk less
+            ids = torch.arange(start, stop, device=store.labels.device)
             seed_generators(ranks.device, seed, "evaluation", chunk)
             pixels, labels = store.read(ids)
             logits = model(normalised(pixels))
