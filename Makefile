@@ -33,8 +33,9 @@ check: setup
 test: setup
 	$(BIN)/pytest
 
-# Builds the site into site/; a dead link or a name that cannot be resolved fails.
+# Builds the site into site/; a public name without a docstring, a dead link or an unresolved reference fails.
 docs: $(VENV)/.docs-ready
+	$(BIN)/pytest -q tests/docs/test_api_page.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
