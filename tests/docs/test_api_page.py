@@ -53,8 +53,10 @@ def test_the_commands_page_shows_the_help_of_each_command(name: str, capsys: pyt
         main([name, "--help"])
     printed = capsys.readouterr().out
     if name == "train":  # the page leaves out the list of settings, and tyro spaces the rest
-        shown, printed = (" ".join(text.partition("╭")[0].split()) for text in (shown, printed))
-    assert shown == printed
+        shown, printed = (" ".join(text.split()) for text in (shown, printed))
+        assert printed.startswith(shown)
+    else:
+        assert shown == printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
