@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from lockstep.data import restored_generators, seed_generators
+from lockstep.data import generator_states, restored_generators, seed_generators
 
 CPU = torch.device("cpu")
 
@@ -33,3 +33,12 @@ def test_the_states_come_back():
         seed_generators(CPU, 1, "b")
         draws()
     assert draws() == first
+
+
+def test_a_draw_from_any_generator_shows_in_their_states():
+    for draw in (random.random, np.random.rand, lambda: torch.rand(())):
+        seed_generators(CPU, 0, "a")
+        before = generator_states(CPU)
+        assert generator_states(CPU) == before
+        draw()
+        assert generator_states(CPU) != before

@@ -2,7 +2,7 @@
 
 from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
-from lockstep.data.generators import restored_generators, seed_generators
+from lockstep.data.generators import generator_states, restored_generators, seed_generators
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.prefetch import Prefetcher, SpanReader
 from lockstep.data.sources import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
@@ -18,6 +18,7 @@ __all__ = [
     "SpanReader",
     "build_augment",
     "fetch_dataset",
+    "generator_states",
     "load_dataset",
     "missing_files",
     "normalised",

@@ -34,6 +34,18 @@ def seed_generators(device: torch.device, seed: int, purpose: str, *position: in
         torch.mps.manual_seed(value)
 
 
+def generator_states(device: torch.device) -> tuple[object, ...]:
+    """The states of every global generator; two that compare equal mean that nothing was drawn in between."""
+    on_device = torch.cuda.get_rng_state(device).tolist() if device.type == "cuda" else None
+    numpy = np.random.get_state()
+    return (
+        random.getstate(),
+        [each.tolist() if isinstance(each, np.ndarray) else each for each in numpy],
+        torch.default_generator.get_state().tolist(),
+        on_device,
+    )
+
+
 @contextmanager
 def restored_generators(device: torch.device) -> Iterator[None]:
     """Puts the state of every global generator back when the block ends."""

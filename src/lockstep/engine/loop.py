@@ -95,7 +95,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
         outputs.append(logits.detach())
 
     with run.timer.section("communication"):
-        reduction.sum_over_ranks(len(run.plan.micro_batch_sizes(run.step)), run.plan.window)
+        reduction.sum_over_ranks(run.plan.num_micro_batches(run.step), run.plan.window)
     observer.on_sum(run)
 
     # Unscale before clipping: the limit is for the gradient, not for the gradient times the loss scale. Clip

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.data import MicroBatch, restored_generators, seed_generators
+from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators
 from lockstep.errors import counted, refuse
 from lockstep.models.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.models.parameter_use import ParameterUse
 
 NUM_SEEDS = 8
-"""Trials of each micro-batch. One is not enough: of twelve blocks with a drop rate that grows to a half, a
-single trial leaves out some trained block almost always."""
+"""Trials of each micro-batch of a model that draws random numbers. One is not enough: of twelve blocks with a
+drop rate that grows to a half, a single trial leaves out some trained block almost always."""
 
 TrialLoss = Callable[[MicroBatch], Tensor]
 """From a micro-batch to the loss () that its backward starts from: a forward and the criterion."""
@@ -91,7 +91,10 @@ def try_out(
         return [loss.detach(), *gradients, *(buffer.clone() for _, buffer in model.named_buffers())]
 
     with restored_generators(device):
-        first = trial(batches[0], 0)
+        seed_generators(device, seed, "try out", 0)
+        before_draws = generator_states(device)
+        first = trial(batches[0], 0)  # seeds them in the same way
+        num_seeds = NUM_SEEDS if generator_states(device) != before_draws else 1
         restore_buffers(model, start)
         second = trial(batches[0], 0)
         names = [
@@ -106,7 +109,7 @@ def try_out(
             if not torch.equal(parameter.detach(), before[name])
         ]
         for batch in batches:
-            for number in range(NUM_SEEDS):
+            for number in range(num_seeds):
                 restore_buffers(model, start)
                 gradients = trial(batch, number)[1 : 1 + len(trained)]
                 num_trials += 1

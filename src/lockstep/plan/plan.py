@@ -84,14 +84,22 @@ class Plan:
         start = self.epoch_and_offset(step)[1] * self.batch.global_size
         return min(self.batch.global_size, self.num_samples - start)
 
+    def num_micro_batches(self, step: int) -> int:
+        """Slots of a step that have samples: all of them, except at the end of an epoch."""
+        return -(-self.samples_in_step(step) // self.batch.micro_size)
+
     def micro_batch_sizes(self, step: int) -> list[int]:
-        """Samples of each slot that has any, in the order of the slots."""
-        whole, rest = divmod(self.samples_in_step(step), self.batch.micro_size)
-        return [self.batch.micro_size] * whole + [rest] * (rest > 0)
+        """Samples in each slot of a step that has any, in slot order."""
+        return self._sizes(step, range(self.num_micro_batches(step)))
 
     def window_sizes(self, step: int, rank: int) -> list[int]:
         """Samples in each of a rank's micro-batches of a step; at the end of an epoch it may have none."""
-        return self.micro_batch_sizes(step)[self.slots_of(rank)]
+        slots = self.slots_of(rank)
+        return self._sizes(step, range(slots.start, min(slots.stop, self.num_micro_batches(step))))
+
+    def _sizes(self, step: int, slots: range) -> list[int]:
+        num_samples, micro_size = self.samples_in_step(step), self.batch.micro_size
+        return [min(micro_size, num_samples - slot * micro_size) for slot in slots]
 
     def samples_seen(self, steps: int) -> int:
         """Samples in the first `steps` steps."""
