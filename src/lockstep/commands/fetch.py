@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from lockstep.config import parse_config
 
+HELP = """usage: lockstep fetch [OPTIONS]
+
+Fetch and verify the data, so that a machine without internet can train later. OPTIONS are those of
+`lockstep train`; the most useful are --data.name and --data.root.
+"""
+
 
 def fetch(argv: list[str]) -> int:
     """Fetches and verifies the data."""
+    if {"-h", "--help"} & set(argv):
+        print(HELP, end="")
+        return 0
     config = parse_config(argv).data
     from lockstep.data import fetch_dataset, load_dataset
 
