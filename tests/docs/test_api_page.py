@@ -63,12 +63,12 @@ def test_no_page_has_a_placeholder(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CONTRIBUTING.md", "docs/design.md", "docs/extending.md", "docs/debugging.md"]
+    "name", ["CONTRIBUTING.md", "docs/design.md", "docs/extending.md", "docs/debugging.md", "tests/README.md"]
 )
 def test_files_and_tests_that_a_page_names_exist(name: str) -> None:
     text = (ROOT / name).read_text()
     for path in re.findall(r"`(?!commands/NAME)([\w./-]+/[\w.-]+\.(?:py|yaml|sbatch))`", text):
-        assert any((root / path).exists() for root in (ROOT, ROOT / "src" / "lockstep")), path
+        assert any((root / path).exists() for root in (ROOT, ROOT / "src" / "lockstep", ROOT / "tests")), path
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for test in re.findall(r"`(test_\w+)`", text):
         assert f"def {test}(" in tests, test
