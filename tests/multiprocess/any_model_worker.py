@@ -17,8 +17,8 @@ def fingerprint(name: str, reduction: str) -> str:
     """Four steps; the third ends an epoch, with a short micro-batch and empty slots."""
     config = small_config(
         model=ModelConfig(name=f"any_models:{name}"),
-        data=DataConfig(name="synthetic", num_train=64 + 64 + 20),
-        batch=BatchConfig(global_size=64, micro_size=8),
+        data=DataConfig(name="synthetic", num_train=32 + 32 + 10),
+        batch=BatchConfig(global_size=32, micro_size=8),
         train=TrainConfig(steps=4),
         optimizer=OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.1),
         reduction=reduction,
