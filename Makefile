@@ -34,9 +34,10 @@ test: setup
 	$(BIN)/pytest
 
 # Builds the site into site/; a public name without a docstring, a dead link or an unresolved reference fails.
+# Not with --quiet: it hides the warnings that --strict counts, and nothing would fail.
 docs: $(VENV)/.docs-ready
 	$(BIN)/pytest -q tests/docs/test_api_page.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
 $(VENV)/.docs-ready: $(VENV)/.ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import griffe
 import pytest
 
 from lockstep.commands.main import COMMANDS, main
-from processes import ROOT
+from processes import ROOT, run
 
 API_PAGE = (ROOT / "docs" / "api.md").read_text()
 COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text()
@@ -78,3 +79,12 @@ def test_files_and_tests_that_a_page_names_exist(name: str) -> None:
 def test_links_outside_of_docs_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text()):
         assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_make_docs_fails_at_a_dead_link(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="it is in the extra `docs`, which `make docs` installs")
+    flags = re.findall(r"mkdocs build (.*)", (ROOT / "Makefile").read_text())[0].split()
+    (tmp_path / "mkdocs.yml").write_text("site_name: one page\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("[nowhere](nowhere.md)\n")
+    assert run([sys.executable, "-m", "mkdocs", "build", *flags], cwd=tmp_path).returncode == 1
