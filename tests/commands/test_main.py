@@ -80,7 +80,8 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     first = lockstep(*words)
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
-    assert prepare(1, words[1:]) == folder  # the folder that the job scripts use
+    prepared = prepare(words[1:], {"SLURM_JOB_ID": "1"})
+    assert prepared["folder"] == str(folder)  # the job scripts find the same folder
     summary = json.loads((folder / "summary.json").read_text())
     pictures = sorted((folder / "report").iterdir())
     assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]

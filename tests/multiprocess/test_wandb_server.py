@@ -45,7 +45,7 @@ def assert_no_key_in(folder: Path) -> None:
     assert KEY.encode() not in content
 
 
-def test_a_run_continues_from_its_artifact_on_another_machine(tmp_path, server):
+def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     """Two processes, interrupted; then one process on a machine that has only the name of the artifact."""
     (tmp_path / "here").mkdir()
     process = start(tmp_path / "here", 2, *ONLINE, "--tracking.group", "some", env=server.env)
