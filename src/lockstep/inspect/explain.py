@@ -30,7 +30,7 @@ from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.plan import window_length
+from lockstep.plan import window_for_reduction
 from lockstep.runs.environment import device_name
 from lockstep.trainer import batch_sizes, build_run, shared_dataset
 
@@ -42,7 +42,7 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
         ConfigError: on every rank, before any training.
     """
     config = resolve_precision(config, launch)
-    window_length(config.batch, launch.world_size, exact=config.reduction == "exact")
+    window_for_reduction(config.batch, config.reduction, launch.world_size)
     with join_ranks(launch, config.precision) as ranks:
         return _explain_on(ranks, config, step)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -72,7 +73,6 @@ def try_out(
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     counts = dict.fromkeys(trained, 0)
     changed: dict[str, None] = {}
-    num_trials = 0
 
     def trial(batch: MicroBatch, number: int) -> list[Tensor | None]:
         seed_generators(device, seed, "try out", number)
@@ -89,6 +89,10 @@ def try_out(
             if not _equal(buffer, start.get(name)):
                 changed[name] = None
         return [loss.detach(), *gradients, *(buffer.clone() for _, buffer in model.named_buffers())]
+
+    def count_gradients(outcome: list[Tensor | None]) -> None:
+        for name, gradient in zip(trained, outcome[1 : 1 + len(trained)], strict=True):
+            counts[name] += gradient is not None
 
     with restored_generators(device):
         seed_generators(device, seed, "try out", 0)
@@ -108,16 +112,14 @@ def try_out(
             for name, parameter in model.named_parameters()
             if not torch.equal(parameter.detach(), before[name])
         ]
-        for batch in batches:
-            for number in range(num_seeds):
-                restore_buffers(model, start)
-                gradients = trial(batch, number)[1 : 1 + len(trained)]
-                num_trials += 1
-                for name, gradient in zip(trained, gradients, strict=True):
-                    counts[name] += gradient is not None
+        trials = list(product(batches, range(num_seeds)))
+        count_gradients(first)
+        for batch, number in trials[1:]:
+            restore_buffers(model, start)
+            count_gradients(trial(batch, number))
         restore_buffers(model, start)
     return TryOut(
-        use=ParameterUse.from_counts(counts, num_trials, sometimes_used),
+        use=ParameterUse.from_counts(counts, len(trials), sometimes_used),
         changed_buffers=tuple(changed),
         differences=tuple(differences),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +15,6 @@ from lockstep.runs.checkpoint import Checkpoint
 
 NUM_BATCHES = 2
 """Micro-batches of the first step that are tried."""
-
-Forward = Callable[[Tensor], Tensor]
 
 
 def find_traits(
