@@ -24,7 +24,6 @@ class Purpose(IntEnum):
     SHUFFLE = 0
     SYNTHETIC_DATA = 2
     AUGMENT = 3
-    DROPOUT = 64  # the model's first dropout layer; further layers count up from here
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:
