@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from lockstep import __version__
@@ -23,6 +24,9 @@ COMMANDS = {
     "doctor": "find what would stop a run before it waits in a queue",
 }
 """Name → what it does. Each is a function in a module, both of that name; imported only when it runs."""
+
+MAIN_RANK_SECONDS = 10
+"""How long another rank leaves the main rank to report a mistake. A launcher ends the wait sooner."""
 
 HELP = """usage: lockstep COMMAND [OPTIONS]
 
@@ -66,9 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report_mistake(error: ConfigError) -> int:
-    """Prints a user's mistake in one line: on the main rank, or on the rank that alone has it (RankError)."""
+    """Prints a user's mistake in one line: on the main rank, or on the rank that alone has it (RankError).
+
+    The other ranks wait for the main rank to do so: the first one that exits makes the launcher kill the rest.
+    """
     rank = process_rank()
     if rank == 0 or isinstance(error, RankError):
         whose = f"rank {rank}: " if rank else ""
         print(f"lockstep: error: {whose}{error}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(MAIN_RANK_SECONDS)
     return EXIT_USAGE
