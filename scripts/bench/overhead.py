@@ -22,7 +22,7 @@ from harness import Bench, main, seconds_of, side_by_side, wait_for_device
 from lockstep.config import Config
 from lockstep.data import MicroBatch
 from lockstep.engine import Observer, Run, build_optimizer, take_step, train
-from lockstep.models import build_model
+from lockstep.task import build_model
 from lockstep.trainer import open_sinks
 from results import Row, median_row, ratio
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from harness import Bench, main, seconds_of, side_by_side
 from lockstep.engine import take_step
-from lockstep.models import build_model
+from lockstep.task import build_model
 from results import Row, median_row, ratio
 
 BATCH_SIZE = 64

@@ -123,7 +123,9 @@ def test_a_refused_start_does_not_claim_the_run_name(tmp_path):
 
 def test_a_users_own_model_is_imported_from_the_current_folder(tmp_path):
     (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package" / "my_module.py").write_text("from lockstep.models.mlp import Mlp as MyNet\n")
+    (tmp_path / "my_package" / "my_module.py").write_text(
+        "from lockstep.task.models.mlp import Mlp as MyNet\n"
+    )
     words = ["--model.name", "my_package.my_module:MyNet", "--train.steps", "1"]
     result = lockstep("train", *QUICK, *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -22,8 +22,8 @@ from lockstep.engine import OPTIMIZERS
 from lockstep.engine.reduction import REDUCTIONS
 from lockstep.engine.schedule import SCHEDULES
 from lockstep.errors import ConfigError
-from lockstep.models import MODELS
-from lockstep.models.losses import LOSSES
+from lockstep.task import MODELS
+from lockstep.task.losses import LOSSES
 from lockstep.tracking.mode import MODES
 
 

@@ -8,7 +8,7 @@ from lockstep.data import ImageStore
 from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.engine import evaluate
 from lockstep.engine.evaluation import CHUNK_SIZE
-from lockstep.models import build_criterion
+from lockstep.task import build_criterion
 from runs import fresh_ranks
 
 

@@ -12,7 +12,7 @@ from lockstep.config import OptimizerConfig
 from lockstep.engine import OPTIMIZERS, build_optimizer
 from lockstep.engine.optimizer import clip_grad_norm, parameter_groups, set_learning_rate, without_compiler
 from lockstep.errors import ConfigError
-from lockstep.models.rnn import CnnGru
+from lockstep.task.models.rnn import CnnGru
 
 
 def test_groups_take_their_own_rates_and_freeze_the_rest():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from lockstep.engine.model_traits.buffers import BufferRules, buffer_rules
 from lockstep.engine.step_buffers import StepBuffers
 from lockstep.errors import ConfigError
-from lockstep.models import BufferRules, buffer_rules
 
 
 class Counter(nn.Module):

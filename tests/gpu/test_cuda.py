@@ -9,8 +9,8 @@ from image_files import synthetic_files
 from lockstep.config import ModelConfig, TrainConfig
 from lockstep.engine import take_step
 from lockstep.engine.checkpointing import snapshot
-from lockstep.models import build_model
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
+from lockstep.task import build_model
 from lockstep.trainer import build_run
 from processes import exact_fingerprints
 from runs import fresh_ranks, record_gradients, small_config, small_run

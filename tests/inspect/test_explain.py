@@ -14,7 +14,7 @@ from lockstep.errors import ConfigError
 from lockstep.inspect.explain import explain_step
 from lockstep.inspect.explanation import Explanation, Row
 from lockstep.inspect.recurrence import measure_recurrences
-from lockstep.models import share_of_mean
+from lockstep.task import share_of_mean
 from runs import fresh_ranks, small_config, small_run
 
 

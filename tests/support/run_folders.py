@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from lockstep.config import to_yaml
-from lockstep.models import Evaluation
 from lockstep.runs.checkpoint import Checkpoint
 from lockstep.runs.evaluations import SavedEvaluation
+from lockstep.task import Evaluation
 from runs import small_config
 
 SUMMARY = {

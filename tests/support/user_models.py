@@ -5,7 +5,7 @@ import time
 
 from torch import nn
 
-from lockstep.models.mlp import Mlp
+from lockstep.task.models.mlp import Mlp
 
 
 class FailsOnRankOne(Mlp):

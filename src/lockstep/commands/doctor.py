@@ -202,7 +202,7 @@ def check_disk_space(config: Config) -> str:
     Raises:
         ConfigError: they do not.
     """
-    from lockstep.models import build_model
+    from lockstep.task import build_model
 
     parameters = sum(parameter.numel() for parameter in build_model(config.model, config.seed).parameters())
     # float32 weights, and Adam's two moments of each.

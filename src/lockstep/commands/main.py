@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report_mistake(error: ConfigError) -> int:
     """Prints a user's mistake in one line: on the main rank, or on the rank that alone has it (RankError).
 
-    The other ranks wait for the main rank to do so: the first one that exits makes the launcher kill the rest.
+    The other ranks wait for it: as soon as one exits, its launcher kills the others.
     """
     rank = process_rank()
     if rank == 0 or isinstance(error, RankError):

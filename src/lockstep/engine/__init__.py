@@ -6,6 +6,8 @@ from lockstep.engine.checks.step_order import EventKind, first_violation, format
 from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.loop import take_step, train
+from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
+from lockstep.engine.model_traits.try_out import ModelTraits, check_sizes, try_out
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import OPTIMIZERS, build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
@@ -20,6 +22,7 @@ __all__ = [
     "OPTIMIZERS",
     "EventKind",
     "Formula",
+    "ModelTraits",
     "Observer",
     "Observers",
     "OrderCheck",
@@ -32,15 +35,19 @@ __all__ = [
     "Stopwatch",
     "agreed_digest",
     "ask_for_deterministic_kernels",
+    "buffer_rules",
     "build_optimizer",
+    "check_sizes",
     "evaluate",
     "first_violation",
     "format_events",
     "lr_factor",
     "off_formula",
+    "restored_buffers",
     "save_checkpoint_of",
     "score_test_set",
     "step_record",
     "take_step",
     "train",
+    "try_out",
 ]

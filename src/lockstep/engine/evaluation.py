@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from lockstep.data import ImageStore, normalised, seed_generators
+from lockstep.engine.model_traits.buffers import restored_buffers
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion, Evaluation, restored_buffers
+from lockstep.task import Criterion, Evaluation
 
 # Samples per forward. Fixed, so that a sample's score has the same bits on any number of ranks. It also sets
 # how finely the work divides among ranks: 10 000 samples are 40 chunks.

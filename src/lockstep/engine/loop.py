@@ -14,8 +14,8 @@ from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
 from lockstep.engine.run import Run
 from lockstep.errors import Interrupted
-from lockstep.models import share_of_mean
 from lockstep.runs import Record
+from lockstep.task import share_of_mean
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lockstep.config import ReductionName
 from lockstep.data import MicroBatch
 from lockstep.engine.flat_buffer import FlatBuffer
+from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.step_buffers import StepBuffers
-from lockstep.models import ModelTraits
 
 Exchange = Callable[[Tensor, int, int], None]
 """Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""

@@ -12,13 +12,14 @@ from torch import nn
 
 from lockstep.config import TrainConfig
 from lockstep.data import ImageFiles, ImageStore, MicroBatch
+from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.timers import StepTimer, Stopwatch
 from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion, Evaluation, ModelTraits
 from lockstep.plan import Plan
 from lockstep.runs import Sink
+from lockstep.task import Criterion, Evaluation
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lockstep.models import BufferRules
+from lockstep.engine.model_traits.buffers import BufferRules
 
 
 class StepBuffers:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch, seed_generators
-from lockstep.engine import Run
-from lockstep.models import restored_buffers, share_of_mean
+from lockstep.engine import Run, restored_buffers
+from lockstep.task import share_of_mean
 
 SATURATED = 0.99
 """Above this, a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""

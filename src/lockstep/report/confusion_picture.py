@@ -1,4 +1,4 @@
-"""Draws a confusion matrix; models/metrics.py computes it."""
+"""Draws a confusion matrix; task/evaluation.py computes it."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from lockstep.errors import ConfigError
-from lockstep.models import Evaluation
 from lockstep.runs.files import Record, write_atomically
 from lockstep.runs.sinks import Status
+from lockstep.task import Evaluation
 
 EVALUATIONS_FOLDER = "evaluations"
 LAST, BEST = "last", "best"

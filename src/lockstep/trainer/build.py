@@ -32,10 +32,10 @@ from lockstep.engine import (
     lr_factor,
 )
 from lockstep.launch.ranks import Ranks
-from lockstep.models import build_criterion, build_model
 from lockstep.plan import Plan
 from lockstep.runs import run_path
 from lockstep.runs.checkpoint import Checkpoint
+from lockstep.task import build_criterion, build_model
 from lockstep.trainer.trials import find_traits
 
 

@@ -11,10 +11,10 @@ from lockstep.errors import refuse, require
 from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
-from lockstep.models import build_criterion, build_model
 from lockstep.runs import SETTINGS_FILE
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, load_named_checkpoint
+from lockstep.task import build_criterion, build_model
 from lockstep.trainer.build import shared_dataset
 
 

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from lockstep.config import Config
 from lockstep.data import ImageFiles, ImageStore, MicroBatch, normalised
+from lockstep.engine import ModelTraits, buffer_rules, check_sizes, try_out
 from lockstep.errors import refuse
 from lockstep.launch.ranks import Ranks
-from lockstep.models import Criterion, ModelTraits, buffer_rules, check_sizes, try_out
 from lockstep.plan import Plan
 from lockstep.runs.checkpoint import Checkpoint
+from lockstep.task import Criterion
 
 NUM_BATCHES = 2
 """Micro-batches of the first step that are tried."""

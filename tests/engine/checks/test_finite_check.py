@@ -7,7 +7,7 @@ from lockstep.engine import agreed_digest, train
 from lockstep.engine.checks.finite_check import FiniteCheck
 from lockstep.engine.checks.weights_digest import parameter_digests
 from lockstep.errors import RunStopped
-from lockstep.models.cnn import Cnn
+from lockstep.task.models.cnn import Cnn
 from runs import fresh_ranks, small_config, small_run
 
 

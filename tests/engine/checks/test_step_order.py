@@ -19,8 +19,8 @@ from lockstep.engine import (
 )
 from lockstep.engine.checks.step_order import Event, OrderError, expected_order
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
-from lockstep.models import share_of_mean
 from lockstep.runs.checkpoint import weights_sha256
+from lockstep.task import share_of_mean
 from runs import small_config, small_run
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lockstep.models import Evaluation
+from lockstep.task import Evaluation
 
 RESULT = Evaluation(
     step=3,

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from lockstep.config import LossConfig
 from lockstep.data import MicroBatch
-from lockstep.models import build_criterion, share_of_mean
+from lockstep.task import build_criterion, share_of_mean
 
 LOGITS = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(6)

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from lockstep.config import ModelConfig
-from lockstep.models.cnn import Cnn, StridedCnn
-from lockstep.models.mlp import Mlp
-from lockstep.models.rnn import CnnGru, OrthogonalRnn, Rnn
-from lockstep.models.users_model import make_users_model
+from lockstep.task.models.cnn import Cnn, StridedCnn
+from lockstep.task.models.mlp import Mlp
+from lockstep.task.models.rnn import CnnGru, OrthogonalRnn, Rnn
+from lockstep.task.models.users_model import make_users_model
 
 MODELS: dict[str, Callable[[float], nn.Module]] = {
     "cnn": Cnn,

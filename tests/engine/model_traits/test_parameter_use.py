@@ -1,6 +1,6 @@
 """Which parameters a forward uses."""
 
-from lockstep.models import ParameterUse
+from lockstep.engine.model_traits.parameter_use import ParameterUse
 
 COUNTS = {"stem": 8, "block.a": 3, "block.b": 7, "unused": 0, "experts.0": 0}
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators
+from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
+from lockstep.engine.model_traits.parameter_use import ParameterUse
 from lockstep.errors import counted, refuse
-from lockstep.models.buffers import BufferRules, restore_buffers, restored_buffers
-from lockstep.models.parameter_use import ParameterUse
 
 NUM_SEEDS = 8
 """Trials of each micro-batch of a model that draws random numbers. One is not enough: of twelve blocks with a

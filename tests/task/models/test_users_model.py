@@ -2,7 +2,7 @@ import pytest
 
 from lockstep.config import ModelConfig
 from lockstep.errors import ConfigError
-from lockstep.models import build_model
+from lockstep.task import build_model
 
 
 @pytest.mark.parametrize(
@@ -10,8 +10,8 @@ from lockstep.models import build_model
     [
         (":Net", "cannot be imported"),
         ("no_such_module:Net", "cannot be imported"),
-        ("lockstep.models.build:Nothing", "cannot be imported"),
-        ("lockstep.models.build:MODELS", "is not a subclass of torch.nn.Module"),
+        ("lockstep.task.models.build:Nothing", "cannot be imported"),
+        ("lockstep.task.models.build:MODELS", "is not a subclass of torch.nn.Module"),
         ("lockstep.config:Config", "is not a subclass of torch.nn.Module"),
         ("user_models:NeedsASize", r"its constructor must not need arguments \(missing .* 'size'\)"),
         ("user_models:Synced", "'norm' is a SyncBatchNorm, whose statistics depend on the ranks"),

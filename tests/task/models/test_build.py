@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from lockstep.config import ModelConfig
-from lockstep.models import MODELS, build_model
 from lockstep.runs.checkpoint import weights_sha256
+from lockstep.task import MODELS, build_model
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -21,5 +21,5 @@ def test_a_model_is_a_function_of_the_seed_and_maps_images_to_logits(name):
 
 
 def test_a_users_own_model_is_imported():
-    model = build_model(ModelConfig(name="lockstep.models.mlp:Mlp"), seed=0)
+    model = build_model(ModelConfig(name="lockstep.task.models.mlp:Mlp"), seed=0)
     assert type(model).__name__ == "Mlp"

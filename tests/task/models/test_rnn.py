@@ -1,6 +1,6 @@
 import torch
 
-from lockstep.models.rnn import CnnGru, OrthogonalRnn, RowFeatures
+from lockstep.task.models.rnn import CnnGru, OrthogonalRnn, RowFeatures
 
 
 def test_the_orthogonal_recurrence_keeps_lengths():

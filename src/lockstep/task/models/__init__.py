@@ -1,0 +1,1 @@
+"""The models by name, built in or a user's own."""
