@@ -6,14 +6,14 @@ from pathlib import Path
 
 from lockstep.config import take_option
 from lockstep.errors import EXIT_USAGE, refuse, require
-from lockstep.report import comparison_of, most_accurate_first
-from lockstep.runs import read_metrics, recorded_run
+from lockstep.report import comparison_of, best_first
+from lockstep.runs import read_metrics, read_task_facts, recorded_run
 
 HELP = """usage: lockstep compare RUN... [--output compare.png]
 
-Print a table of the run folders RUN, the most accurate first: the settings in which they differ, and their
-results. Draw their training loss and wrong test answers in one picture, over the training samples seen, so
-that runs of different batch sizes can be compared. The picture's suffix sets its format: PNG, PDF or SVG.
+Print a table of the run folders RUN, the best first: the settings in which they differ, and their
+results. Draw their training loss and headline test values in one picture, over the training samples seen,
+so that runs of different batch sizes can be compared. The picture's suffix sets its format: PNG, PDF or SVG.
 """
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -30,12 +30,13 @@ def compare(argv: list[str]) -> int:
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     path = Path(output or "compare.png")
     require(path.suffix in FORMATS, "--output", str(path), f"must end in one of {', '.join(FORMATS)}")
-    folders = most_accurate_first(by_name([recorded_run(word) for word in words]))
+    folders = best_first(by_name([recorded_run(word) for word in words]))
     print(comparison_of(folders), end="")
     from lockstep.report.curves import draw_comparison  # imports matplotlib, which is slow
     from lockstep.report.figure_style import save_figure
 
-    figure = draw_comparison({name: read_metrics(folder) for name, folder in folders.items()})
+    headline = read_task_facts(next(iter(folders.values()))).headline
+    figure = draw_comparison({name: read_metrics(folder) for name, folder in folders.items()}, headline)
     try:
         save_figure(figure, path)
     except OSError as error:

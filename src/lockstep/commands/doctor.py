@@ -202,9 +202,9 @@ def check_disk_space(config: Config) -> str:
     Raises:
         ConfigError: they do not.
     """
-    from lockstep.task import build_model
+    from lockstep.trainer import find_task, model_of
 
-    parameters = sum(parameter.numel() for parameter in build_model(config.model, config.seed).parameters())
+    parameters = sum(parameter.numel() for parameter in model_of(find_task(config, None)[1]).parameters())
     # float32 weights, and Adam's two moments of each.
     needed = 3 * 4 * parameters * (config.train.keep_checkpoints + EXTRA_CHECKPOINTS)
     free = shutil.disk_usage(config.run.dir).free
@@ -215,18 +215,26 @@ def check_disk_space(config: Config) -> str:
 
 
 def check_data(config: Config) -> str:
-    from lockstep.data import load_dataset, missing_files
+    """Checks that the data is there, and opens it.
 
-    missing = missing_files(config.data)
+    Raises:
+        ConfigError: files are missing or damaged.
+    """
+    from lockstep.data import missing_files
+    from lockstep.trainer import find_task, task_samples
+
+    missing = [] if config.task.name else missing_files(config.data)
     if missing:
         names = ", ".join(path.name for path in missing)
         raise ConfigError(
             f"{names} not in {missing[0].parent}; where there is internet: "
             f"lockstep fetch --data.name {config.data.name} --data.root {shlex.quote(config.data.root)}"
         )
-    dataset = load_dataset(config.data, config.seed)  # looks at all files, and at MNIST's checksums
-    sizes = f"{len(dataset.train)} + {len(dataset.test)} samples"
-    return f"{config.data.name}, {sizes}, intact; {config.data.storage} during training"
+    config, task = find_task(config, None)
+    train = task_samples(config, task, "train")  # looks at all files, and at MNIST's checksums
+    num_test = 0 if task.test is None else len(task_samples(config, task, "test"))
+    storage = "" if config.task.name else f", intact; {config.data.storage} during training"
+    return f"{task.name}, {len(train)} + {num_test} samples{storage}"
 
 
 def check_wandb(config: Config) -> str:

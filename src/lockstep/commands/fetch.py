@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lockstep.config import parse_config
+from lockstep.config import Config, parse_config
 
 HELP = """usage: lockstep fetch [OPTIONS]
 
@@ -16,7 +16,10 @@ def fetch(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    config = parse_config(argv).data
+    settings = parse_config(argv)
+    if settings.task.name:
+        return fetch_task(settings)
+    config = settings.data
     from lockstep.data import fetch_dataset, load_dataset
 
     source = fetch_dataset(config)
@@ -25,4 +28,15 @@ def fetch(argv: list[str]) -> int:
         f"lockstep: {config.name} is complete in {config.root} (from {source}): "
         f"{len(dataset.train)} training and {len(dataset.test)} test images"
     )
+    return 0
+
+
+def fetch_task(config: Config) -> int:
+    """Makes the data of a task, which fetches it; returns the exit code."""
+    from lockstep.trainer import find_task, task_samples
+
+    config, task = find_task(config, None)
+    train = task_samples(config, task, "train")
+    num_test = 0 if task.test is None else len(task_samples(config, task, "test"))
+    print(f"lockstep: {config.task.name} has {len(train)} training and {num_test} test samples")
     return 0

@@ -13,7 +13,7 @@ from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
 from lockstep.plan import window_for_reduction
-from lockstep.report import comparison_of, most_accurate_first
+from lockstep.report import comparison_of, best_first
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings, run_path, write_atomically
 
 HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]
@@ -86,7 +86,7 @@ def sweep_table(run_dir: Path, group: str) -> str:
     folders = [settings.parent for settings in sorted(run_dir.glob(f"*/{SETTINGS_FILE}"))]
     groups = {folder: read_settings(folder).get("tracking", {}).get("group") for folder in folders}
     members = [folder for folder in folders if groups[folder] == group]
-    return comparison_of(most_accurate_first({folder.name: folder for folder in members}))
+    return comparison_of(best_first({folder.name: folder for folder in members}))
 
 
 def run_prepare(words: list[str]) -> int:

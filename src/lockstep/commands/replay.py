@@ -15,8 +15,8 @@ HELP = """usage: lockstep replay RUN --step N [--processes P] [--break] [OPTIONS
 
 Recompute the run in folder RUN up to step N, from the last checkpoint before it, and compare losses,
 gradient norms and weight digests with the record. Prints "identical", or where they first diverge (exit
-code 1). Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, losses, gradient norms) and
-contact-sheet.png, a picture of the global batch.
+code 1). Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, losses, gradient norms) and,
+of images, contact-sheet.png, a picture of the global batch.
   --processes P  use P processes, whatever number the run was trained on
   --break        enter the debugger just before step N
 OPTIONS are those of `lockstep train`; the most useful is --data.root.

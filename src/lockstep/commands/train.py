@@ -7,6 +7,8 @@ import time
 from lockstep.config import parse_config, take_option
 from lockstep.errors import EXIT_RESUMABLE, Interrupted, counted
 from lockstep.launch import read_launch
+from lockstep.report import say, shown
+from lockstep.runs import read_task_facts
 
 
 def train(argv: list[str]) -> int:
@@ -19,7 +21,6 @@ def train(argv: list[str]) -> int:
         flags = with_artifact_settings(resume_from, flags)
     config = parse_config(flags)
     launch = read_launch()
-    from lockstep.report import say
     from lockstep.trainer import run_training
 
     try:
@@ -29,10 +30,12 @@ def train(argv: list[str]) -> int:
             say(f"interrupted after step {stop.step}, checkpoint saved; run the same command again to resume")
         return EXIT_RESUMABLE
     if launch.is_main:
-        summary = result.summary
+        summary, headline = result.summary, read_task_facts(result.folder).headline
         state = "was already finished" if result.was_finished else "finished"
+        tested = f"test_{headline}" in summary
+        score = f"test {headline} {shown(headline, summary[f'test_{headline}'])}, " if tested else ""
         say(
-            f"{result.folder} {state}: test accuracy {summary['test_accuracy']:.2%}, "
+            f"{result.folder} {state}: {score}"
             f"{counted(summary['steps'], 'step')} in {summary['train_seconds']:.1f} s of training, "
             f"weights {summary['weights_sha256'][:12]}"
         )

@@ -2,21 +2,28 @@
 
 from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
+from lockstep.data.dataset_samples import Collate, samples_of
 from lockstep.data.generators import generator_states, restored_generators, seed_generators
+from lockstep.data.image_samples import ImageSamples
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.prefetch import Prefetcher, SpanReader
+from lockstep.data.samples import Samples, describe_data
 from lockstep.data.sources import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
 
 __all__ = [
     "DATA_SOURCES",
+    "Collate",
     "Dataset",
     "ImageFiles",
+    "ImageSamples",
     "ImageStore",
     "MicroBatch",
     "Prefetcher",
+    "Samples",
     "Span",
     "SpanReader",
     "build_augment",
+    "describe_data",
     "fetch_dataset",
     "generator_states",
     "load_dataset",
@@ -24,6 +31,7 @@ __all__ = [
     "normalised",
     "resident_spans",
     "restored_generators",
+    "samples_of",
     "seed_generators",
     "windows",
 ]

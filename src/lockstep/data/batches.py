@@ -1,19 +1,20 @@
 """From data and plan to windows of micro-batches, on the device.
 
-This does the work of a data loader. Pixels reach the device as uint8, and each micro-batch is normalised and
-augmented there. A resident training set stays on the device: a step copies nothing from the host, and the
-sample ids of an epoch are uploaded once. For a set that stays on disk, `prefetch.py` makes the spans.
+This does the work of a data loader for tensors that are read many samples at a time. Pixels reach the device
+as uint8, and each micro-batch is normalised and augmented there. A resident training set stays on the device:
+a step copies nothing from the host, and the sample ids of an epoch are uploaded once. For images that stay on
+disk, `prefetch.py` makes the spans; any other Dataset is read by `dataset_samples.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from lockstep.data.augment import Augment
-from lockstep.data.images import ImageStore
 from lockstep.plan import Plan
 
 # Mean and standard deviation of MNIST's training pixels on a scale from 0 to 255, as in PyTorch's own example
@@ -25,10 +26,10 @@ PIXEL_MEAN, PIXEL_STD = 0.1307 * 255, 0.3081 * 255
 class MicroBatch:
     """The samples of one forward and backward pass on one rank. The last one of an epoch may be short."""
 
-    images: torch.Tensor
-    """Normalised pixels, float32 (batch, 1, 28, 28)."""
-    labels: torch.Tensor
-    """Digits, int64 (batch,)."""
+    inputs: Any
+    """What the model is called with: a tensor (batch, ...), or a tree of tensors."""
+    targets: Any
+    """What the loss compares the outputs with: a tensor (batch, ...), or a tree of tensors."""
     ids: torch.Tensor
     """Sample ids, int64 (batch,)."""
     step: int
@@ -36,9 +37,28 @@ class MicroBatch:
     slot: int
     """Its index in the global batch."""
     weight: float
-    """What each loss counts in the mean over the global batch: 1 / (samples in the whole global batch)."""
+    """What each sample counts in the mean over the global batch: 1 / (samples in the whole global batch)."""
     is_last: bool
     """Whether it ends its rank's window: an empty slot has no micro-batch."""
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.ids)
+
+
+def micro_batch(
+    plan: Plan, rank: int, step: int, index: int, inputs: Any, targets: Any, ids: torch.Tensor
+) -> MicroBatch:
+    """The micro-batch at an index of a rank's window, counted from 0."""
+    return MicroBatch(
+        inputs=inputs,
+        targets=targets,
+        ids=ids,
+        step=step,
+        slot=rank * plan.window + index,
+        weight=1 / plan.samples_in_step(step),
+        is_last=index == len(plan.window_sizes(step, rank)) - 1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,44 +68,69 @@ class Span:
     ids: torch.Tensor
     """Sample ids, PADDING at the end of an epoch, int64 (steps, window, micro), on the device."""
     windows: Iterable[tuple[torch.Tensor, torch.Tensor]]
-    """Each step's images, uint8 (window, micro, 28, 28), and labels, int64 (window, micro), on the device."""
+    """Each step's inputs (window, micro, ...) and targets (window, micro, ...), on the device."""
 
 
-def resident_spans(store: ImageStore, plan: Plan, rank: int, first_step: int) -> Iterator[Span]:
-    """Yields the spans from a step on, without end, from a store on the device. Each ends with its epoch."""
+def resident_spans(
+    read: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    plan: Plan,
+    rank: int,
+    first_step: int,
+    device: torch.device,
+) -> Iterator[Span]:
+    """Yields the spans from a step on, without end, of data on the device. Each ends with its epoch.
+
+    `read` gives the inputs and targets of sample ids of any shape.
+    """
     epoch, offset = plan.epoch_and_offset(first_step)
     while True:
         mine = plan.epoch_ids(epoch)[offset:, plan.slots_of(rank)]
-        ids = torch.from_numpy(mine).to(store.labels.device)
-        yield Span(ids=ids, windows=map(store.read, without_padding(ids)))
+        ids = torch.from_numpy(mine).to(device)
+        yield Span(ids=ids, windows=map(read, without_padding(ids)))
         epoch, offset = epoch + 1, 0
 
 
 def windows(
-    spans: Iterable[Span], plan: Plan, rank: int, first_step: int, augment: Augment | None = None
+    spans: Iterable[Span],
+    plan: Plan,
+    rank: int,
+    first_step: int,
+    *,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    augment: Augment | None = None,
 ) -> Iterator[list[MicroBatch]]:
     """The windows of one rank, whose spans begin at a step; each step's is a pure function of the step.
 
     At the end of an epoch a window may be shorter, or empty: nothing is padded.
+
+    Args:
+        spans: the data.
+        plan: says which sample is in which slot.
+        rank: of this process.
+        first_step: the step that the first span begins with.
+        prepare: turns the inputs of a whole window into those of the model.
+        augment: changes prepared images.
     """
     step = first_step
     for span in spans:
         epoch, _ = plan.epoch_and_offset(step)
         draws = augment.draws(epoch, without_padding(span.ids)) if augment else None
-        for offset, (pixels, labels) in enumerate(span.windows):
+        for offset, (inputs, targets) in enumerate(span.windows):
             sizes = plan.window_sizes(step, rank)
             weight = 1 / plan.samples_in_step(step)
             window = []
             # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
-            batches = zip(sizes, normalised(pixels), labels, span.ids[offset], strict=False)
-            for index, (size, images, digits, ids) in enumerate(batches):
+            batches = zip(
+                sizes, prepare(inputs) if prepare else inputs, targets, span.ids[offset], strict=False
+            )
+            for index, (size, batch, labels, ids) in enumerate(batches):
                 if augment and draws is not None:
-                    images = augment.apply(images[:size], draws[offset, index, :size])
+                    batch = augment.apply(batch[:size], draws[offset, index, :size])
                 is_whole = size == len(ids)
                 window.append(
                     MicroBatch(
-                        images=images if is_whole else images[:size],
-                        labels=digits if is_whole else digits[:size],
+                        inputs=batch if is_whole else batch[:size],
+                        targets=labels if is_whole else labels[:size],
                         ids=ids if is_whole else ids[:size],
                         step=step,
                         slot=rank * plan.window + index,

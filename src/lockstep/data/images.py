@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lockstep.data.idx import IdxFile
-
-DIGEST_SIZE = 4096  # samples read at a time for a digest: a set on disk may be larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +86,3 @@ class Dataset:
     name: str
     train: ImageStore | ImageFiles
     test: ImageStore
-
-    def description(self) -> dict[str, Any]:
-        """What distinguishes it from other data: name, sizes, and a SHA-256 over all images and labels."""
-        digest = hashlib.sha256()
-        for images in (self.train, self.test):
-            digest.update(str(len(images)).encode())
-            for start in range(0, len(images), DIGEST_SIZE):
-                for array in images.slice(start, start + DIGEST_SIZE):
-                    digest.update(np.ascontiguousarray(array).data)
-        return {
-            "name": self.name,
-            "num_train": len(self.train),
-            "num_test": len(self.test),
-            "sha256": digest.hexdigest(),
-        }

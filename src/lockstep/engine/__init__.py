@@ -1,19 +1,20 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
-from lockstep.engine.checkpointing import save_checkpoint_of
+from lockstep.engine.checkpointing import save_checkpoint_of, snapshot
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
-from lockstep.engine.model_traits.try_out import ModelTraits, check_sizes, try_out
+from lockstep.engine.model_traits.try_out import LossForm, ModelTraits, check_sizes, try_out
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import OPTIMIZERS, build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
+from lockstep.engine.scores import StepScores
 from lockstep.engine.schedule import lr_factor
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 
@@ -22,6 +23,7 @@ __all__ = [
     "OPTIMIZERS",
     "EventKind",
     "Formula",
+    "LossForm",
     "ModelTraits",
     "Observer",
     "Observers",
@@ -31,6 +33,7 @@ __all__ = [
     "Reduction",
     "Run",
     "StepResult",
+    "StepScores",
     "StepTimer",
     "Stopwatch",
     "agreed_digest",
@@ -46,6 +49,7 @@ __all__ = [
     "restored_buffers",
     "save_checkpoint_of",
     "score_test_set",
+    "snapshot",
     "step_record",
     "take_step",
     "train",

@@ -9,15 +9,15 @@ from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.run import Run
 from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
-from lockstep.runs.checkpoint_folder import best_saved_accuracy, prune_checkpoints
+from lockstep.runs.checkpoint_folder import best_saved_score, prune_checkpoints
 
 
 def is_best(run: Run) -> bool:
     """Whether this step was evaluated and beats every saved checkpoint. All ranks must call it."""
     if run.evaluation is None or run.evaluation.step != run.step:
         return False
-    accuracy = run.evaluation.accuracy
-    return run.ranks.on_main(lambda: accuracy > best_saved_accuracy(run.folder / CHECKPOINTS_FOLDER))
+    score = run.evaluation.score
+    return run.ranks.on_main(lambda: score > best_saved_score(run.folder / CHECKPOINTS_FOLDER))
 
 
 def save_checkpoint_of(run: Run) -> None:
@@ -45,5 +45,5 @@ def snapshot(run: Run) -> Checkpoint:
         state["scaler"] = scaler.state_dict()
     info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}
     if run.evaluation is not None and run.evaluation.step == run.step:
-        info["test_accuracy"] = run.evaluation.accuracy
+        info |= {"score": run.evaluation.score, **run.evaluation.record()}
     return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)

@@ -2,60 +2,115 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lockstep.data import ImageStore, normalised, seed_generators
+from lockstep.data import Samples, seed_generators
 from lockstep.engine.model_traits.buffers import restored_buffers
+from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
-from lockstep.task import Criterion, Evaluation
+from lockstep.task import LOSS, Evaluation, Measure, Task, call_model, class_columns, measure, named_values
 
-# Samples per forward. Fixed, so that a sample's score has the same bits on any number of ranks. It also sets
-# how finely the work divides among ranks: 10 000 samples are 40 chunks.
-CHUNK_SIZE = 250
+Chunk = dict[str, Measure]
+"""The values of one chunk by name, on the CPU."""
 
 
 def evaluate(
-    model: nn.Module, criterion: Criterion, store: ImageStore, ranks: Ranks, step: int, seed: int
+    model: nn.Module, task: Task, samples: Samples, ranks: Ranks, *, step: int, seed: int, chunk_size: int
 ) -> Evaluation:
-    """Scores every sample of a store once. All ranks must call it.
+    """Scores every sample once. All ranks must call it.
 
     Ranks take chunks in turn. The model is in evaluation mode and is left as it was, its buffers and each
     module's mode included. What it draws is seeded for each chunk.
+
+    Args:
+        model: the network.
+        task: gives loss and metrics.
+        samples: what is scored.
+        ranks: share the work.
+        step: optimizer steps done so far.
+        seed: of the run.
+        chunk_size: samples per forward. Fixed, so that a score has the same bits on any number of ranks.
+
+    Raises:
+        ConfigError: the loss or a metric has none of the forms of a measurement.
+        RunStopped: on every rank, if a value is not finite.
     """
-    num_samples = len(store)
-    chunks_per_rank = -(-num_samples // (CHUNK_SIZE * ranks.world_size))
-    scores = torch.zeros(chunks_per_rank, CHUNK_SIZE, 3, device=store.labels.device)
+    num_chunks = math.ceil(len(samples) / chunk_size)
+    mine: dict[int, tuple[Chunk, dict[str, Tensor]]] = {}
     # Not inference_mode: what a model caches under it would fail its next backward.
     with evaluation_mode(model), torch.no_grad():
-        for index in range(chunks_per_rank):
-            chunk = index * ranks.world_size + ranks.rank
-            start, stop = chunk * CHUNK_SIZE, min((chunk + 1) * CHUNK_SIZE, num_samples)
-            if start >= stop:
-                continue  # this rank has one chunk less
-            ids = torch.arange(start, stop, device=store.labels.device)
+        for chunk in range(ranks.rank, num_chunks, ranks.world_size):
+            ids = torch.arange(chunk * chunk_size, min((chunk + 1) * chunk_size, len(samples)))
+            inputs, targets = samples.read(ids)
             seed_generators(ranks.device, seed, "evaluation", chunk)
-            pixels, labels = store.read(ids)
-            logits = model(normalised(pixels))
-            losses = criterion(logits, labels)
-            predictions = logits.argmax(dim=1)
-            confidences = logits.float().softmax(dim=1).gather(1, predictions[:, None])[:, 0]
-            # float32 holds a class index exactly, so one gather can carry all three.
-            columns = [losses.float(), predictions.float(), confidences]
-            scores[index, : len(ids)] = torch.stack(columns, dim=1)
-    gathered = ranks.gather(scores)  # (world * chunks_per_rank, CHUNK_SIZE, 3), by rank
-    by_rank = gathered.reshape(ranks.world_size, chunks_per_rank, CHUNK_SIZE, 3)
-    in_order = by_rank.transpose(0, 1).reshape(-1, 3)[:num_samples]
-    return Evaluation(
+            outputs = call_model(model, inputs)
+            values = _values(task, outputs, targets, len(ids))
+            columns = class_columns(outputs, targets) if task.classes else {}
+            mine[chunk] = values, columns
+    mine = {chunk: _on_cpu(*scores) for chunk, scores in mine.items()}  # after the last forward: a sync point
+    everyone = {chunk: each for of_rank in ranks.gather_objects(mine) for chunk, each in of_rank.items()}
+    chunks = [everyone[chunk][0] for chunk in range(num_chunks)]
+    columns = [everyone[chunk][1] for chunk in range(num_chunks)]
+    known = {
+        name: torch.cat([chunk[name].per_sample for chunk in chunks])  # type: ignore[misc]
+        for name in chunks[0]
+        if all(chunk[name].per_sample is not None for chunk in chunks)
+    }
+    result = Evaluation(
         step=step,
-        losses=in_order[:, 0],
-        predictions=in_order[:, 1].long(),
-        confidences=in_order[:, 2],
-        labels=store.labels.to("cpu"),
+        num_samples=len(samples),
+        values={name: _mean([chunk[name] for chunk in chunks], known.get(name)) for name in chunks[0]},
+        columns=known | {name: torch.cat([each[name] for each in columns]) for name in columns[0]},
+        headline=task.headline,
+        higher_is_better=task.higher_is_better,
     )
+    stop_if_undefined(result)
+    return result
+
+
+def stop_if_undefined(result: Evaluation) -> None:
+    """Raises RunStopped, if a value of an evaluation is not finite."""
+    for name, value in result.values.items():
+        if not math.isfinite(value):
+            raise RunStopped(
+                f"the evaluation after step {result.step}: the test {name} is {value}; look for a division by "
+                "zero or an overflow in the model's evaluation mode, the loss and the metrics"
+            )
+
+
+def _values(task: Task, outputs: Any, targets: Any, num_samples: int) -> Chunk:
+    loss = named_values("task.loss", task.loss(outputs, targets))
+    fields = {name: (f"task.loss[{name}]", value) for name, value in loss.items()}
+    fields[LOSS] = "task.loss", loss[LOSS]
+    for name, metric in task.metrics.items():
+        fields[name] = f"task.metrics[{name}]", metric(outputs, targets)
+    return {name: measure(field, value, num_samples) for name, (field, value) in fields.items()}
+
+
+def _on_cpu(values: Chunk, columns: dict[str, Tensor]) -> tuple[Chunk, dict[str, Tensor]]:
+    measures = {
+        name: Measure(
+            total=each.total.to("cpu", torch.float64),
+            count=each.count if isinstance(each.count, int) else each.count.to("cpu", torch.float64),
+            per_sample=None if each.per_sample is None else each.per_sample.float().to("cpu"),
+        )
+        for name, each in values.items()
+    }
+    return measures, {name: column.to("cpu") for name, column in columns.items()}
+
+
+def _mean(chunks: list[Measure], per_sample: Tensor | None) -> float:
+    """The mean over all chunks, summed in float64 in the order of the samples."""
+    if per_sample is not None:
+        return per_sample.double().mean().item()
+    count = sum(float(each.count) for each in chunks)
+    return sum(float(each.total) for each in chunks) / count if count else math.nan
 
 
 @contextmanager

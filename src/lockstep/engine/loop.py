@@ -15,7 +15,8 @@ from lockstep.engine.records import StepResult, padded, score_test_set, send_rec
 from lockstep.engine.run import Run
 from lockstep.errors import Interrupted
 from lockstep.runs import Record
-from lockstep.task import share_of_mean
+from lockstep.task import share_of_mean, training_forward
+from lockstep.engine.scores import StepScores
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
@@ -31,19 +32,20 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
     run.clock.start()
     run.timer.read()
     while run.step < run.num_steps:
-        result = take_step(run, observer)
+        is_logged = is_log_due(run, run.step + 1)
+        result = take_step(run, observer, is_logged=is_logged)
         finite_check.add(run.step, result.losses, result.grad_norm)
 
         # Every rank takes each branch below at the same step: the branches contain collectives.
         record: Record = {}
-        if run.step % intervals.log_every == 0 or run.step == run.num_steps:
+        if is_logged:
             stop_if_not_finite(run, finite_check)
             stop_if_not_repeatable(run)
             record |= training_record(run, result)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
         is_stopped = run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps
-        is_eval_due = is_due(run, intervals.eval_every)
+        is_eval_due = run.test_samples is not None and is_due(run, intervals.eval_every)
         is_checkpoint_due = is_due(run, intervals.checkpoint_every) or is_stopped
         if record or is_eval_due or is_checkpoint_due:
             with run.clock.paused():
@@ -56,17 +58,22 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
                     save_checkpoint_of(run)
         if is_stopped:
             raise Interrupted(run.step)
-        del result  # its images and logits would stay in memory during the next step
+        del result  # its inputs would stay in memory during the next step
 
 
-def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
+def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = False) -> StepResult:
     """Takes one optimizer step over the next global batch. All ranks must call it.
 
-    Gradients accumulate over the rank's window of micro-batches. Nothing waits for the device except, in
-    fp16, the scaler's check for an overflowed gradient.
+    Gradients accumulate over the rank's window of micro-batches. Nothing waits for the device, with two
+    exceptions: in fp16 the scaler's check for an overflowed gradient, and the count of a loss that counts.
+
+    Args:
+        run: the run.
+        observer: called at each event.
+        is_logged: whether to measure what the record of this step needs: parts of the loss, and metrics.
     """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
-    losses, outputs = [], []
+    losses, scores = [], StepScores(run.task, run.traits.loss)
     observer.on_step_begin(run)
     with run.timer.section("data"):
         window = next(run.windows)
@@ -84,15 +91,18 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
         # So the forward and the loss draw the same for this slot on any rank, and after any resume.
         seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
         with reduction.accumulate(batch):
-            logits = reduction.model(batch.images)
-            observer.on_forward(run, batch, logits)
-            sample_losses = run.criterion(logits, batch.labels)
-            observer.on_loss(run, batch, sample_losses)
-            loss = share_of_mean(sample_losses, batch)
-            loss.backward(gradient=scale)  # that is (loss * scale).backward()
+            outputs, targets = training_forward(run.task, reduction.model, batch)
+            observer.on_forward(run, batch, outputs)
+            loss = run.task.loss(outputs, targets)
+            observer.on_loss(run, batch, loss)
+            share = share_of_mean(loss, batch)
+            reduction.add_count(share.count)
+            share.total.backward(gradient=scale)  # that is (loss * scale).backward()
         observer.on_backward(run, batch)
-        losses.append(loss.detach())
-        outputs.append(logits.detach())
+        losses.append(share.total.detach())
+        if is_logged:
+            scores.add(outputs, targets, loss, batch.num_samples)
+        del outputs, targets, loss  # or they would stay in memory during the next forward
 
     with run.timer.section("communication"):
         reduction.sum_over_ranks(run.plan.num_micro_batches(run.step), run.plan.window)
@@ -105,6 +115,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     observer.on_unscale(run)
     grad_norm = clip_grad_norm(run.trained, run.max_grad_norm)
     observer.on_clip(run, grad_norm)
+    is_empty = reduction.clear_if_nothing_counted()
 
     # The learning rate is a pure function of the number of updates and is written just before it is used, so
     # there is no scheduler state that a resume could get wrong.
@@ -116,15 +127,21 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER) -> StepResult:
     observer.on_update(run)
 
     run.step += 1
-    run.skipped_steps += optimizer.step_was_skipped
+    run.skipped_steps += optimizer.step_was_skipped or is_empty
     result = StepResult(
         window=window,
         losses=padded(losses, run.plan.window, run.ranks.device),
-        logits=outputs,
+        total_count=reduction.total_count,
+        scores=scores if is_logged else None,
         grad_norm=grad_norm,
     )
     observer.on_step_end(run, result)
     return result
+
+
+def is_log_due(run: Run, step: int) -> bool:
+    """Whether a record is due after a step."""
+    return step % run.intervals.log_every == 0 or step == run.num_steps
 
 
 def is_due(run: Run, every: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -29,11 +30,11 @@ class Observer:
     def on_micro_batch(self, run: Run, batch: MicroBatch) -> None:
         """Before a micro-batch's forward."""
 
-    def on_forward(self, run: Run, batch: MicroBatch, logits: Tensor) -> None:
-        """After a micro-batch's forward: logits (batch, classes), still attached to the graph."""
+    def on_forward(self, run: Run, batch: MicroBatch, outputs: Any) -> None:
+        """After a micro-batch's forward: what the model returned, still attached to the graph."""
 
-    def on_loss(self, run: Run, batch: MicroBatch, losses: Tensor) -> None:
-        """After the criterion: one loss per sample (batch,), still attached to the graph."""
+    def on_loss(self, run: Run, batch: MicroBatch, loss: Any) -> None:
+        """After the task's loss: what it returned, such as one number per sample, attached to the graph."""
 
     def on_backward(self, run: Run, batch: MicroBatch) -> None:
         """After a micro-batch's backward, once the reduction has taken its gradient."""

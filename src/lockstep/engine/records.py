@@ -10,6 +10,7 @@ from torch import Tensor
 from lockstep.data import MicroBatch
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.run import Run
+from lockstep.engine.scores import StepScores
 from lockstep.runs import Record
 
 
@@ -20,19 +21,14 @@ class StepResult:
     window: list[MicroBatch]
     """The micro-batches of this rank."""
     losses: Tensor
-    """Each slot's share of the global batch's mean loss, 0 for an empty one, float32 (window,)."""
-    logits: list[Tensor]
-    """One tensor per micro-batch, (batch, classes)."""
+    """Each slot's share of the global batch's loss, 0 for an empty one, float32 (window,). Their sum over all
+    ranks is the mean loss, divided by `total_count` if there is one."""
+    total_count: Tensor | None
+    """What the loss counts in the global batch, shape (), if it counts at all."""
+    scores: StepScores | None
+    """The parts of the loss and the metrics, if the step is logged."""
     grad_norm: Tensor
     """Norm of the global gradient before clipping, float32 ()."""
-
-    def scores(self) -> Tensor:
-        """Per slot its share of the mean loss and its number of correct predictions, (window, 2)."""
-        correct = [
-            (logits.argmax(dim=1) == batch.labels).sum()
-            for logits, batch in zip(self.logits, self.window, strict=True)
-        ]
-        return torch.stack([self.losses, padded(correct, len(self.losses), self.losses.device)], dim=1)
 
 
 def padded(values: list[Tensor], length: int, device: torch.device) -> Tensor:
@@ -54,7 +50,7 @@ def training_record(run: Run, result: StepResult) -> Record:
     local = torch.tensor([[sections["data"], sections["communication"], seconds]], dtype=torch.float64)
     data, communication, total = (run.ranks.gather(local).mean(dim=0) / (run.step - first_step)).tolist()
     return record | {
-        "images_per_second": samples / seconds,
+        "samples_per_second": samples / seconds,
         "data_seconds": data,
         "compute_seconds": total - data - communication,
         "communication_seconds": communication,
@@ -62,12 +58,17 @@ def training_record(run: Run, result: StepResult) -> Record:
 
 
 def step_record(run: Run, result: StepResult) -> Record:
-    """The numbers of the step just taken, over all ranks. Reading them off the device is a sync point."""
+    """The numbers of a logged step just taken, over all ranks. Reading them off the device is a sync point."""
+    assert result.scores is not None, "only a logged step is measured"
     grad_norm = result.grad_norm
-    loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
+    rows = result.scores.rows(len(result.losses), run.ranks.device)  # (window, names, 2)
+    local = torch.cat([result.losses[:, None], rows.flatten(1)], dim=1)
+    loss, *pairs = run.ranks.gather(local).double().sum(dim=0).tolist()
+    count = 1.0 if result.total_count is None else result.total_count.item()
+    means = [_mean(total, of) for total, of in zip(pairs[::2], pairs[1::2], strict=True)]
     record: Record = {
-        "loss": loss,
-        "accuracy": correct / run.plan.samples_in_step(run.step - 1),
+        "loss": _mean(loss, count),
+        **dict(zip(result.scores.names, means, strict=True)),
         # In fp16 the norm of a skipped step is not finite, and JSON has no such number.
         "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
@@ -79,10 +80,27 @@ def step_record(run: Run, result: StepResult) -> Record:
 
 
 def score_test_set(run: Run) -> Record:
-    """Scores the test set and keeps the result in `run.evaluation`. All ranks must call it."""
-    result = evaluate(run.model, run.criterion, run.test_store, run.ranks, run.step, run.seed)
-    run.evaluation = result
-    return {"test_loss": result.loss, "test_accuracy": result.accuracy}
+    """Scores the test set and keeps the result in `run.evaluation`. All ranks must call it.
+
+    Raises:
+        RunStopped: a value is not finite.
+    """
+    assert run.test_samples is not None, "there is nothing to score"
+    run.evaluation = evaluate(
+        run.model,
+        run.task,
+        run.test_samples,
+        run.ranks,
+        step=run.step,
+        seed=run.seed,
+        chunk_size=run.eval_size,
+    )
+    return {**run.evaluation.record()}
+
+
+def _mean(total: float, count: float) -> float | None:
+    """None if nothing was counted: JSON has no NaN."""
+    return total / count if count else None
 
 
 def send_record(run: Run, record: Record) -> None:

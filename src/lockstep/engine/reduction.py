@@ -1,4 +1,4 @@
-"""Sums gradients over micro-batches and ranks, exact or fast. Buffers travel with the gradients."""
+"""Sums gradients over micro-batches and ranks, exact or fast. Buffers and counts travel with them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lockstep.data import MicroBatch
 from lockstep.engine.flat_buffer import FlatBuffer
 from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.step_buffers import StepBuffers
+from lockstep.errors import RunStopped
 
 Exchange = Callable[[Tensor, int, int], None]
 """Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
@@ -44,6 +45,7 @@ class Reduction:
         # Autograd itself adds a pair, the lowest level of the tree, while both are still in the cache.
         self._num_autograd_adds = 2 if name == "exact" else None
         self._world_size = world_size
+        self._device = next(model.parameters()).device
         self._parameters = [
             parameter
             for name, parameter in model.named_parameters()
@@ -54,7 +56,11 @@ class Reduction:
         """The first parameter that got a gradient although it counts as never used; it was dropped."""
         self._tree = TreeSum()
         self._num_pending = 0  # micro-batches whose gradients are still in `.grad`
-        self._pending_buffers: list[Tensor] = []  # the sum of the buffers that these left
+        self._pending_extras: list[Tensor] = []  # the sum of the buffers that these left, and of their counts
+        self._has_count = traits.loss.has_own_count
+        self._counts: list[Tensor] = []  # of the micro-batch in progress
+        self.total_count: Tensor | None = None
+        """What the loss of the last step counted over the global batch, shape (), if it counts at all."""
         self._flat: FlatBuffer | None = None
 
     def begin_step(self) -> None:
@@ -66,16 +72,28 @@ class Reduction:
         """The context for the forward and backward of one micro-batch."""
         self.buffers.begin_micro_batch()
         yield
-        buffers = self.buffers.end_micro_batch()
-        if self._pending_buffers:
-            torch._foreach_add_(self._pending_buffers, buffers)
+        extras, self._counts = [*self.buffers.end_micro_batch(), *self._counts], []
+        if self._pending_extras:
+            torch._foreach_add_(self._pending_extras, extras)
         else:
-            self._pending_buffers = buffers
+            self._pending_extras = extras
         self._num_pending += 1
         if self._num_pending == self._num_autograd_adds or batch.is_last:
-            leaf = [*self._take_gradients(), *self._pending_buffers]
+            leaf = [*self._take_gradients(), *self._pending_extras]
             self._tree.add(leaf, level=self._num_pending - 1)
-            self._num_pending, self._pending_buffers = 0, []
+            self._num_pending, self._pending_extras = 0, []
+
+    def add_count(self, count: Tensor | None) -> None:
+        """What the loss of this micro-batch is divided by, shape (), if it counts; to be called once in it.
+
+        Raises:
+            RunStopped: the loss counted in the trials before step 1 and does not now, or the other way round.
+        """
+        if (count is not None) != self._has_count:
+            before, now = ("a pair (sum, count)", "no pair")[:: 1 if self._has_count else -1]
+            raise RunStopped(f"task.loss returned {now} for a micro-batch, after {before}; return one form")
+        if count is not None:
+            self._counts.append(count.detach().float().reshape(()))
 
     def sum_over_ranks(self, num_micro_batches: int, window: int) -> None:
         """Leaves the gradient of the global batch in `.grad`, and the combined buffers in the model.
@@ -88,9 +106,24 @@ class Reduction:
         if self._world_size > 1:
             total = self._sum_flat(total, num_active=-(-num_micro_batches // window))
         assert total is not None, "a single rank has every micro-batch"
+        num_gradients = len(self._parameters)
+        if self._has_count:
+            self.total_count = total[-1]
+            torch._foreach_div_(total[:num_gradients], torch.where(total[-1] == 0, 1, total[-1]))
         for parameter, gradient in zip(self._parameters, total, strict=False):
             parameter.grad = gradient
-        self.buffers.end_step(total[len(self._parameters) :], num_micro_batches)
+        self.buffers.end_step(total[num_gradients : len(total) - self._has_count], num_micro_batches)
+
+    def clear_if_nothing_counted(self) -> bool:
+        """Clears the gradient if the loss of the global batch counted nothing, so that no parameter is updated.
+
+        Waits for the device if the loss counts. Returns whether it did.
+        """
+        if self.total_count is None or self.total_count.item() != 0:
+            return False
+        for parameter in self._parameters:
+            parameter.grad = None  # an optimizer leaves such a parameter alone: no decay, no momentum
+        return True
 
     def _take_gradients(self) -> list[Tensor]:
         gradients = []
@@ -104,7 +137,9 @@ class Reduction:
 
     def _sum_flat(self, total: list[Tensor] | None, num_active: int) -> list[Tensor]:
         if self._flat is None:
-            self._flat = FlatBuffer([*self._parameters, *self.buffers.averaged()], self._world_size)
+            count = [torch.zeros((), device=self._device)] * self._has_count
+            like = [*self._parameters, *self.buffers.averaged(), *count]
+            self._flat = FlatBuffer(like, self._world_size)
         self._flat.fill(total)
         for buffer in self._flat.buffers:
             self._exchange(buffer, self._world_size, num_active)

@@ -11,7 +11,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from lockstep.config import TrainConfig
-from lockstep.data import ImageFiles, ImageStore, MicroBatch
+from lockstep.data import MicroBatch, Samples
 from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.timers import StepTimer, Stopwatch
@@ -19,7 +19,7 @@ from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import Sink
-from lockstep.task import Criterion, Evaluation
+from lockstep.task import Evaluation, Task
 
 
 @dataclass(kw_only=True)
@@ -49,18 +49,21 @@ class Run:
     trained: list[nn.Parameter]
     """The parameters that the optimizer updates; all others are frozen."""
     optimizer: AcceleratedOptimizer
-    criterion: Criterion
+    task: Task
     reduction: Reduction
     traits: ModelTraits
-    """How the model uses its parameters and changes its buffers."""
+    """How the model uses its parameters and changes its buffers, and what the loss returns."""
     max_grad_norm: float
     """Limit of the global gradient norm; inf means no limit."""
     lr_factor: Callable[[int], float]
     """Number of updates so far → factor on each group's peak learning rate."""
     windows: Iterator[list[MicroBatch]]
     """Per step, the micro-batches whose gradients this rank accumulates."""
-    train_images: ImageStore | ImageFiles
-    test_store: ImageStore
+    train_samples: Samples
+    test_samples: Samples | None
+    """What evaluations score; None: there are none."""
+    eval_size: int
+    """Samples per forward of an evaluation."""
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks except the main one."""

@@ -20,6 +20,7 @@ from lockstep.engine import (
     first_violation,
     format_events,
     off_formula,
+    step_record,
     take_step,
 )
 from lockstep.errors import refuse
@@ -31,8 +32,10 @@ from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import window_for_reduction
+from lockstep.report import shown
 from lockstep.runs.environment import device_name
-from lockstep.trainer import batch_sizes, build_run, shared_dataset
+from lockstep.task import LOSS
+from lockstep.trainer import batch_sizes, build_run, find_task, make_parts
 
 
 def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
@@ -49,8 +52,8 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
 
 def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
-    dataset = shared_dataset(config, ranks)
-    run = build_run(config, ranks, dataset)
+    config, task = ranks.on_all(lambda: find_task(config, None))
+    run = build_run(config, ranks, make_parts(config, task, ranks))
     with run.closing:
         return explain_step(run, config, step)
 
@@ -73,7 +76,7 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
     window = next(run.windows)
     run.windows = itertools.chain([window], run.windows)
     recurrences = measure_recurrences(run, window)
-    result = take_step(run, Observers(trace, snapshot))
+    result = take_step(run, Observers(trace, snapshot), is_logged=True)
     was_skipped = EventKind.SKIPPED_STEP in [event.kind for event in trace.events]
 
     is_scaled = run.ranks.accelerator.scaler is not None
@@ -127,12 +130,14 @@ def _title(run: Run, config: Config) -> str:
 
 def _facts(run: Run, result: StepResult) -> list[str]:
     """Facts about the whole step."""
-    grad_norm = result.grad_norm.item()
-    loss, correct = run.ranks.gather(result.scores()).double().sum(dim=0).tolist()
+    grad_norm, record = result.grad_norm.item(), step_record(run, result)
+    names = [LOSS, *(name for name in run.task.metrics if name != LOSS)]
+    values = ", ".join(f"{name} {shown(name, record[name], 1)}" for name in names)
     rates = ", ".join(f"{group['lr']:.4g} ({group['name']})" for group in run.optimizer.param_groups)
+    num_classes = len(run.task.classes)
+    guess = f"ln {num_classes} = {math.log(num_classes):.4f} is the cross-entropy of a random guess"
     return [
-        f"loss {loss:.4f}, accuracy {correct / run.plan.samples_in_step(run.step - 1):.1%}; "
-        f"ln 10 = {math.log(10):.4f} is the cross-entropy of a random guess",
+        f"{values}; {guess}" if num_classes else values,
         f"gradient norm {grad_norm:.4g}, {_clipping(grad_norm, run.max_grad_norm)}; learning rate {rates}",
     ]
 

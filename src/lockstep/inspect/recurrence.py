@@ -1,4 +1,4 @@
-"""Measures what a recurrent layer does to the gradient as it flows back over the rows of an image."""
+"""Measures what a recurrent layer does to the gradient as it flows back over its rows (time steps)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lockstep.data import MicroBatch, seed_generators
 from lockstep.engine import Run, restored_buffers
-from lockstep.task import share_of_mean
+from lockstep.task import share_of_mean, training_forward
 
 SATURATED = 0.99
 """Above this, a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
@@ -77,7 +77,8 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
     seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
     handle = module.register_forward_hook(row_by_row)
     try:
-        loss = share_of_mean(run.criterion(run.model(batch.images), batch.labels), batch)
+        outputs, targets = training_forward(run.task, run.model, batch)
+        loss = share_of_mean(run.task.loss(outputs, targets), batch).total
     finally:
         handle.remove()
     scaler = run.ranks.accelerator.scaler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ from lockstep.runs import (
 )
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
-from lockstep.trainer import build_run, shared_dataset
+from lockstep.task import Task
+from lockstep.trainer import build_run, find_task, make_parts
 
-COMPARED = ("loss", "accuracy", "grad_norm", "weights_digest")
+COMPARED = ("loss", "grad_norm", "weights_digest")
+"""What every task has of each step, besides its metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,8 @@ class Replay:
     """Where the recomputed run first diverges from the recorded one; empty: nowhere."""
     environment_changes: str
     """How this environment differs from the recorded run's; empty: no known difference."""
-    folder: Path
-    """Where the step's details were written."""
+    written: list[Path]
+    """The files with the step's details."""
     non_finite: str
     """The first output or gradient that is not finite; empty: all are finite."""
 
@@ -65,10 +67,18 @@ class Replay:
             lines.append("identical")
         if self.non_finite:
             lines.append(f"first value that is not finite: {self.non_finite}")
-        return [*lines, f"wrote {self.folder}/step.json and contact-sheet.png"]
+        return [*lines, f"wrote {' and '.join(map(str, self.written))}"]
 
 
-def replay_step(folder: Path, config: Config, step: int, *, enter_debugger: bool, launch: Launch) -> Replay:
+def replay_step(
+    folder: Path,
+    config: Config,
+    step: int,
+    *,
+    enter_debugger: bool,
+    launch: Launch,
+    task: Task | None = None,
+) -> Replay:
     """Recomputes the run in a folder up to a step, counted from 1, on the ranks of this launch.
 
     Args:
@@ -77,6 +87,7 @@ def replay_step(folder: Path, config: Config, step: int, *, enter_debugger: bool
         step: the step whose details are written.
         enter_debugger: whether the main rank enters the debugger just before that step.
         launch: what the launcher started.
+        task: of the run; None: as the config says.
 
     Raises:
         ConfigError: the run has no such step, or the settings define another run.
@@ -86,19 +97,25 @@ def replay_step(folder: Path, config: Config, step: int, *, enter_debugger: bool
     check_format(folder, f"run {str(folder)!r}")
     before = environment_at(folder, step)
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
-        return _replay_on(ranks, folder, config, step, enter_debugger, before)
+        return _replay_on(ranks, folder, config, task, step, enter_debugger, before)
 
 
 def _replay_on(
-    ranks: Ranks, folder: Path, config: Config, step: int, enter_debugger: bool, before: Mapping[str, Any]
+    ranks: Ranks,
+    folder: Path,
+    config: Config,
+    task: Task | None,
+    step: int,
+    enter_debugger: bool,
+    before: Mapping[str, Any],
 ) -> Replay:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
     if ranks.device.type == "cpu" and before.get("device") == "cpu":
         torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on how threads share it
     now = environment(ranks) | {"num_threads": torch.get_num_threads()}
     checkpoint = broadcast_newest_checkpoint(folder, ranks, before=step)
-    dataset = shared_dataset(config, ranks)
-    run = build_run(config, ranks, dataset, checkpoint)
+    config, found = ranks.on_all(lambda: find_task(config, task))
+    run = build_run(config, ranks, make_parts(config, found, ranks), checkpoint)
     with run.closing:
         if not 1 <= step <= run.num_steps:
             raise refuse("--step", step, f"must be from 1 to {run.num_steps}, the last step of this run")
@@ -106,7 +123,9 @@ def _replay_on(
         divergences, num_compared = [], 0
         run.model.train()
         while run.step < step - 1:
-            compared, divergence = compare_records(recorded_step(run), recorded.get(run.step, {}))
+            compared, divergence = compare_records(
+                recorded_step(run), recorded.get(run.step, {}), run.task.metrics
+            )
             num_compared += compared
             divergences += [divergence] if divergence else []
         if enter_debugger and ranks.is_main:
@@ -118,10 +137,10 @@ def _replay_on(
                     "was computed at the prompt, so its details were not written; start again",
                 )
         details, record = take_detailed_step(run)
-        compared, divergence = compare_records(record, recorded.get(step, {}))
+        compared, divergence = compare_records(record, recorded.get(step, {}), run.task.metrics)
         divergences += [divergence] if divergence else []
         target = folder / "replay" / step_name(step)
-        ranks.on_main(lambda: write_step(target, run, details))
+        written = ranks.on_main(lambda: write_step(target, run, details))
         return Replay(
             step=step,
             first_step=checkpoint.step if checkpoint else 0,
@@ -132,14 +151,14 @@ def _replay_on(
                 for name in sorted((before.keys() & now.keys()) - {"git"})
                 if before[name] != now[name]
             ),
-            folder=target,
+            written=written,
             non_finite=details["first_not_finite"],
         )
 
 
-def compare_records(computed: Record, recorded: Record) -> tuple[int, str]:
+def compare_records(computed: Record, recorded: Record, metrics: Iterable[str]) -> tuple[int, str]:
     """Compares a step's numbers bit for bit: how many were compared, and the first that differs, if any."""
-    names = [name for name in COMPARED if name in recorded]
+    names = [name for name in (*COMPARED, *metrics) if name in recorded]
     for name in names:
         before, now = recorded[name], computed[name]
         if before != now and not (before != before and now != now):  # NaN is not equal to itself

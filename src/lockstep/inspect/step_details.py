@@ -1,4 +1,4 @@
-"""The details of a step: losses and predictions by sample, gradient norms, a picture of the batch."""
+"""The details of a step: what is known of each sample, gradient norms, and of images a picture of the batch."""
 
 from __future__ import annotations
 
@@ -15,29 +15,38 @@ from lockstep.inspect.non_finite import record_non_finite
 from lockstep.plan import PADDING
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.runs import Record, write_atomically
+from lockstep.task import LOSS, named_values
 
 
 class SampleScores(Observer):
-    """Keeps each sample's loss and prediction, and each parameter's gradient norm, of one step."""
+    """Keeps what is known of each sample, and each parameter's gradient norm, of one step."""
 
     def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        """One tensor per micro-batch, (batch,)."""
-        self.predictions: list[Tensor] = []
-        """One tensor per micro-batch, (batch,)."""
+        self.columns: dict[str, list[Tensor]] = {}
+        """'losses', if the loss gives one per sample, and of a classification 'predictions' and 'labels'; one
+        tensor (batch,) per micro-batch."""
         self.gradient_norms: dict[str, float] = {}
         """By name, after clipping: as passed to the optimizer."""
 
-    def as_lists(self) -> tuple[list[float], list[int]]:
-        """(losses, predictions) of all samples, in their order."""
-        losses = [loss for batch in self.losses for loss in batch.float().tolist()]
-        return losses, [prediction for batch in self.predictions for prediction in batch.tolist()]
+    def as_lists(self) -> dict[str, list[float]]:
+        """The columns over all samples, in their order."""
+        return {
+            name: [value for batch in batches for value in batch.tolist()]
+            for name, batches in self.columns.items()
+        }
 
-    def on_forward(self, run: Run, batch: MicroBatch, logits: Tensor) -> None:
-        self.predictions.append(logits.detach().argmax(dim=1))
+    def on_forward(self, run: Run, batch: MicroBatch, outputs: Any) -> None:
+        if run.task.classes:
+            self._add("predictions", outputs.detach().argmax(dim=1))
+            self._add("labels", batch.targets)
 
-    def on_loss(self, run: Run, batch: MicroBatch, losses: Tensor) -> None:
-        self.losses.append(losses.detach())
+    def on_loss(self, run: Run, batch: MicroBatch, loss: Any) -> None:
+        main = named_values("task.loss", loss)[LOSS]
+        if isinstance(main, Tensor) and main.shape == (batch.num_samples,):
+            self._add("losses", main.detach().float())
+
+    def _add(self, name: str, values: Tensor) -> None:
+        self.columns.setdefault(name, []).append(values)
 
     def on_clip(self, run: Run, grad_norm: Tensor) -> None:
         named = run.model.named_parameters()
@@ -46,7 +55,7 @@ class SampleScores(Observer):
 
 def recorded_step(run: Run, observer: Observer = NO_OBSERVER) -> Record:
     """Takes one step; returns its record with the digest of the new weights. All ranks must call it."""
-    result = take_step(run, observer)
+    result = take_step(run, observer, is_logged=True)
     digest = agreed_digest(run.model, run.ranks, run.step)
     return step_record(run, result) | {"weights_digest": digest, "step": run.step}
 
@@ -57,27 +66,29 @@ def take_detailed_step(run: Run) -> tuple[dict[str, Any], Record]:
     scores = SampleScores()
     with record_non_finite(run.model) as origins:
         record = recorded_step(run, scores)
-    losses, predictions = scores.as_lists()
-    by_rank = run.ranks.gather_objects((losses, predictions))  # ranks are in slot order
+    by_rank = run.ranks.gather_objects(scores.as_lists())  # ranks are in slot order
+    columns = dict.fromkeys(name for columns in by_rank for name in columns)
     first_origins = [origin for origin in run.ranks.gather_objects(origins[:1]) if origin]
     return {
         "step": run.step,
         "ids": slots[slots != PADDING].tolist(),
-        "losses": [loss for losses, _ in by_rank for loss in losses],
-        "predictions": [prediction for _, predictions in by_rank for prediction in predictions],
+        **{name: [value for each in by_rank for value in each.get(name, [])] for name in columns},
         "numbers": {name: value for name, value in record.items() if name != "step"},
         "gradient_norms": scores.gradient_norms,
         "first_not_finite": first_origins[0][0] if first_origins else "",
     }, record
 
 
-def write_step(folder: Path, run: Run, details: dict[str, Any]) -> None:
-    """Writes step.json and contact-sheet.png."""
+def write_step(folder: Path, run: Run, details: dict[str, Any]) -> list[Path]:
+    """Writes step.json and, of classified images, contact-sheet.png; the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels, digits = run.train_images.read(torch.tensor(details["ids"]))
-    labels = digits.tolist()
-    write_atomically(folder / "step.json", json.dumps({**details, "labels": labels}, indent=1) + "\n")
+    paths = [folder / "step.json", folder / "contact-sheet.png"]
+    write_atomically(paths[0], json.dumps(details, indent=1) + "\n")
+    pixels, classes = run.train_samples.pictures(torch.tensor(details["ids"])), run.task.classes
+    if pixels is None or "predictions" not in details:
+        return paths[:1]
     notes = [f"#{sample}" for sample in details["ids"]]
+    labels, predictions = ([classes[index] for index in details[name]] for name in ("labels", "predictions"))
     title = f"{run.folder.name}, step {run.step:,}: label → prediction"
-    sheet = draw_contact_sheet(pixels.to("cpu").numpy(), labels, details["predictions"], notes, title)
-    sheet.save(folder / "contact-sheet.png")
+    draw_contact_sheet(pixels.numpy(), labels, predictions, notes, title).save(paths[1])
+    return paths

@@ -4,8 +4,9 @@ These modules take time to load, so import them by their own names:
 confusion_picture, contact_sheet, curves, figure_style, run_report.
 """
 
-from lockstep.report.comparison_table import comparison_of, most_accurate_first
+from lockstep.report.comparison_table import best_first, comparison_of
+from lockstep.report.numbers import shown
 from lockstep.report.progress import Console, say
 from lockstep.report.text_table import text_table
 
-__all__ = ["Console", "comparison_of", "most_accurate_first", "say", "text_table"]
+__all__ = ["Console", "best_first", "comparison_of", "say", "shown", "text_table"]

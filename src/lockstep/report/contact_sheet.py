@@ -21,7 +21,7 @@ LARGE_FONT, SMALL_FONT = 19, 13
 
 
 def draw_contact_sheet(
-    images: np.ndarray, labels: Sequence[int], predictions: Sequence[int], notes: Sequence[str], title: str
+    images: np.ndarray, labels: Sequence[str], predictions: Sequence[str], notes: Sequence[str], title: str
 ) -> Image.Image:
     """Every image above its label, or above 'label → prediction' in red, and a note.
 
@@ -29,8 +29,8 @@ def draw_contact_sheet(
 
     Args:
         images: uint8 (samples, height, width); without samples, the picture is only the title.
-        labels: the true class of each sample.
-        predictions: the network's class for each sample.
+        labels: the name of the true class of each sample.
+        predictions: the name of the network's class for each sample.
         notes: a short line for each sample.
         title: one or two lines.
     """
@@ -49,7 +49,7 @@ def draw_contact_sheet(
         image = Image.fromarray(255 - images[index]).resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(image, (left, top))
         middle, bottom = left + width // 2, top + height
-        text, ink = (f"{label}", INK) if label == prediction else (f"{label} → {prediction}", RED)
+        text, ink = (label, INK) if label == prediction else (f"{label} → {prediction}", RED)
         pen.text((middle, bottom + 4), text, ink, large, anchor="ma")
         pen.text((middle, bottom + 30), note, GREY, small, anchor="ma")
     return sheet

@@ -25,6 +25,7 @@ from lockstep.report.figure_style import (
     new_figure,
     shortened,
 )
+from lockstep.report.numbers import is_fraction_correct
 from lockstep.runs import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
@@ -41,24 +42,24 @@ FEW_POINTS = 12
 TICK_STEPS = (1, 2, 2.5, 5, 10)
 
 
-def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure:
-    """Loss, wrong answers and learning rate over steps, with a thin vertical line for each resume."""
-    figure, (loss, error, rate) = _panels(3, title, top_inches=TITLE_INCHES + 0.15, bottom_inches=0.55)
-    for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
-        _curve(loss, *_series(records, "step", f"{prefix}loss"), colour, name)
-        _curve(error, *_series(records, "step", f"{prefix}accuracy", _percent_wrong), colour, name)
-    _band(loss, *_series(records, "step", "loss"), BLUE)
-    _band(error, *_series(records, "step", "accuracy", _percent_wrong), BLUE)
+def draw_curves(records: list[Record], resumes: list[int], title: str, headline: str) -> Figure:
+    """Loss, headline value and learning rate over steps, with a thin vertical line for each resume."""
+    shown = dict.fromkeys(["loss", headline])
+    figure, panels = _panels(len(shown) + 1, title, top_inches=TITLE_INCHES + 0.15, bottom_inches=0.55)
+    loss, rate = panels[0], panels[-1]
+    for axes, value in zip(panels, shown, strict=False):
+        for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
+            _curve(axes, *_series(records, "step", f"{prefix}{value}", _change(value)), colour, name)
+        _band(axes, *_series(records, "step", value, _change(value)), BLUE)
+        _fit_y(axes, _axis_name(value))
     groups = sorted({key for record in records for key in record if key.startswith("lr/")})
     for group, colour in zip(groups, cycle(RATE_COLOURS)):  # zip ends with the groups
         _curve(rate, *_series(records, "step", group), colour, group.removeprefix("lr/"))
     if len(groups) > 1:
         rate.legend(frameon=False)
-    _fit_y(loss, "loss")
-    _fit_y(error, "wrong answers (%)")
     _linear_y(rate, "learning rate")
     _fit_x(rate, "optimizer steps", records[-1]["step"])
-    for axes in (loss, error, rate):
+    for axes in panels:
         for index, step in enumerate(resumes):
             label = "resumed" if index == 0 else None
             axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0, label=label)
@@ -66,17 +67,17 @@ def draw_curves(records: list[Record], resumes: list[int], title: str) -> Figure
     return figure
 
 
-def draw_comparison(runs: dict[str, list[Record]]) -> Figure:
-    """Training loss and wrong test answers of runs, name → records, over the training samples seen."""
-    figure, (loss, error) = _panels(2, "", top_inches=0.2, bottom_inches=0.75 + 0.17 * len(runs))
+def draw_comparison(runs: dict[str, list[Record]], headline: str) -> Figure:
+    """Training loss and headline test value of runs, name → records, over the training samples seen."""
+    figure, (loss, test) = _panels(2, "", top_inches=0.2, bottom_inches=0.75 + 0.17 * len(runs))
     lines = []
     for (name, records), (style, colour) in zip(runs.items(), cycle(product(STYLES, COLOURS))):
         lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name, style))
-        tests = _series(records, "samples_seen", "test_accuracy", _percent_wrong)
-        _curve(error, *tests, colour, name, style)
+        tests = _series(records, "samples_seen", f"test_{headline}", _change(headline))
+        _curve(test, *tests, colour, name, style)
     _fit_y(loss, "training loss")
-    _fit_y(error, "wrong test answers (%)")
-    _fit_x(error, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
+    _fit_y(test, _axis_name(headline, "test "))
+    _fit_x(test, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
     names = [shortened(name, 80) for name in runs]
     legend = figure.legend(
         lines, names, loc="lower left", bbox_to_anchor=(0.09, 0.01), frameon=False, fontsize=8
@@ -104,13 +105,22 @@ def _series(
     records: list[Record], x_key: str, y_key: str, change: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two keys of the records that have both, as float64 (records,) each."""
-    pairs = [(record[x_key], record[y_key]) for record in records if y_key in record]
+    pairs = [(record[x_key], record[y_key]) for record in records if record.get(y_key) is not None]
     x, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return x, change(values) if change else values
 
 
 def _percent_wrong(accuracy: np.ndarray) -> np.ndarray:
     return 100 * (1 - accuracy)
+
+
+def _change(value: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """An accuracy is drawn as the percentage of wrong answers, in which late progress can be seen."""
+    return _percent_wrong if is_fraction_correct(value) else None
+
+
+def _axis_name(value: str, prefix: str = "") -> str:
+    return f"wrong {prefix}answers (%)" if is_fraction_correct(value) else f"{prefix}{value}"
 
 
 def _panels(number: int, title: str, *, top_inches: float, bottom_inches: float) -> tuple[Figure, list[Axes]]:

@@ -6,6 +6,7 @@ import sys
 
 from tqdm import tqdm
 
+from lockstep.report.numbers import shown
 from lockstep.runs import Record, Status
 
 
@@ -16,10 +17,11 @@ def say(message: str) -> None:
 
 
 class Console:
-    """The sink that prints the records of a run."""
+    """The sink that prints the records of a run: the loss and the headline value of its task."""
 
-    def __init__(self, first_step: int, num_steps: int) -> None:
+    def __init__(self, first_step: int, num_steps: int, headline: str = "loss") -> None:
         self.num_steps = num_steps
+        self._names = dict.fromkeys([headline, "loss"])
         self._bar: tqdm | None = None
         if sys.stdout.isatty():
             self._bar = tqdm(
@@ -35,18 +37,16 @@ class Console:
         step = record["step"]
         position = f"step {step}/{self.num_steps}  epoch {record['epoch']:.2f}"
         if "loss" in record:
-            numbers = (
-                f"loss {record['loss']:.4f}  accuracy {record['accuracy']:.1%}  "
-                f"{record['images_per_second']:,.0f} images/s"
-            )
+            values = [f"{name} {shown(name, record.get(name), 1)}" for name in reversed(self._names)]
+            numbers = "  ".join([*values, f"{record['samples_per_second']:,.0f} samples/s"])
             if self._bar is None:
                 say(f"{position}  {numbers}")
             else:
                 self._bar.set_postfix_str(numbers, refresh=False)
                 self._bar.update(step - self._bar.n)
         if "test_loss" in record:
-            scores = f"test accuracy {record['test_accuracy']:.2%}  test loss {record['test_loss']:.4f}"
-            say(f"{position}  {scores}")
+            scores = [f"test {name} {shown(name, record.get(f'test_{name}'))}" for name in self._names]
+            say(f"{position}  {'  '.join(scores)}")
 
     def close(self, status: Status, reason: str = "") -> None:
         if self._bar is not None:

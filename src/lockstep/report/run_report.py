@@ -9,8 +9,9 @@ from lockstep.report.confusion_picture import draw_confusion
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.report.curves import draw_curves
 from lockstep.report.figure_style import save_figure, shortened
-from lockstep.runs import read_metrics, read_starts, resume_steps
+from lockstep.runs import read_metrics, read_starts, read_task_facts, resume_steps
 from lockstep.runs.evaluations import read_evaluation
+from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification, num_correct
 
 REPORT_FOLDER = "report"
 
@@ -24,22 +25,28 @@ def draw_report(folder: Path) -> list[Path]:
     steps = counted(newest["step"], "step", ",")
     reached = f"{steps}, {counted(newest['samples_seen'], 'training sample', ',')}"
     curves = target / "curves.png"
-    save_figure(draw_curves(records, resume_steps(read_starts(folder)), f"{name}\n{reached}"), curves)
+    facts = read_task_facts(folder)
+    resumes = resume_steps(read_starts(folder))
+    save_figure(draw_curves(records, resumes, f"{name}\n{reached}", facts.headline), curves)
     saved = read_evaluation(folder)
-    if saved is None:
+    if saved is None or not is_classification(saved.scores):
         return [curves]
     scores, worst = saved.scores, saved.mistakes
-    num_wrong = scores.num_samples - scores.num_correct
-    errors = f"{num_wrong:,} of {scores.num_samples:,} wrong ({1 - scores.accuracy:.2%})"
+    num_wrong = scores.num_samples - num_correct(scores)
+    errors = f"{num_wrong:,} of {scores.num_samples:,} wrong ({num_wrong / scores.num_samples:.2%})"
     title = f"{name}\nafter step {scores.step:,}: {errors}"
-    confusion, mistakes = target / "confusion.png", target / "mistakes.png"
-    save_figure(draw_confusion(scores.confusion.numpy(), title), confusion)
+    confusion_path, mistakes = target / "confusion.png", target / "mistakes.png"
+    counts = confusion(scores, len(facts.classes)).numpy()
+    save_figure(draw_confusion(counts, facts.classes, title), confusion_path)
+    if saved.images is None:
+        return [curves, confusion_path]
+    columns = scores.columns
     sheet = draw_contact_sheet(
         saved.images.numpy(),
-        scores.labels[worst].tolist(),
-        scores.predictions[worst].tolist(),
-        [f"p {scores.confidences[sample]:.3f}, #{sample}" for sample in worst],
+        [facts.classes[label] for label in columns[LABEL][worst].tolist()],
+        [facts.classes[prediction] for prediction in columns[PREDICTION][worst].tolist()],
+        [f"p {columns[CONFIDENCE][sample]:.3f}, #{sample}" for sample in worst],
         title + (f"; the {len(worst)} with the highest loss" if worst else "; no mistakes to show"),
     )
     sheet.save(mistakes)
-    return [curves, confusion, mistakes]
+    return [curves, confusion_path, mistakes]

@@ -6,6 +6,7 @@ checkpoint, checkpoint_folder, environment, evaluations, folder_lock.
 
 from lockstep.runs.files import (
     CHECKPOINTS_FOLDER,
+    DATASET_FILE,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
@@ -28,10 +29,12 @@ from lockstep.runs.files import (
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import check_format, check_may_resume, check_same_run, saved_identity
 from lockstep.runs.sinks import MetricsFile, Sink, Status
+from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 from lockstep.runs.starts import environment_at, record_start
 
 __all__ = [
     "CHECKPOINTS_FOLDER",
+    "DATASET_FILE",
     "METRICS_FILE",
     "SETTINGS_FILE",
     "STARTS_FILE",
@@ -42,6 +45,7 @@ __all__ = [
     "Record",
     "Sink",
     "Status",
+    "TaskFacts",
     "check_format",
     "check_may_resume",
     "check_same_run",
@@ -53,6 +57,7 @@ __all__ = [
     "read_settings",
     "read_starts",
     "read_summary",
+    "read_task_facts",
     "record_start",
     "recorded_run",
     "resume_steps",
@@ -60,4 +65,5 @@ __all__ = [
     "saved_identity",
     "step_name",
     "write_atomically",
+    "write_task_facts",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -33,10 +34,13 @@ def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Che
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Deletes all checkpoints but the newest `keep` and the best one; to be called after a save."""
+    """Deletes all checkpoints but the newest `keep` and the best one; to be called after a save.
+
+    That of step 0 also stays: it holds the initial weights of a model that no function can make again.
+    """
     best = best_checkpoint(folder)
     for path in checkpoints_in(folder)[:-keep]:
-        if path != best:
+        if path != best and checkpoint_step(path) > 0:
             remove_checkpoint(path)
     for leftover in folder.glob(f".{STEP_PREFIX}*"):  # of a save that was killed: .partial or .old
         shutil.rmtree(leftover, ignore_errors=True)
@@ -52,17 +56,17 @@ def hide_checkpoints_after(folder: Path, step: int) -> None:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest test accuracy, the newest of several; None if there are none."""
-    return max(
-        checkpoints_in(folder),
-        key=lambda path: (read_info(path).get("test_accuracy", -1.0), path.name),
-        default=None,
-    )
+    """The checkpoint with the highest score, the newest of several; None if there are none."""
+    return max(checkpoints_in(folder), key=lambda path: (_score(path), path.name), default=None)
 
 
-def best_saved_accuracy(folder: Path) -> float:
-    """The highest test accuracy of a folder's checkpoints; -1 if none has one."""
-    return max((read_info(path).get("test_accuracy", -1.0) for path in checkpoints_in(folder)), default=-1.0)
+def best_saved_score(folder: Path) -> float:
+    """The highest score of a folder's checkpoints, that of `Evaluation.score`; -inf if none has one."""
+    return max((_score(path) for path in checkpoints_in(folder)), default=-math.inf)
+
+
+def _score(path: Path) -> float:
+    return read_info(path).get("score", -math.inf)
 
 
 def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None = None) -> Checkpoint | None:

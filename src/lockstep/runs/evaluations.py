@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,33 +13,36 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lockstep.data import Samples
 from lockstep.errors import ConfigError
 from lockstep.runs.files import Record, write_atomically
 from lockstep.runs.sinks import Status
-from lockstep.task import Evaluation
+from lockstep.task import Evaluation, is_classification, worst_mistakes
 
 EVALUATIONS_FOLDER = "evaluations"
 LAST, BEST = "last", "best"
 NUM_MISTAKES = 25
 """How many misclassified samples are saved with an evaluation."""
+COLUMN = "column_"
+"""Begins the name of an array with a row for each sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedEvaluation:
-    """An evaluation and its worst mistakes."""
+    """An evaluation and, of a classification, its worst mistakes."""
 
     scores: Evaluation
     mistakes: list[int]
     """Sample ids in the test set, the highest loss first, at most NUM_MISTAKES."""
-    images: torch.Tensor
-    """The images of these mistakes, uint8 (mistakes, height, width)."""
+    images: torch.Tensor | None
+    """The images of these mistakes, uint8 (mistakes, height, width), if the samples are images."""
 
 
 class EvaluationSink:
     """The sink that saves evaluations: each replaces the last one, and the best one is saved too."""
 
     def __init__(
-        self, folder: Path, first_step: int, newest: Callable[[], Evaluation | None], images: torch.Tensor
+        self, folder: Path, first_step: int, newest: Callable[[], Evaluation | None], samples: Samples
     ) -> None:
         """Deletes evaluations of later steps: a resumed run makes them again.
 
@@ -45,47 +50,54 @@ class EvaluationSink:
             folder: the run folder.
             first_step: the step that this start begins after.
             newest: returns the evaluation that the current record is about.
-            images: the test set, uint8 (samples, height, width).
+            samples: the test set.
         """
-        self._folder, self._newest, self._images = folder, newest, images
+        self._folder, self._newest, self._samples = folder, newest, samples
         for which in (LAST, BEST):
             saved = read_evaluation(folder, which)
             if saved is not None and saved.scores.step > first_step:
                 _path(folder, which).unlink()
         best = read_evaluation(folder, BEST)
-        self._best_accuracy = best.scores.accuracy if best else -1.0
+        self._best_score = best.scores.score if best else -math.inf
 
     def log(self, record: Record) -> None:
         if "test_loss" in record:
             scores = self._newest()
             assert scores is not None
             assert scores.step == record["step"]
-            mistakes = scores.worst_mistakes(NUM_MISTAKES)
-            images = self._images[mistakes].to("cpu")
-            npz = to_npz(SavedEvaluation(scores=scores, mistakes=mistakes, images=images))
+            npz = to_npz(with_mistakes(scores, self._samples))
             (self._folder / EVALUATIONS_FOLDER).mkdir(exist_ok=True)
             write_atomically(_path(self._folder, LAST), npz)
-            if scores.accuracy > self._best_accuracy:
-                self._best_accuracy = scores.accuracy
+            if scores.score > self._best_score:
+                self._best_score = scores.score
                 write_atomically(_path(self._folder, BEST), npz)
 
     def close(self, status: Status, reason: str = "") -> None:
         pass
 
 
+def with_mistakes(scores: Evaluation, samples: Samples) -> SavedEvaluation:
+    """An evaluation with the pictures of its worst mistakes, as far as it has any."""
+    mistakes = worst_mistakes(scores, NUM_MISTAKES) if is_classification(scores) else []
+    images = samples.pictures(torch.tensor(mistakes, dtype=torch.int64))
+    return SavedEvaluation(scores=scores, mistakes=mistakes, images=images)
+
+
 def to_npz(saved: SavedEvaluation) -> bytes:
-    """An evaluation as the bytes of an .npz file: plain arrays with one row per sample."""
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        step=saved.scores.step,
-        labels=saved.scores.labels.numpy().astype(np.uint8),
-        predictions=saved.scores.predictions.numpy().astype(np.uint8),
-        confidences=saved.scores.confidences.numpy(),
-        losses=saved.scores.losses.numpy(),
-        mistake_ids=np.array(saved.mistakes, dtype=np.int64),
-        mistake_images=saved.images.numpy(),
-    )
+    """An evaluation as the bytes of an .npz file: its facts as JSON, and plain arrays with a row per sample."""
+    buffer, scores = io.BytesIO(), saved.scores
+    facts = {
+        "step": scores.step,
+        "num_samples": scores.num_samples,
+        "values": dict(scores.values),
+        "headline": scores.headline,
+        "higher_is_better": scores.higher_is_better,
+    }
+    arrays = {f"{COLUMN}{name}": _compact(column) for name, column in scores.columns.items()}
+    if saved.images is not None:
+        arrays["mistake_images"] = saved.images.numpy()
+    ids = np.array(saved.mistakes, dtype=np.int64)
+    np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), mistake_ids=ids, **arrays)
     return buffer.getvalue()
 
 
@@ -100,21 +112,25 @@ def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "step"}
-            step = int(file["step"])
-        scores = Evaluation(
-            step=step,
-            losses=arrays["losses"],
-            predictions=arrays["predictions"].long(),
-            confidences=arrays["confidences"],
-            labels=arrays["labels"].long(),
-        )
-        mistakes, images = arrays["mistake_ids"].tolist(), arrays["mistake_images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            facts = json.loads(str(file["facts"]))
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "facts"}
+        columns = {
+            name.removeprefix(COLUMN): array for name, array in arrays.items() if name.startswith(COLUMN)
+        }
+        scores = Evaluation(**facts, columns=columns)
+        mistakes, images = arrays["mistake_ids"].tolist(), arrays.get("mistake_images")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
             f"{path}: is damaged ({error}); delete it, the next evaluation writes a new one"
         ) from error
     return SavedEvaluation(scores=scores, mistakes=mistakes, images=images)
+
+
+def _compact(column: torch.Tensor) -> np.ndarray:
+    """The values of a column as an array, small classes as bytes."""
+    array = column.numpy()
+    is_small = array.dtype == np.int64 and array.size > 0 and array.min() >= 0 and array.max() < 256
+    return array.astype(np.uint8) if is_small else array
 
 
 def _path(folder: Path, which: str) -> Path:

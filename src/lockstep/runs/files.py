@@ -20,6 +20,10 @@ METRICS_FILE = "metrics.jsonl"
 """A record per logged step."""
 SUMMARY_FILE = "summary.json"
 """The result of a finished run."""
+TASK_FILE = "task.json"
+"""How the task of the run is scored."""
+DATASET_FILE = "dataset.json"
+"""Name, sizes and digest of the data."""
 RUN_FORMAT = 2
 """How a run draws its random numbers, recorded with each start. 1: dropout by sample, short batches padded.
 2: all draws of a forward by slot, nothing padded."""

@@ -1,7 +1,46 @@
-"""What is learnt: the models, the losses, and how an evaluation is scored."""
+"""What is learnt: the task, its models, losses and metrics, and the built-in task, digits."""
 
+from lockstep.task.classification import (
+    CONFIDENCE,
+    LABEL,
+    PREDICTION,
+    accuracy,
+    class_columns,
+    confusion,
+    is_classification,
+    num_correct,
+    worst_mistakes,
+)
+from lockstep.task.digits import digits_task
 from lockstep.task.evaluation import Evaluation
-from lockstep.task.losses import Criterion, build_criterion, share_of_mean
+from lockstep.task.losses import build_criterion
+from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
+from lockstep.task.task import Task, call_model, is_instance, training_forward
 
-__all__ = ["MODELS", "Criterion", "Evaluation", "build_criterion", "build_model", "share_of_mean"]
+__all__ = [
+    "CONFIDENCE",
+    "LABEL",
+    "LOSS",
+    "MODELS",
+    "PREDICTION",
+    "Evaluation",
+    "Measure",
+    "Share",
+    "Task",
+    "accuracy",
+    "build_criterion",
+    "build_model",
+    "call_model",
+    "class_columns",
+    "confusion",
+    "digits_task",
+    "is_classification",
+    "is_instance",
+    "measure",
+    "named_values",
+    "num_correct",
+    "share_of_mean",
+    "training_forward",
+    "worst_mistakes",
+]

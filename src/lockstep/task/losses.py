@@ -1,4 +1,4 @@
-"""The losses: one number per sample, and the mean over the global batch that a step minimises."""
+"""The losses of the built-in task by name: from logits and labels to one number per sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lockstep.config import LossConfig
-from lockstep.data import MicroBatch
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """From logits (batch, classes) and labels (batch,) to the losses of the samples (batch,)."""
@@ -36,11 +35,3 @@ LOSSES: dict[str, Callable[[LossConfig], Criterion]] = {
     "mse": lambda config: squared_error,
 }
 """Name → a function from the settings to the criterion."""
-
-
-def share_of_mean(losses: Tensor, batch: MicroBatch) -> Tensor:
-    """A micro-batch's share of the mean loss: (sum of its losses) / (samples in the global batch), shape ().
-
-    The shares of all micro-batches on all ranks add up to the mean, however the batch is cut.
-    """
-    return losses.sum() * batch.weight

@@ -10,6 +10,7 @@ from typing import Any
 
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
+    DATASET_FILE,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
@@ -19,9 +20,6 @@ from lockstep.runs import (
 )
 from lockstep.runs.checkpoint import load_checkpoint, weights_sha256
 from lockstep.runs.checkpoint_folder import best_checkpoint
-
-DATASET_FILE = "dataset.json"
-"""In the run folder: name and digest of the data."""
 
 ARTIFACT_CHECKPOINT = "checkpoint"
 """Inside a model artifact."""
@@ -42,7 +40,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
             "model",
             metadata={
                 "step": checkpoint.step,
-                "test_accuracy": checkpoint.info.get("test_accuracy"),
+                **{name: value for name, value in checkpoint.info.items() if name.startswith("test_")},
                 "weights_sha256": weights_sha256(checkpoint.weights),
                 "run_id": run_id,
             },

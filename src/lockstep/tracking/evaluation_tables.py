@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lockstep.runs import read_task_facts
 from lockstep.runs.evaluations import BEST, LAST, read_evaluation
+from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification
 
 
 def evaluation_tables(wandb: Any, folder: Path) -> dict[str, Any]:
@@ -13,21 +15,24 @@ def evaluation_tables(wandb: Any, folder: Path) -> dict[str, Any]:
     tables = {}
     for which in (LAST, BEST):
         saved = read_evaluation(folder, which)
-        if saved is None:
+        if saved is None or not is_classification(saved.scores):
             continue
-        scores, confusion = saved.scores, saved.scores.confusion.tolist()
+        scores, columns, classes = saved.scores, saved.scores.columns, read_task_facts(folder).classes
+        cells = confusion(scores, len(classes)).tolist()
         tables[f"{which}_confusion"] = wandb.Table(
-            columns=["label", *(f"predicted {label}" for label in range(len(confusion)))],
-            data=[[label, *counts] for label, counts in enumerate(confusion)],
+            columns=["label", *(f"predicted {name}" for name in classes)],
+            data=[[name, *counts] for name, counts in zip(classes, cells, strict=True)],
         )
+        if saved.images is None:
+            continue
         tables[f"{which}_mistakes"] = wandb.Table(
             columns=["image", "label", "prediction", "probability", "sample_id"],
             data=[
                 [
                     wandb.Image(image.numpy()),
-                    scores.labels[sample].item(),
-                    scores.predictions[sample].item(),
-                    scores.confidences[sample].item(),
+                    classes[columns[LABEL][sample]],
+                    classes[columns[PREDICTION][sample]],
+                    columns[CONFIDENCE][sample].item(),
                     sample,
                 ]
                 for sample, image in zip(saved.mistakes, saved.images, strict=True)

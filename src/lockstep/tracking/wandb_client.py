@@ -16,7 +16,7 @@ from lockstep.config import TrackingConfig
 from lockstep.runs import Record, Status, read_summary, write_atomically
 from lockstep.runs.evaluations import BEST, read_evaluation
 from lockstep.tracking import time_limits
-from lockstep.tracking.artifacts import DATASET_FILE, dataset_artifact, model_artifacts
+from lockstep.tracking.artifacts import dataset_artifact, model_artifacts
 from lockstep.tracking.evaluation_tables import evaluation_tables
 from lockstep.tracking.mode import ask_server
 from lockstep.tracking.offline_runs import highest_logged_step, upload_offline_starts
@@ -129,12 +129,12 @@ class WandbClient:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """The summary of a finished run; of any other run its best accuracy, if it has one."""
+    """The summary of a finished run; of any other run its best headline value, if it has one."""
     summary = read_summary(folder)
     if summary is not None:
         return {name: value for name, value in summary.items() if name != "confusion"}  # that is a table
     best = read_evaluation(folder, BEST)
-    return {"best_test_accuracy": best.scores.accuracy} if best else {}
+    return {f"best_test_{best.scores.headline}": best.scores.values[best.scores.headline]} if best else {}
 
 
 def _histograms(wandb: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

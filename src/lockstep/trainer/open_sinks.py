@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from lockstep.config import Config, as_dict
-from lockstep.data import Dataset
 from lockstep.engine import Run
 from lockstep.report import Console, say
 from lockstep.runs import MetricsFile
@@ -16,19 +16,22 @@ from lockstep.runs.evaluations import EvaluationSink
 from lockstep.tracking.wandb_run import WandbRun
 
 
-def open_sinks(config: Config, run: Run, mode: str, dataset: Dataset, facts: dict[str, Any]) -> None:
+def open_sinks(
+    config: Config, run: Run, mode: str, describe: Callable[[], dict[str, Any]], facts: dict[str, Any]
+) -> None:
     """Opens the main rank's sinks. Adds each to the run as it opens, so that a later failure still closes it.
 
     Args:
         config: the settings of the run.
         run: the run that gets the sinks.
         mode: W&B mode: online, offline or disabled.
-        dataset: the data set, which is described to W&B.
+        describe: name, sizes and digest of the data, for W&B; called in the background.
         facts: the environment of this start.
     """
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
-    run.sinks.append(Console(run.step, run.num_steps))
-    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images))
+    run.sinks.append(Console(run.step, run.num_steps, run.task.headline))
+    if run.test_samples is not None:
+        run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_samples))
     if mode != "disabled":
         tree = {**as_dict(config), "environment": facts}
         wandb_run = WandbRun(
@@ -38,7 +41,7 @@ def open_sinks(config: Config, run: Run, mode: str, dataset: Dataset, facts: dic
             tree,
             notify=say,
             tensors=lambda: weights_and_gradients(run.model),
-            dataset=dataset.description,
+            dataset=describe,
         )
         run.sinks.append(wandb_run)
 

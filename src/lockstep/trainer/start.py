@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from lockstep.config import Config
-from lockstep.data import Dataset, restored_generators
-from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run
+from lockstep.data import restored_generators
+from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
-from lockstep.errors import Interrupted
+from lockstep.errors import Interrupted, require
 from lockstep.launch import Launch, array_group, read_launch, restored_handlers
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
@@ -26,17 +26,22 @@ from lockstep.runs import (
     Sink,
     Status,
     check_may_resume,
+    checkpoints_in,
     read_metrics,
     record_start,
     run_path,
 )
+from lockstep.runs.checkpoint import save_checkpoint
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
 from lockstep.runs.environment import environment
 from lockstep.runs.folder_lock import locked_folder
 from lockstep.tracking import wandb_mode
 from lockstep.tracking.artifact_download import install_checkpoint
-from lockstep.trainer.build import build_run, shared_dataset
+from lockstep.task import Task
+from lockstep.trainer.build import build_run
+from lockstep.trainer.find_task import find_task, with_task
 from lockstep.trainer.open_sinks import open_sinks
+from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
 from lockstep.trainer.startup_line import startup_line
 from lockstep.trainer.summary import write_summary
 
@@ -52,7 +57,11 @@ class TrainingResult:
 
 
 def train(
-    config: Config, *, observers: Sequence[Observer] = (), sinks: Sequence[Sink] = ()
+    task: Task | str | Config,
+    config: Config | None = None,
+    *,
+    observers: Sequence[Observer] = (),
+    sinks: Sequence[Sink] = (),
 ) -> TrainingResult:
     """Trains a run to its end, as `lockstep train` does. Resumes it if its folder has a checkpoint.
 
@@ -60,7 +69,9 @@ def train(
     must have the same precision, because Accelerate keeps it for the whole process.
 
     Args:
-        config: the settings of the run.
+        task: what is learnt: a `Task`; or 'package.module:function', which returns one. Or only a config, to
+            train the built-in task, digits.
+        config: how it is trained; by default with all settings at their defaults.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks. If one fails to close, a
             warning is printed.
@@ -70,8 +81,20 @@ def train(
         Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
+    if isinstance(task, Config):
+        require(config is None, "config", "given twice", "pass a task and a config, or only a config")
+        config, chosen = task, None
+    else:
+        config, chosen = with_task(config or Config(), task), task
     with restored_handlers(), restored_generators(torch.device("cpu")):
-        return run_training(config, read_launch(), time.perf_counter(), observers=observers, sinks=sinks)
+        return run_training(
+            config,
+            read_launch(),
+            time.perf_counter(),
+            task=chosen if isinstance(chosen, Task) else None,
+            observers=observers,
+            sinks=sinks,
+        )
 
 
 def run_training(
@@ -79,6 +102,7 @@ def run_training(
     launch: Launch,
     began: float,
     *,
+    task: Task | None = None,
     resume_from: str = "",
     observers: Sequence[Observer] = (),
     sinks: Sequence[Sink] = (),
@@ -89,6 +113,7 @@ def run_training(
         config: the settings of the run.
         launch: what the launcher started.
         began: when the command began, a value of `time.perf_counter`.
+        task: what is learnt; None: as the config says.
         resume_from: a W&B artifact; its checkpoint is put into the run folder first, if it is a later one.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks.
@@ -110,12 +135,14 @@ def run_training(
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
             if resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
-            summary = _train_to_end(config, mode, ranks, phases, observers, sinks)
+            config, found = ranks.on_all(lambda: find_task(config, task))
+            summary = _train_to_end(config, found, mode, ranks, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)
 
 
 def _train_to_end(
     config: Config,
+    task: Task,
     mode: str,
     ranks: Ranks,
     phases: PhaseTimer,
@@ -123,17 +150,19 @@ def _train_to_end(
     sinks: Sequence[Sink],
 ) -> dict[str, Any]:
     phases.end_phase("join")
-    dataset = shared_dataset(config, ranks)
+    parts = make_parts(config, task, ranks)
     phases.end_phase("data")
-    checkpoint = broadcast_newest_checkpoint(run_path(config), ranks)
-    run = build_run(config, ranks, dataset, checkpoint)
+    folder = run_path(config)
+    ranks.on_main(lambda: check_same_parts(parts, folder))
+    checkpoint = broadcast_newest_checkpoint(folder, ranks)
+    run = build_run(config, ranks, parts, checkpoint)
     run.stop.install()
     if config.train.check_order:
         observers = [OrderCheck(), *observers]
     status: Status = "failed"
     reason = ""
     try:
-        ranks.on_main(lambda: _prepare(config, run, mode, dataset, sinks))
+        ranks.on_main(lambda: _prepare(config, run, mode, parts, sinks))
         phases.end_phase("set_up")
         train_loop(run, Observers(*observers))
         phases.end_phase("train")
@@ -157,7 +186,7 @@ def _train_to_end(
             ranks.barrier()  # no rank may exit while the main rank draws or closes W&B, for the same reason
 
 
-def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Sequence[Sink]) -> None:
+def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[Sink]) -> None:
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
     say(startup_line(config, run, mode))
@@ -170,7 +199,10 @@ def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Seque
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
             say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}")
-    open_sinks(config, run, mode, dataset, facts)
+    write_parts(parts, run.folder)
+    if parts.initial_weights and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
+        save_checkpoint(run.folder / CHECKPOINTS_FOLDER, snapshot(run))  # so that a replay has the weights
+    open_sinks(config, run, mode, parts.describe, facts)
     # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
     run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
 

@@ -13,7 +13,9 @@ def startup_line(config: Config, run: Run, mode: str) -> str:
     """Says what really runs: devices, batch sizes, data, steps, W&B mode and run folder."""
     plan, ranks = run.plan, run.ranks
     threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
-    data = f"{config.data.name} {plan.num_samples}+{len(run.test_store)} {config.data.storage}"
+    num_test = len(run.test_samples) if run.test_samples is not None else 0
+    storage = "" if config.task.name else f" {config.data.storage}"
+    data = f"{run.task.name} {plan.num_samples}+{num_test}{storage}"
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
         f"{batch_sizes(plan)} | {config.reduction} reduction | {data} | {counted(run.num_steps, 'step')} | "

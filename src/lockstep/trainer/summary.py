@@ -8,21 +8,22 @@ from typing import Any
 from lockstep.engine import PhaseTimer, Run, score_test_set
 from lockstep.runs import CHECKPOINTS_FOLDER, SUMMARY_FILE, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
-from lockstep.runs.checkpoint_folder import best_saved_accuracy
+from lockstep.runs.checkpoint_folder import best_saved_score
 from lockstep.runs.environment import environment
+from lockstep.trainer.parts import task_facts
+from lockstep.trainer.scoring import summary_of
 
 
 def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any]:
     """Writes summary.json for a run at its last step; returns the summary on every rank. All must call it."""
-    if run.evaluation is None or run.evaluation.step != run.step:
+    is_scored = run.evaluation is not None and run.evaluation.step == run.step
+    if run.test_samples is not None and not is_scored:
         score_test_set(run)
-    assert run.evaluation is not None
-    result = run.evaluation
 
     def write() -> dict[str, Any]:
         summary = {
-            **result.summary(),
-            "best_test_accuracy": max(result.accuracy, best_saved_accuracy(run.folder / CHECKPOINTS_FOLDER)),
+            "task": run.task.name,
+            **_test_results(run),
             "steps": run.step,
             "skipped_steps": run.skipped_steps,
             "samples_seen": run.plan.samples_seen(run.step),
@@ -36,3 +37,13 @@ def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any
         return summary
 
     return run.ranks.on_main(write)
+
+
+def _test_results(run: Run) -> dict[str, Any]:
+    """The last and the best test values; empty if there is no test data."""
+    result = run.evaluation
+    if result is None:
+        return {}
+    facts = task_facts(run.task)
+    best = max(result.score, best_saved_score(run.folder / CHECKPOINTS_FOLDER))
+    return summary_of(run.task, result) | {facts.best_key: facts.score(best)}

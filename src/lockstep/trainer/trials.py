@@ -6,13 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.config import Config
-from lockstep.data import ImageFiles, ImageStore, MicroBatch, normalised
-from lockstep.engine import ModelTraits, buffer_rules, check_sizes, try_out
+from lockstep.data import MicroBatch, Samples, restored_generators, seed_generators
+from lockstep.engine import (
+    LossForm,
+    ModelTraits,
+    StepScores,
+    buffer_rules,
+    check_sizes,
+    restored_buffers,
+    try_out,
+)
 from lockstep.errors import refuse
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs.checkpoint import Checkpoint
-from lockstep.task import Criterion
+from lockstep.task import LOSS, Task, measure, named_values, share_of_mean, training_forward
+from lockstep.trainer.parts import Parts
 
 NUM_BATCHES = 2
 """Micro-batches of the first step that are tried."""
@@ -23,8 +32,7 @@ def find_traits(
     ranks: Ranks,
     plan: Plan,
     model: nn.Module,
-    criterion: Criterion,
-    images: ImageStore | ImageFiles,
+    parts: Parts,
     checkpoint: Checkpoint | None,
 ) -> tuple[ModelTraits, list[str]]:
     """The traits of a model, the same on every rank, and warnings. A checkpoint has kept those of its run.
@@ -38,50 +46,67 @@ def find_traits(
     if checkpoint is not None:
         return ModelTraits.from_state(checkpoint.state["traits"]), []
 
+    task, samples = parts.task, parts.train
+    name = config.task.name or config.model.name
+
     def loss_of(batch: MicroBatch) -> Tensor:
-        return criterion(model(batch.images), batch.labels).mean()
+        outputs, targets = training_forward(task, model, batch)
+        return share_of_mean(task.loss(outputs, targets), batch).total
 
     def find() -> tuple[ModelTraits, list[str]]:
         model.train()
         sizes = plan.micro_batch_sizes(0)[:NUM_BATCHES]
-        batches = [_batch(plan, images, slot, size, ranks.device) for slot, size in enumerate(sizes)]
+        batches = [_batch(plan, samples, slot, size) for slot, size in enumerate(sizes)]
         last_step = plan.steps_per_epoch - 1
         others = sorted(set(plan.micro_batch_sizes(last_step)) - set(sizes[:1]))
-        short = [_batch(plan, images, 0, size, ranks.device) for size in others]
-        check_sizes(model, loss_of, [batches[0], *short], config.model.name)
+        short = [_batch(plan, samples, 0, size) for size in others]
+        check_sizes(model, loss_of, [batches[0], *short], name)
+        form = try_measurements(task, model, batches[0], ranks.device, config.seed)
         found = try_out(model, loss_of, batches, ranks.device, config.seed, config.model.sometimes_used)
         warnings = []
         if found.differences:
             text = f"two trials from equal seeds differ, first in {found.differences[0]}"
             if config.reduction == "exact":
                 raise refuse(
-                    "model.name",
-                    config.model.name,
+                    "task.name" if config.task.name else "model.name",
+                    name,
                     f"{text}; draw from Python's, NumPy's or torch's global generators and keep no state but "
                     "buffers, or use --reduction fast, which promises no equal bits",
                 )
-            warnings.append(f"model {config.model.name}: {text}, so this run cannot be repeated")
+            warnings.append(f"model {name}: {text}, so this run cannot be repeated")
         rules = buffer_rules(model, found.changed_buffers, config.model.average_buffers)
         warnings += [
             f"buffer {name!r} is in no checkpoint, so each micro-batch resets it" for name in rules.reset
         ]
-        return ModelTraits(use=found.use, rules=rules), warnings
+        return ModelTraits(use=found.use, rules=rules, loss=form), warnings
 
     return ranks.on_main(find)
 
 
-def _batch(
-    plan: Plan, images: ImageStore | ImageFiles, slot: int, size: int, device: torch.device
-) -> MicroBatch:
+def try_measurements(
+    task: Task, model: nn.Module, batch: MicroBatch, device: torch.device, seed: int
+) -> LossForm:
+    """Computes the loss and the metrics of a micro-batch once; the form of what the loss returns.
+
+    Raises:
+        ConfigError: one of them has none of the forms of a measurement.
+    """
+    with restored_buffers(model), restored_generators(device), torch.no_grad():
+        seed_generators(device, seed, "try out", 0)
+        outputs, targets = training_forward(task, model, batch)
+        loss = named_values("task.loss", task.loss(outputs, targets))
+        form = LossForm(
+            has_own_count=measure("task.loss", loss[LOSS], batch.num_samples).has_own_count,
+            parts=tuple(name for name in loss if name != LOSS),
+        )
+        StepScores(task, form).add(outputs, targets, loss, batch.num_samples)
+    return form
+
+
+def _batch(plan: Plan, samples: Samples, slot: int, size: int) -> MicroBatch:
     """The first samples of a slot of step 0."""
     ids = torch.from_numpy(plan.step_ids(0)[slot, :size])
-    pixels, labels = images.read(ids)
+    inputs, targets = samples.read(ids)
     return MicroBatch(
-        images=normalised(pixels.to(device)),
-        labels=labels.to(device),
-        ids=ids,
-        step=0,
-        slot=slot,
-        weight=1 / size,
-        is_last=True,
+        inputs=inputs, targets=targets, ids=ids, step=0, slot=slot, weight=1 / size, is_last=True
     )

@@ -53,7 +53,7 @@ class OrderTrace(Observer):
             self._seen.append(batch)
         self._current = indices[0] if indices else len(self._seen) - 1
 
-    def on_loss(self, run: Run, batch: MicroBatch, losses: Tensor) -> None:
+    def on_loss(self, run: Run, batch: MicroBatch, loss: Any) -> None:
         self._note(EventKind.LOSS, self._current)
 
     def on_backward(self, run: Run, batch: MicroBatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -24,16 +24,34 @@ TrialLoss = Callable[[MicroBatch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossForm:
+    """What a task's loss returns for a batch."""
+
+    has_own_count: bool = False
+    """Whether it gives a sum and a count, such as of tokens, and so is no mean over samples."""
+    parts: tuple[str, ...] = ()
+    """The names of the values that it gives besides the loss itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelTraits:
-    """How a model's training forward uses its parameters and changes its buffers; fixed for a whole run."""
+    """How a training forward uses the parameters and changes the buffers, and what the loss then returns.
+
+    Fixed for a whole run.
+    """
 
     use: ParameterUse
     rules: BufferRules
+    loss: LossForm = field(default_factory=LossForm)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ModelTraits:
         """The traits that `dataclasses.asdict` has turned into a dict."""
-        return cls(use=ParameterUse(**state["use"]), rules=BufferRules(**state["rules"]))
+        return cls(
+            use=ParameterUse(**state["use"]),
+            rules=BufferRules(**state["rules"]),
+            loss=LossForm(**state["loss"]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

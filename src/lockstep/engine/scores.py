@@ -1,0 +1,56 @@
+"""What a logged step measures in its micro-batches: sums and counts, so that no outputs need to be kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lockstep.engine.model_traits.try_out import LossForm
+from lockstep.task import LOSS, Task, measure, named_values
+
+
+class StepScores:
+    """The parts of the loss and the metrics of one rank's micro-batches in a step."""
+
+    def __init__(self, task: Task, form: LossForm) -> None:
+        self.names = [*form.parts, *task.metrics]
+        """The parts of the loss, then the metrics."""
+        self._task = task
+        self._rows: list[Tensor] = []
+
+    def add(self, outputs: Any, targets: Any, loss: Any, num_samples: int) -> None:
+        """Measures one micro-batch.
+
+        Args:
+            outputs: what the model returned.
+            targets: what they are compared with.
+            loss: what the task's loss returned.
+            num_samples: samples in the micro-batch.
+
+        Raises:
+            ConfigError: a metric or a part of the loss is none of the forms of a measurement.
+        """
+        values = {f"task.loss[{name}]": part for name, part in named_values("task.loss", loss).items()}
+        del values[f"task.loss[{LOSS}]"]
+        with torch.no_grad():
+            metrics = {
+                f"task.metrics[{name}]": metric(outputs, targets)
+                for name, metric in self._task.metrics.items()
+            }
+            measures = [measure(field, value, num_samples) for field, value in (values | metrics).items()]
+            pairs = [torch.stack([_float(each.total), _float(each.count)]) for each in measures]
+        if pairs:
+            self._rows.append(torch.stack([pair.to(pairs[0].device) for pair in pairs]))
+
+    def rows(self, window: int, device: torch.device) -> Tensor:
+        """(sum, count) per slot and name, float32 (window, names, 2); zeros stand for empty slots."""
+        rows = torch.zeros(window, len(self.names), 2, device=device)
+        if self._rows:
+            rows[: len(self._rows)] = torch.stack(self._rows).to(device)
+        return rows
+
+
+def _float(value: Tensor | int) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float32)

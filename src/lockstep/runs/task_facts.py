@@ -1,0 +1,46 @@
+"""task.json in the run folder: what of a task its reports need, so that they need no code of the task. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lockstep.runs.files import TASK_FILE, write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """How a run's task is scored."""
+
+    name: str = ""
+    headline: str = "loss"
+    """The loss or metric that says which evaluation, checkpoint or run is better."""
+    higher_is_better: bool = False
+    classes: tuple[str, ...] = ()
+    """The names of the classes, if it is a classification."""
+    initial_weights: str = ""
+    """The SHA-256 of the weights of a model that was given as an instance; empty for one made by a function."""
+
+    @property
+    def best_key(self) -> str:
+        """The name of the best headline value in a summary."""
+        return f"best_test_{self.headline}"
+
+    def score(self, value: float) -> float:
+        """A headline value, negated if lower is better: the higher score is the better one."""
+        return value if self.higher_is_better else -value
+
+
+def write_task_facts(folder: Path, facts: TaskFacts) -> None:
+    """Writes task.json."""
+    write_atomically(folder / TASK_FILE, json.dumps(asdict(facts), indent=1) + "\n")
+
+
+def read_task_facts(folder: Path) -> TaskFacts:
+    """How the task of a run is scored; by its loss, if the folder does not say."""
+    path = folder / TASK_FILE
+    if not path.exists():
+        return TaskFacts()
+    facts = json.loads(path.read_text())
+    return TaskFacts(**{**facts, "classes": tuple(facts["classes"])})

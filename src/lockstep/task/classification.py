@@ -1,0 +1,55 @@
+"""What only classification has: accuracy, predictions, the confusion matrix, and the worst mistakes.
+
+Outputs are logits (batch, classes), targets are class indices, int64 (batch,).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lockstep.task.evaluation import Evaluation
+
+LABEL, PREDICTION, CONFIDENCE = "label", "prediction", "confidence"
+"""The columns of an evaluation: the true class, the predicted one, and its softmax probability."""
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 for each sample whose largest logit is its target's, otherwise 0: float32 (batch,)."""
+    return (outputs.argmax(dim=1) == targets).float()
+
+
+def class_columns(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The columns of a batch, each (batch,)."""
+    predictions = outputs.argmax(dim=1)
+    confidences = outputs.float().softmax(dim=1).gather(1, predictions[:, None])[:, 0]
+    return {LABEL: targets, PREDICTION: predictions, CONFIDENCE: confidences}
+
+
+def is_classification(evaluation: Evaluation) -> bool:
+    """Whether an evaluation has the columns of classification."""
+    return LABEL in evaluation.columns and PREDICTION in evaluation.columns
+
+
+def num_correct(evaluation: Evaluation) -> int:
+    """Samples whose prediction is their label."""
+    return int((evaluation.columns[PREDICTION] == evaluation.columns[LABEL]).sum())
+
+
+def confusion(evaluation: Evaluation, num_classes: int) -> Tensor:
+    """Number of samples by label and prediction, int64 (label, prediction)."""
+    cells = evaluation.columns[LABEL].long() * num_classes + evaluation.columns[PREDICTION].long()
+    return cells.bincount(minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def worst_mistakes(evaluation: Evaluation, count: int) -> list[int]:
+    """Indices of misclassified samples, the highest loss first, at most `count` of them.
+
+    Without a loss for each sample, the most confident mistakes come first.
+    """
+    columns: Any = evaluation.columns
+    wrong = (columns[PREDICTION] != columns[LABEL]).nonzero().flatten()
+    badness = columns.get("loss", columns[CONFIDENCE])
+    return wrong[badness[wrong].argsort(descending=True, stable=True)][:count].tolist()

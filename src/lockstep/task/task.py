@@ -1,0 +1,96 @@
+"""A task says what is learnt: the model, the data, the loss and the metrics. It knows no ranks and no steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.utils.data import default_collate
+
+from lockstep.data import Collate, MicroBatch
+from lockstep.errors import require
+from lockstep.task.measures import LOSS
+
+Measurement = Callable[[Any, Any], Any]
+"""From the outputs of a model and the targets of a batch to one number per sample (batch,), their mean (), or
+a pair (sum, count), such as the summed loss of all tokens and their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learnt, for `lockstep.train`. How it is trained is said by a `Config`.
+
+    `model`, `train` and `test` are functions without arguments, or instances. Functions are better: they are
+    called under the run's seed, so that every process makes the same model and data. Instances are compared
+    between the processes.
+    """
+
+    name: str
+    """Part of the run's name."""
+    model: nn.Module | Callable[[], nn.Module]
+    """The model. It is called with the inputs of a batch: a dict as keyword arguments, anything else as the
+    only argument."""
+    train: Any
+    """The training data, or a function that makes it: a map-style Dataset whose samples are pairs (input,
+    target), each a tensor, number, array, or a tree of these."""
+    test: Any = None
+    """The data of evaluations, in the same way. None: no evaluations."""
+    loss: Measurement
+    """The loss of a batch. Or a dict of several values by name: 'loss' is minimised, all are logged."""
+    metrics: Mapping[str, Measurement] = field(default_factory=dict)
+    """What else is measured in evaluations and logged steps, by name. The order of names is kept."""
+    headline: str = LOSS
+    """The loss or metric that decides which checkpoint is the best, and by which runs are compared."""
+    higher_is_better: bool = False
+    """Whether a higher headline value is the better one."""
+    classes: Sequence[str] = ()
+    """The names of the classes, if this is a classification: outputs are logits (batch, classes) and targets
+    class indices (batch,). Evaluations then get a confusion matrix."""
+    augment: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    """Changes the inputs and targets of a training micro-batch on the device, at random if it likes: torch's,
+    NumPy's and Python's generators are seeded for each micro-batch."""
+    collate: Collate = default_collate
+    """Makes a batch of several samples."""
+    parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
+    """From the model to the optimizer's parameter groups, in torch's form: 'params', and optionally 'lr',
+    'name' and what else the optimizer takes. Parameters in no group are not trained."""
+
+    def __post_init__(self) -> None:
+        is_one_word = bool(self.name) and not set(self.name) & set("/:\\") and self.name not in (".", "..")
+        rule = "must be a name without '/' and ':', as it becomes part of a folder's name"
+        require(is_one_word, "task.name", self.name, rule)
+        for name in ("model", "train", "loss"):
+            value = getattr(self, name)
+            is_fine = callable(value) or (name == "train" and hasattr(value, "__getitem__"))
+            kinds = "a function" if name == "loss" else "an instance, or a function that makes one"
+            require(is_fine, f"task.{name}", type(value).__name__, f"must be {kinds}")
+        for name, metric in self.metrics.items():
+            rule = "must be a function of outputs and targets"
+            require(callable(metric), f"task.metrics[{name}]", type(metric).__name__, rule)
+        rule = f"must not be {LOSS!r}, which is the loss; give the metric another name"
+        require(LOSS not in self.metrics, "task.metrics", LOSS, rule)
+        values = [LOSS, *self.metrics]
+        rule = f"must be one of {', '.join(values)}"
+        require(self.headline in values, "task.headline", self.headline, rule)
+
+
+def is_instance(part: Any) -> bool:
+    """Whether a task's model or data is given itself, not as a function that makes it."""
+    if isinstance(part, type):
+        return False
+    return isinstance(part, nn.Module) or hasattr(part, "__getitem__") or not callable(part)
+
+
+def call_model(model: Callable[..., Any], inputs: Any) -> Any:
+    """The outputs of a model for the inputs of a batch."""
+    return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+def training_forward(task: Task, model: Callable[..., Any], batch: MicroBatch) -> tuple[Any, Any]:
+    """The outputs of a model for a micro-batch as the task augments it, and the targets that belong to them."""
+    inputs, targets = batch.inputs, batch.targets
+    if task.augment is not None:
+        inputs, targets = task.augment(inputs, targets)
+    return call_model(model, inputs), targets

@@ -1,0 +1,75 @@
+"""From what a user names or hands over to the task of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lockstep.config import Config, TaskConfig, check_arguments, import_reference
+from lockstep.data import seed_generators
+from lockstep.errors import refuse, require
+from lockstep.task import Task, digits_task
+
+
+def with_task(config: Config, task: Task | str | None) -> Config:
+    """The config of a run of a task: with the task's name or reference, and where it comes from.
+
+    Args:
+        config: how the task is trained.
+        task: made by the caller; or 'package.module:function'; or None: what `config.task` says.
+
+    Raises:
+        ConfigError: the config names another task.
+    """
+    if task is None:
+        return config
+    name = task if isinstance(task, str) else task.name
+    rule = f"must be empty or {name!r}, the task that is given; leave it out"
+    require(config.task.name in ("", name), "task.name", config.task.name, rule)
+    source = "" if isinstance(task, str) else source_of("__main__")
+    return replace(config, task=TaskConfig(name=name, args=config.task.args, source=source))
+
+
+def find_task(config: Config, given: Task | None) -> tuple[Config, Task]:
+    """The task of a run, and the config with the task's source.
+
+    Raises:
+        ConfigError: it cannot be made, or only the script that made it can make it again.
+    """
+    name = config.task.name
+    if given is not None:
+        return config, given
+    if not name:
+        return config, digits_task(config)
+    if ":" not in name:
+        made_in = config.task.source.partition(" ")[0] or "a notebook"
+        raise refuse(
+            "task.name",
+            name,
+            f"was made in {made_in}; pass it to lockstep.train, replay, evaluate or load there, or start a "
+            "new run with --task package.module:function",
+        )
+    function = import_reference("task.name", name)
+    rule = "is not a function that returns a lockstep.Task"
+    require(callable(function), "task.name", name, rule)
+    check_arguments("task.args", function, config.task.args)
+    seed_generators(torch.device("cpu"), config.seed, "task")
+    task = function(**config.task.args)
+    require(isinstance(task, Task), "task.name", name, rule)
+    source = source_of(name.partition(":")[0])
+    return replace(config, task=replace(config.task, source=source)), task
+
+
+def source_of(module: str) -> str:
+    """'FILE sha256:HEX' of a module's file; empty if it has none, as in a notebook."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not os.path.isfile(file):
+        return ""
+    path = Path(file).resolve()
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{shown} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
