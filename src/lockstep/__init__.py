@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         OptimizerConfig,
         RunConfig,
         ScheduleConfig,
+        TaskConfig,
         TrackingConfig,
         TrainConfig,
         parse_config,
@@ -35,7 +36,8 @@ __version__ = "0.1.0"
 _PACKAGES = {
     "config": (
         *("AugmentConfig", "BatchConfig", "Config", "DataConfig", "LossConfig", "ModelConfig"),
-        *("OptimizerConfig", "RunConfig", "ScheduleConfig", "TrackingConfig", "TrainConfig", "parse_config"),
+        *("OptimizerConfig", "RunConfig", "ScheduleConfig", "TaskConfig", "TrackingConfig", "TrainConfig"),
+        "parse_config",
     ),
     "data": ("MicroBatch",),
     "engine": ("Observer", "Run", "StepResult"),
@@ -65,6 +67,7 @@ __all__ = [
     "Sink",
     "Status",
     "StepResult",
+    "TaskConfig",
     "TrackingConfig",
     "TrainConfig",
     "TrainingResult",

@@ -11,8 +11,17 @@ from lockstep.config.recipe import (
     OptimizerConfig,
     ScheduleConfig,
 )
+from lockstep.config.references import check_arguments, import_reference
 from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
-from lockstep.config.settings import Config, DataConfig, ReductionName, RunConfig, TrackingConfig, TrainConfig
+from lockstep.config.settings import (
+    Config,
+    DataConfig,
+    ReductionName,
+    RunConfig,
+    TaskConfig,
+    TrackingConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "IMAGE_SIZE",
@@ -28,9 +37,12 @@ __all__ = [
     "ReductionName",
     "RunConfig",
     "ScheduleConfig",
+    "TaskConfig",
     "TrackingConfig",
     "TrainConfig",
     "as_dict",
+    "check_arguments",
+    "import_reference",
     "leaves",
     "parse",
     "parse_config",

@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lockstep.config.choices import nearest
+from lockstep.config.keyword_arguments import (
+    ValueLoader,
+    argument_flags,
+    gather_arguments,
+    is_arguments,
+    registry,
+)
 from lockstep.config.serialization import leaves
 from lockstep.config.settings import Config
 from lockstep.errors import ConfigError, RankError, require
@@ -22,14 +29,17 @@ T = TypeVar("T")
 def parse_config(argv: list[str]) -> Config:
     """A config from flags and `--config FILE`: the file's leaves become flags in front of the user's own.
 
+    `--task NAME` is short for `--task.name NAME`.
+
     Raises:
         ConfigError: a flag, a value or a file is wrong.
     """
     file, flags = take_option(argv, "--config")
     from_file = yaml_flags(Path(file)) if file else []
+    words = [re.sub(r"^--task(?==|$)", "--task.name", word) for word in from_file + flags]
     return parse(
         Config,
-        from_file + flags,
+        words,
         prog="lockstep train",
         description="Start or resume the run that these settings describe.\n\n"
         "--config FILE first reads these settings from a YAML file; flags override it.\n"
@@ -69,7 +79,8 @@ def yaml_flags(path: Path) -> list[str]:
     import yaml
 
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        text = path.read_text()
+        tree, values = yaml.safe_load(text) or {}, yaml.load(text, ValueLoader) or {}
     except OSError as error:
         raise RankError(
             f"--config = {str(path)!r}: cannot be read ({error.strerror}); name a YAML file"
@@ -83,14 +94,16 @@ def yaml_flags(path: Path) -> list[str]:
     mappings = {name for name, value in defaults.items() if isinstance(value, dict)}
     flags: list[str] = []
 
-    def walk(entries: dict[str, Any], prefix: str) -> None:
+    def walk(entries: dict[str, Any], values: dict[str, Any], prefix: str) -> None:
         for key, value in entries.items():
             name = f"{prefix}{key}"
             flag = "--" + name.replace("_", "-")
-            if isinstance(value, dict) and name in mappings:
+            if name in mappings and is_arguments(name):
+                flags.extend(argument_flags(flag, values[key], str(path)))
+            elif isinstance(value, dict) and name in mappings:
                 flags.extend([flag, *(str(word) for pair in value.items() for word in pair)])
             elif isinstance(value, dict):
-                walk(value, f"{name}.")
+                walk(value, values.get(key, {}), f"{name}.")
             elif isinstance(value, bool) and not isinstance(defaults.get(name), bool):
                 flags.extend([flag, "yes" if value else "no"])  # YAML reads a bare `no` as false
             elif isinstance(value, bool):
@@ -101,7 +114,7 @@ def yaml_flags(path: Path) -> list[str]:
             else:
                 flags.extend([flag, "" if value is None else str(value)])
 
-    walk(tree, "")
+    walk(tree, values, "")
     return flags
 
 
@@ -127,11 +140,17 @@ def parse(
     """
     import tyro
 
+    words = gather_arguments(argv, [flag for flag in _flags(target) if is_arguments(flag)])
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), _wide_output(bool({"-h", "--help"} & set(argv))):
             value, unknown = tyro.cli(
-                target, args=argv, prog=prog, description=description, return_unknown_args=True
+                target,
+                args=words,
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                registry=registry(),
             )
     except SystemExit as stop:
         if stop.code in (0, None):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from lockstep.config.choices import check_choice, check_choices, check_unused
 from lockstep.config.digits import IMAGE_SIZE
+from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.errors import require
 
 BUILT_IN_MODELS = ("cnn", "cnn-strided", "cnn-gru", "mlp", "rnn", "rnn-orthogonal")
@@ -68,6 +69,8 @@ class ModelConfig:
     (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the model's constructor, such as '--model.args.width 64'. Values are read as YAML."""
     average_buffers: tuple[str, ...] = ()
     """Buffers, by name or pattern ('codebook.*'), that may be averaged over micro-batches. Those of batch,
     instance and spectral normalization need not be named."""
@@ -86,6 +89,7 @@ class ModelConfig:
             self.dropout,
             "is for built-in models; put torch.nn.Dropout into yours",
         )
+        object.__setattr__(self, "args", plain_arguments("model.args", self.args))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from lockstep.config.keyword_arguments import ValueDumper
 from lockstep.config.settings import Config
 
 
@@ -29,11 +30,11 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The tree as the YAML file that `--config` reads back."""
-    return yaml.safe_dump(as_dict(config), sort_keys=False)
+    return yaml.dump(as_dict(config), Dumper=ValueDumper, sort_keys=False)
 
 
 def plain_values(value: Any) -> Any:
     """The same value with lists for tuples, as YAML and JSON read it back."""
     if isinstance(value, dict):
         return {key: plain_values(entry) for key, entry in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [plain_values(entry) for entry in value] if isinstance(value, list | tuple) else value

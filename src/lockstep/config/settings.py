@@ -6,10 +6,11 @@ docstring is its help text. This module does not import torch, so that `--help` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from lockstep.config.choices import check_choices, check_unused
+from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.config.recipe import (
     AugmentConfig,
     BatchConfig,
@@ -48,6 +49,25 @@ class RunConfig:
             "must be a single folder name; run.dir says where it is",
         )
         require(bool(self.dir), "run.dir", self.dir, "must name a folder; the default is 'runs'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is learnt, if it is not images in classes."""
+
+    name: str = ""
+    """'package.module:function', which returns a lockstep.Task. '--task X' is short for '--task.name X'.
+    Empty: the built-in task, which data, augment, model and loss describe. A name without a colon, in a run
+    folder, is that of a task made in a script."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the task's function, such as '--task.args.depth 4'. Values are read as YAML."""
+    source: str = ""
+    """The file that the task comes from, with its SHA-256. A run records it; it is not for you to set."""
+
+    def __post_init__(self) -> None:
+        rule = "are for the function that task.name names; name one"
+        require(bool(self.name) or not self.args, "task.args", self.args, rule)
+        object.__setattr__(self, "args", plain_arguments("task.args", self.args))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +162,18 @@ class TrackingConfig:
         require(self.watch >= 0, "tracking.watch", self.watch, "must be >= 0 steps; 0 logs no histograms")
 
 
+BUILT_IN_TASK_SETTINGS: dict[str, tuple[str, ...]] = {
+    "data": ("name", "root", "num_train", "storage", "num_workers", "fetch_timeout_seconds"),
+    "augment": tuple(entry.name for entry in fields(AugmentConfig)),
+    "model": ("name", "dropout", "args"),
+    "loss": tuple(entry.name for entry in fields(LossConfig)),
+}
+"""Section → its settings that describe the built-in task. Another one brings its own data, model and loss."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Train a digit classifier. The run is defined by its global batch, not by its topology."""
+    """All settings of a run, which is defined by its global batch, not by its topology."""
 
     seed: int = 0
     """Determines the initial weights, the sample order and every random draw."""
@@ -155,6 +184,7 @@ class Config:
     """How gradients are summed. exact: in one fixed tree, with the same bits on any number of ranks. fast: by
     an all-reduce. It takes any number of micro-batches per rank; the rounding depends on the ranks."""
     run: RunConfig = field(default_factory=RunConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -176,3 +206,14 @@ class Config:
             f"must be a multiple of train.log_every = {self.train.log_every}; "
             f"try {-(-self.tracking.watch // self.train.log_every) * self.train.log_every}",
         )
+        if self.task.name:
+            self._check_no_built_in_task()
+
+    def _check_no_built_in_task(self) -> None:
+        for name, settings in BUILT_IN_TASK_SETTINGS.items():
+            section = getattr(self, name)
+            default = type(section)()
+            for setting in settings:
+                value = getattr(section, setting)
+                rule = f"is for the built-in task, and task.name = {self.task.name!r} is given; leave one out"
+                require(value == getattr(default, setting), f"{name}.{setting}", value, rule)
