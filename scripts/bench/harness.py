@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +28,11 @@ import accelerate
 import torch
 
 from lockstep.config import BatchConfig, Config, DataConfig, RunConfig
-from lockstep.data import Dataset, load_dataset
 from lockstep.engine import Run
 from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import start_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.trainer import build_run
+from lockstep.trainer import build_run, find_task, make_parts
 from results import Row, as_table, publish
 
 T = TypeVar("T")
@@ -83,11 +81,6 @@ class Bench:
     data_root: str
     ranks: Ranks
 
-    @cached_property
-    def dataset(self) -> Dataset:
-        """MNIST, fetched if missing."""
-        return load_dataset(self.config().data, seed=0)
-
     def count(self, usual: int) -> int:
         """Number of rounds or steps: `usual`, or 2 in a trial."""
         return 2 if self.is_quick else usual
@@ -100,7 +93,8 @@ class Bench:
 
     def run(self, config: Config) -> Run:
         """A run at step 0, on this process."""
-        return build_run(config, self.ranks, self.dataset)
+        config, task = find_task(config, None)
+        return build_run(config, self.ranks, make_parts(config, task, self.ranks))
 
 
 def main(measure: Callable[[Bench], list[Row]]) -> None:

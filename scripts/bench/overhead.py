@@ -91,7 +91,7 @@ def whole_loop(bench: Bench) -> list[Row]:
                     begin = time.perf_counter()
 
         with redirect_stdout(nowhere):
-            open_sinks(config, run, "disabled", bench.dataset, {})
+            open_sinks(config, run, "disabled", dict, {})
             train(run, Blocks())
         for sink in run.sinks:
             sink.close("finished")
@@ -103,7 +103,7 @@ def bare_loop(config: Config, run: Run, ready: list[list[MicroBatch]]) -> Callab
     """Builds the step of the bare loop over prepared windows."""
     model = build_model(config.model, config.seed).to(run.ranks.device)
     optimizer = build_optimizer(model, config.optimizer, fused=True)
-    windows = itertools.cycle([[(batch.images, batch.labels) for batch in window] for window in ready])
+    windows = itertools.cycle([[(batch.inputs, batch.targets) for batch in window] for window in ready])
 
     def step() -> None:
         optimizer.zero_grad()

@@ -29,11 +29,11 @@ def measure(bench: Bench) -> list[Row]:
         config = bench.config(folder=folder)
         run = bench.run(config)
         run.folder.mkdir()
-        result = take_step(run)
-        record = {"epoch": 0.5, "samples_seen": 0, **step_record(run, result), "images_per_second": 1e4}
+        result = take_step(run, is_logged=True)
+        record = {"epoch": 0.5, "samples_seen": 0, **step_record(run, result), "samples_per_second": 1e4}
         sinks: dict[str, Sink] = {
             "metrics.jsonl": MetricsFile(run.folder, resume_step=0),
-            "console": Console(0, run.num_steps),
+            "console": Console(0, run.num_steps, run.task.headline),
             "W&B offline": WandbRun(run.folder, config.tracking, "offline", as_dict(config), notify=print),
         }
         epoch, intervals = run.plan.steps_per_epoch, config.train

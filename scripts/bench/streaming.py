@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness import Bench, main, seconds_of, side_by_side
-from lockstep.data import load_dataset
 from lockstep.engine import Run, take_step
-from lockstep.trainer import build_run
 from results import Row, median_row, ratio
 
 
@@ -21,7 +19,7 @@ def measure(bench: Bench) -> list[Row]:
     data = replace(resident_config.data, storage="streamed")
     streamed_config = replace(resident_config, data=data)
     runs = {
-        "streamed": build_run(streamed_config, bench.ranks, load_dataset(data, seed=0)),
+        "streamed": bench.run(streamed_config),
         "resident": bench.run(resident_config),
     }
     repeats = bench.count(50)

@@ -60,7 +60,9 @@ def make_checkpoint(step: int, accuracy: float | None = None) -> Checkpoint:
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3), "step": torch.tensor(5.0)}}},
         "skipped_steps": 0,
     }
-    info = {"train_seconds": 1.5} | ({} if accuracy is None else {"test_accuracy": accuracy})
+    info = {"train_seconds": 1.5} | (
+        {} if accuracy is None else {"test_accuracy": accuracy, "score": accuracy}
+    )
     return Checkpoint(step=step, weights=weights, state=state, info=info)
 
 
@@ -68,10 +70,16 @@ def make_evaluation(step: int) -> SavedEvaluation:
     """An evaluation of four samples, of which number 2 is a 7 taken for a 1."""
     scores = Evaluation(
         step=step,
-        losses=torch.tensor([0.1, 0.2, 3.0, 0.3]),
-        predictions=torch.tensor([0, 1, 1, 9]),
-        confidences=torch.tensor([0.9, 0.8, 0.95, 0.7]),
-        labels=torch.tensor([0, 1, 7, 9]),
+        num_samples=4,
+        values={"loss": 0.9, "accuracy": 0.75},
+        columns={
+            "loss": torch.tensor([0.1, 0.2, 3.0, 0.3]),
+            "prediction": torch.tensor([0, 1, 1, 9]),
+            "confidence": torch.tensor([0.9, 0.8, 0.95, 0.7]),
+            "label": torch.tensor([0, 1, 7, 9]),
+        },
+        headline="accuracy",
+        higher_is_better=True,
     )
     return SavedEvaluation(
         scores=scores, mistakes=[2], images=torch.full((1, 28, 28), 200, dtype=torch.uint8)

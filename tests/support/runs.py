@@ -16,7 +16,9 @@ from lockstep.engine import Run
 from lockstep.launch import read_launch
 from lockstep.launch.process_group import start_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.trainer import build_run
+from lockstep.runs.checkpoint import Checkpoint
+from lockstep.task import Task
+from lockstep.trainer import build_run, find_task, make_parts, with_task
 
 
 def small_config(folder: Path | str = "unused", **changes: object) -> Config:
@@ -48,8 +50,19 @@ def reset_accelerator() -> None:
 
 def small_run(config: Config, ranks: Ranks | None = None) -> tuple[Run, Dataset]:
     """A run at step 0, without a run folder, and its data."""
-    dataset = load_dataset(config.data, config.seed)
-    return build_run(config, ranks or fresh_ranks(config.precision), dataset), dataset
+    return built_run(config, ranks), load_dataset(config.data, config.seed)
+
+
+def built_run(
+    config: Config,
+    ranks: Ranks | None = None,
+    checkpoint: Checkpoint | None = None,
+    task: Task | None = None,
+) -> Run:
+    """A run at step 0 or at a checkpoint, without a run folder."""
+    ranks = ranks or fresh_ranks(config.precision)
+    config, task = find_task(with_task(config, task), task)
+    return build_run(config, ranks, make_parts(config, task, ranks), checkpoint)
 
 
 def record_gradients(run: Run) -> list[dict[str, torch.Tensor]]:
@@ -71,5 +84,5 @@ def reference_gradients(model: nn.Module, run: Run, dataset: Dataset, step: int)
     ids = torch.from_numpy(ids[ids >= 0])
     images = ((dataset.train.images[ids].float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
     model.zero_grad()
-    run.criterion(model(images), dataset.train.labels[ids]).mean().backward()
+    run.task.loss(model(images), dataset.train.labels[ids]).mean().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

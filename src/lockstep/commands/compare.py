@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lockstep.config import take_option
 from lockstep.errors import EXIT_USAGE, refuse, require
-from lockstep.report import comparison_of, best_first
+from lockstep.report import best_first, comparison_of
 from lockstep.runs import read_metrics, read_task_facts, recorded_run
 
 HELP = """usage: lockstep compare RUN... [--output compare.png]

@@ -13,7 +13,7 @@ from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
 from lockstep.plan import window_for_reduction
-from lockstep.report import comparison_of, best_first
+from lockstep.report import best_first, comparison_of
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings, run_path, write_atomically
 
 HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]

@@ -45,10 +45,12 @@ class BatchConfig:
     micro_size: int = 32
     """Samples per forward and backward pass on one rank. How many passes a rank makes per step (gradient
     accumulation) is derived: global_size / (micro_size * ranks)."""
+    eval_size: int = 250
+    """Samples per forward pass of an evaluation."""
 
     def __post_init__(self) -> None:
-        for name, value in (("batch.global_size", self.global_size), ("batch.micro_size", self.micro_size)):
-            require(value >= 1, name, value, "must be >= 1 sample")
+        for name in ("global_size", "micro_size", "eval_size"):
+            require(getattr(self, name) >= 1, f"batch.{name}", getattr(self, name), "must be >= 1 sample")
         lower = self.global_size // self.micro_size * self.micro_size
         sizes = " or ".join(str(size) for size in (lower, lower + self.micro_size) if size)
         require(

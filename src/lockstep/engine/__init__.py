@@ -14,8 +14,8 @@ from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
-from lockstep.engine.scores import StepScores
 from lockstep.engine.schedule import lr_factor
+from lockstep.engine.scores import StepScores
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 
 __all__ = [

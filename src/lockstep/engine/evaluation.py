@@ -56,7 +56,7 @@ def evaluate(
     mine = {chunk: _on_cpu(*scores) for chunk, scores in mine.items()}  # after the last forward: a sync point
     everyone = {chunk: each for of_rank in ranks.gather_objects(mine) for chunk, each in of_rank.items()}
     chunks = [everyone[chunk][0] for chunk in range(num_chunks)]
-    columns = [everyone[chunk][1] for chunk in range(num_chunks)]
+    details = [everyone[chunk][1] for chunk in range(num_chunks)]
     known = {
         name: torch.cat([chunk[name].per_sample for chunk in chunks])  # type: ignore[misc]
         for name in chunks[0]
@@ -66,7 +66,7 @@ def evaluate(
         step=step,
         num_samples=len(samples),
         values={name: _mean([chunk[name] for chunk in chunks], known.get(name)) for name in chunks[0]},
-        columns=known | {name: torch.cat([each[name] for each in columns]) for name in columns[0]},
+        columns=known | {name: torch.cat([each[name] for each in details]) for name in details[0]},
         headline=task.headline,
         higher_is_better=task.higher_is_better,
     )
@@ -79,8 +79,8 @@ def stop_if_undefined(result: Evaluation) -> None:
     for name, value in result.values.items():
         if not math.isfinite(value):
             raise RunStopped(
-                f"the evaluation after step {result.step}: the test {name} is {value}; look for a division by "
-                "zero or an overflow in the model's evaluation mode, the loss and the metrics"
+                f"the evaluation after step {result.step}: the test {name} is {value}; look for an overflow "
+                "or a division by zero in the model's evaluation mode, the loss or the metric"
             )
 
 

@@ -13,10 +13,10 @@ from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
 from lockstep.engine.run import Run
+from lockstep.engine.scores import StepScores
 from lockstep.errors import Interrupted
 from lockstep.runs import Record
 from lockstep.task import share_of_mean, training_forward
-from lockstep.engine.scores import StepScores
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:

@@ -58,7 +58,7 @@ def training_record(run: Run, result: StepResult) -> Record:
 
 
 def step_record(run: Run, result: StepResult) -> Record:
-    """The numbers of a logged step just taken, over all ranks. Reading them off the device is a sync point."""
+    """The numbers of the logged step just taken, over all ranks. Reading them waits for the device."""
     assert result.scores is not None, "only a logged step is measured"
     grad_norm = result.grad_norm
     rows = result.scores.rows(len(result.losses), run.ranks.device)  # (window, names, 2)

@@ -115,7 +115,7 @@ class Reduction:
         self.buffers.end_step(total[num_gradients : len(total) - self._has_count], num_micro_batches)
 
     def clear_if_nothing_counted(self) -> bool:
-        """Clears the gradient if the loss of the global batch counted nothing, so that no parameter is updated.
+        """Clears the gradient if the loss of the global batch counted nothing: no parameter is updated then.
 
         Waits for the device if the loss counts. Returns whether it did.
         """

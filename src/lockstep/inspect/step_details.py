@@ -1,4 +1,4 @@
-"""The details of a step: what is known of each sample, gradient norms, and of images a picture of the batch."""
+"""The details of a step: what is known of each sample, gradient norms, a picture of a batch of images."""
 
 from __future__ import annotations
 

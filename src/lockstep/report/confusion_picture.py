@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from lockstep.report.figure_style import FAINT, GREY, INK, TITLE_INCHES, new_figure, shortened
 
-
 MAX_NUMBERED = 25
 """With more classes than this, cells are too small for numbers and names."""
 

@@ -29,8 +29,8 @@ from lockstep.runs.files import (
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import check_format, check_may_resume, check_same_run, saved_identity
 from lockstep.runs.sinks import MetricsFile, Sink, Status
-from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 from lockstep.runs.starts import environment_at, record_start
+from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 
 __all__ = [
     "CHECKPOINTS_FOLDER",

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def with_mistakes(scores: Evaluation, samples: Samples) -> SavedEvaluation:
 
 
 def to_npz(saved: SavedEvaluation) -> bytes:
-    """An evaluation as the bytes of an .npz file: its facts as JSON, and plain arrays with a row per sample."""
+    """An evaluation as the bytes of an .npz file: its facts as JSON, and arrays with a row per sample."""
     buffer, scores = io.BytesIO(), saved.scores
     facts = {
         "step": scores.step,
@@ -93,7 +94,7 @@ def to_npz(saved: SavedEvaluation) -> bytes:
         "headline": scores.headline,
         "higher_is_better": scores.higher_is_better,
     }
-    arrays = {f"{COLUMN}{name}": _compact(column) for name, column in scores.columns.items()}
+    arrays: dict[str, Any] = {f"{COLUMN}{name}": _compact(column) for name, column in scores.columns.items()}
     if saved.images is not None:
         arrays["mistake_images"] = saved.images.numpy()
     ids = np.array(saved.mistakes, dtype=np.int64)

@@ -19,11 +19,15 @@ def run_path(config: Config) -> Path:
 def derived_name(config: Config) -> str:
     """A folder name that is a pure function of what defines the run, such as 'mnist-cnn-1f0c9a2b'.
 
+    A setting at its default does not count, so that a version with more settings derives the same names.
     Precision 'auto' counts as 'no', its meaning unless a launcher sets one. A run under such a launcher has
     replaced 'auto' before it asks for its name. So job scripts and `lockstep doctor`, which run without a
     launcher, derive the same name.
     """
-    defining = identity(config) | ({"precision": "no"} if config.precision == "auto" else {})
+    defaults = identity(Config())
+    defining = {name: value for name, value in identity(config).items() if value != defaults[name]}
+    if defining.get("precision") == "no":
+        del defining["precision"]
     digest = hashlib.sha256(yaml.safe_dump(plain_values(defining)).encode()).hexdigest()
-    model = config.model.name.rpartition(":")[2]  # the class of 'package.module:Class'
-    return f"{config.data.name}-{model}-{digest[:8]}"
+    name = config.task.name or f"{config.data.name}-{config.model.name.rpartition(':')[2]}"
+    return f"{name.rpartition(':')[2]}-{digest[:8]}"  # of 'package.module:function' only the function

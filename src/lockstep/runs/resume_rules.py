@@ -12,6 +12,8 @@ from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, read_settings, read_s
 MAY_CHANGE = (
     "run.name",
     "run.dir",
+    "task.source",
+    "batch.eval_size",
     "data.root",
     "data.storage",
     "data.num_workers",

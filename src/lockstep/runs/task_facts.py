@@ -1,4 +1,4 @@
-"""task.json in the run folder: what of a task its reports need, so that they need no code of the task. No torch."""
+"""task.json in the run folder: how its task is scored, so that reports need no code of it. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TaskFacts:
     classes: tuple[str, ...] = ()
     """The names of the classes, if it is a classification."""
     initial_weights: str = ""
-    """The SHA-256 of the weights of a model that was given as an instance; empty for one made by a function."""
+    """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
 
     @property
     def best_key(self) -> str:

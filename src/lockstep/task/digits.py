@@ -1,4 +1,4 @@
-"""The built-in task: digits and other small grey images, as the data, model, loss and augment settings say."""
+"""The built-in task, digits: small grey images in classes, as data, model, loss and augment describe it."""
 
 from __future__ import annotations
 

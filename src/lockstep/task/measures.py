@@ -91,9 +91,9 @@ class Share:
 def share_of_mean(value: Any, batch: MicroBatch) -> Share:
     """A micro-batch's share of the mean loss over the global batch.
 
-    Without a count of its own: (sum of its losses) / (samples in the global batch). With one, both the sum and
-    the count are scaled by 1 / (samples in the global batch), which keeps fp16 gradients in range; the sums
-    over all micro-batches on all ranks are divided once both are known.
+    Without a count of its own: (sum of its losses) / (samples in the global batch). With one, both the sum
+    and the count are scaled by 1 / (samples in the global batch), which keeps fp16 gradients in range, and
+    their sums over all micro-batches on all ranks are divided.
 
     Args:
         value: what the task's loss gave for the micro-batch, in any of its forms.

@@ -1,4 +1,4 @@
-"""A task says what is learnt: the model, the data, the loss and the metrics. It knows no ranks and no steps."""
+"""A task says what is learnt: model, data, loss and metrics. It knows neither ranks nor steps."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 
 
 def training_forward(task: Task, model: Callable[..., Any], batch: MicroBatch) -> tuple[Any, Any]:
-    """The outputs of a model for a micro-batch as the task augments it, and the targets that belong to them."""
+    """The outputs of a model for a micro-batch, augmented as the task says, and their targets."""
     inputs, targets = batch.inputs, batch.targets
     if task.augment is not None:
         inputs, targets = task.augment(inputs, targets)

@@ -10,7 +10,6 @@ from typing import Any
 
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
-    DATASET_FILE,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lockstep.config import TrackingConfig
-from lockstep.runs import Record, Status, read_summary, write_atomically
+from lockstep.runs import DATASET_FILE, Record, Status, read_summary, write_atomically
 from lockstep.runs.evaluations import BEST, read_evaluation
 from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts import dataset_artifact, model_artifacts

@@ -33,7 +33,7 @@ class Parts:
     train: Samples
     test: Samples | None
     initial_weights: str
-    """The SHA-256 of the weights of a model that was given as an instance; empty for one made by a function."""
+    """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
     data: dict[str, Any] | None
     """Name, sizes and digest of the data; None for images in files, which are checked as they are opened."""
 
@@ -43,7 +43,7 @@ class Parts:
 
 
 def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
-    """Makes the model, the optimizer, and then the data, which may take long to fetch. All ranks must call it.
+    """Makes the model, the optimizer, and then the data, which may take long. All ranks must call it.
 
     Raises:
         ConfigError: on every rank, if one of them cannot be made or is not the same on all ranks.
@@ -76,7 +76,7 @@ def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str
     def make() -> nn.Module:
         seed_generators(ranks.device, config.seed, "model")
         model = model_of(task)
-        check_model(config.task.name and "task.model" or "model.name", model)
+        check_model((config.task.name and "task.model") or "model.name", model)
         return model
 
     model = ranks.on_all(make)
@@ -121,8 +121,7 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     # torch's fused optimizers take no complex parameters.
     is_complex = any(parameter.is_complex() for parameter in model.parameters())
     fused = None if config.precision == "fp16" or is_complex else True
-    groups = task.parameter_groups(model) if task.parameter_groups else None
-    return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
+    return build_optimizer(model, config.optimizer, fused=fused)
 
 
 def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Samples | None]:
@@ -140,7 +139,7 @@ def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Sample
 
 
 def task_samples(config: Config, task: Task, which: Literal["train", "test"]) -> Samples:
-    """The training or test data of a task, made under the run's seed; its files are fetched if they are missing.
+    """The training or test data of a task, made under the run's seed; missing files are fetched.
 
     Raises:
         ConfigError: it cannot be fetched or read.

@@ -35,9 +35,9 @@ from lockstep.runs.checkpoint import save_checkpoint
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
 from lockstep.runs.environment import environment
 from lockstep.runs.folder_lock import locked_folder
+from lockstep.task import Task
 from lockstep.tracking import wandb_mode
 from lockstep.tracking.artifact_download import install_checkpoint
-from lockstep.task import Task
 from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, with_task
 from lockstep.trainer.open_sinks import open_sinks
