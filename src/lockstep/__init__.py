@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from lockstep.data import MicroBatch
     from lockstep.engine import Observer, Run, StepResult
     from lockstep.errors import ConfigError, Interrupted, RunStopped
+    from lockstep.inspect import Replay, replay
     from lockstep.runs import Record, Sink, Status
-    from lockstep.trainer import TrainingResult, train
+    from lockstep.task import Task, accuracy
+    from lockstep.trainer import TrainingResult, evaluate, load, train
 
 __version__ = "0.1.0"
 
@@ -43,7 +45,9 @@ _PACKAGES = {
     "engine": ("Observer", "Run", "StepResult"),
     "errors": ("ConfigError", "Interrupted", "RunStopped"),
     "runs": ("Record", "Sink", "Status"),
-    "trainer": ("TrainingResult", "train"),
+    "inspect": ("Replay", "replay"),
+    "task": ("Task", "accuracy"),
+    "trainer": ("TrainingResult", "evaluate", "load", "train"),
 }
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
 
@@ -60,6 +64,7 @@ __all__ = [
     "Observer",
     "OptimizerConfig",
     "Record",
+    "Replay",
     "Run",
     "RunConfig",
     "RunStopped",
@@ -67,11 +72,16 @@ __all__ = [
     "Sink",
     "Status",
     "StepResult",
+    "Task",
     "TaskConfig",
     "TrackingConfig",
     "TrainConfig",
     "TrainingResult",
+    "accuracy",
+    "evaluate",
+    "load",
     "parse_config",
+    "replay",
     "train",
 ]
 

@@ -1,10 +1,10 @@
 """Runs one start of a run, from its settings to its summary: builds its parts and trains."""
 
 from lockstep.trainer.build import build_run
-from lockstep.trainer.find_task import find_task, with_task
+from lockstep.trainer.find_task import find_task, settings_of_run, with_task
 from lockstep.trainer.open_sinks import open_sinks
 from lockstep.trainer.parts import Parts, make_parts, model_of, task_samples
-from lockstep.trainer.scoring import evaluate_checkpoint
+from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
 
@@ -13,12 +13,15 @@ __all__ = [
     "TrainingResult",
     "batch_sizes",
     "build_run",
+    "evaluate",
     "evaluate_checkpoint",
     "find_task",
+    "load",
     "make_parts",
     "model_of",
     "open_sinks",
     "run_training",
+    "settings_of_run",
     "task_samples",
     "train",
     "with_task",

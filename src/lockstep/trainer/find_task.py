@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from lockstep.config import Config, TaskConfig, check_arguments, import_reference
+from lockstep.config import Config, TaskConfig, check_arguments, import_reference, parse_config
 from lockstep.data import seed_generators
 from lockstep.errors import refuse, require
+from lockstep.runs import SETTINGS_FILE
 from lockstep.task import Task, digits_task
 
 
@@ -33,6 +34,17 @@ def with_task(config: Config, task: Task | str | None) -> Config:
     require(config.task.name in ("", name), "task.name", config.task.name, rule)
     source = "" if isinstance(task, str) else source_of("__main__")
     return replace(config, task=TaskConfig(name=name, args=config.task.args, source=source))
+
+
+def settings_of_run(folder: Path, task: Task | str | None) -> Config:
+    """The settings of the run in a folder, whose task a program hands over.
+
+    Raises:
+        ConfigError: it is not a run folder, or the run is of another task.
+    """
+    file = folder / SETTINGS_FILE
+    require(file.exists(), "folder", str(folder), "is not a run folder; name one such as runs/NAME")
+    return with_task(parse_config(["--config", str(file)]), task)
 
 
 def find_task(config: Config, given: Task | None) -> tuple[Config, Task]:

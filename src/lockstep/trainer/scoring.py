@@ -5,21 +5,73 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lockstep.config import Config
-from lockstep.engine import evaluate
-from lockstep.errors import refuse, require
-from lockstep.launch import Launch
+from lockstep.data import restored_generators, seed_generators
+from lockstep.engine import evaluate as score
+from lockstep.errors import ConfigError, refuse, require
+from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import SETTINGS_FILE
+from lockstep.runs import CHECKPOINTS_FOLDER, SETTINGS_FILE
 from lockstep.runs.checkpoint import Checkpoint, weights_sha256
-from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, load_named_checkpoint
+from lockstep.runs.checkpoint_folder import (
+    broadcast_newest_checkpoint,
+    load_named_checkpoint,
+    load_newest_checkpoint,
+)
 from lockstep.task import Evaluation, Task, confusion
-from lockstep.trainer.find_task import find_task
-from lockstep.trainer.parts import make_model, read_data
+from lockstep.trainer.find_task import find_task, settings_of_run
+from lockstep.trainer.parts import make_model, model_of, read_data
+
+
+def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
+    """Scores the newest checkpoint of a run on its test data, as `lockstep evaluate` does.
+
+    Under a launcher, call it in every process.
+
+    Args:
+        task: of the run; None: the one that its settings name.
+        folder: the run folder.
+
+    Returns:
+        The values by name: 'test_loss', 'test_' and the name of each metric, and facts such as the step.
+
+    Raises:
+        ConfigError: it is not a folder of a run of this task, or it has no checkpoint or no test data.
+        RunStopped: a value is not finite.
+    """
+    config = settings_of_run(Path(folder), task)
+    given = task if isinstance(task, Task) else None
+    with restored_generators(torch.device("cpu")):
+        return evaluate_checkpoint(Path(folder), config, read_launch(), given)
+
+
+def load(task: Task | str | None, folder: Path | str) -> nn.Module:
+    """The model of a run with the weights of its newest checkpoint, on the CPU in evaluation mode.
+
+    Args:
+        task: of the run; None: the one that its settings name. A model that it holds itself, instead of a
+            function that makes it, is the one that gets the weights.
+        folder: the run folder.
+
+    Raises:
+        ConfigError: it is not a folder of a run of this task, or it has no checkpoint.
+    """
+    path, cpu = Path(folder), torch.device("cpu")
+    config = settings_of_run(path, task)
+    with restored_generators(cpu):
+        config, found = find_task(config, task if isinstance(task, Task) else None)
+        seed_generators(cpu, config.seed, "model")
+        model = model_of(found).to(cpu)
+    checkpoint, _ = load_newest_checkpoint(path / CHECKPOINTS_FOLDER)
+    if checkpoint is None:
+        raise no_checkpoint("folder", path)
+    set_weights(config, found, model, checkpoint)
+    return model.eval()
 
 
 def evaluate_checkpoint(
@@ -45,14 +97,9 @@ def evaluate_checkpoint(
         _, test = read_data(config, task, ranks)
         assert test is not None
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
-        result = evaluate(
-            model,
-            task,
-            test,
-            ranks,
-            step=checkpoint.step,
-            seed=config.seed,
-            chunk_size=config.batch.eval_size,
+        chunk_size = config.batch.eval_size
+        result = score(
+            model, task, test, ranks, step=checkpoint.step, seed=config.seed, chunk_size=chunk_size
         )
         return {
             "checkpoint_step": result.step,
@@ -72,25 +119,40 @@ def named_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
         return ranks.on_main(lambda: load_named_checkpoint(path))
     checkpoint = broadcast_newest_checkpoint(path, ranks)
     if checkpoint is None:
-        rule = "has no complete checkpoint yet; wait for its first, or name another run"
-        raise refuse("CHECKPOINT", str(path), rule)
+        raise no_checkpoint("CHECKPOINT", path)
     return checkpoint
 
 
+def no_checkpoint(field: str, folder: Path) -> ConfigError:
+    """The error for a run folder without a complete checkpoint."""
+    return refuse(
+        field, str(folder), "has no complete checkpoint yet; wait for its first, or name another run"
+    )
+
+
 def model_with_weights(config: Config, task: Task, ranks: Ranks, checkpoint: Checkpoint) -> nn.Module:
-    """The task's model with the weights of a checkpoint.
+    """The task's model on the device, with the weights of a checkpoint. All ranks must call it.
 
     Raises:
         ConfigError: on every rank, if they do not fit.
     """
     model, _ = make_model(config, task, ranks)
+    set_weights(config, task, model, checkpoint)
+    return model
+
+
+def set_weights(config: Config, task: Task, model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Gives a task's model the weights of a checkpoint.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     fits = shapes == {name: value.shape for name, value in checkpoint.weights.items()}
     field, value = ("task.name", task.name) if config.task.name else ("model.name", config.model.name)
     rule = f"does not fit the weights of this checkpoint; leave --{field} out"
     require(fits, field, value, rule)
     model.load_state_dict(checkpoint.weights, strict=True)
-    return model
 
 
 def summary_of(task: Task, result: Evaluation) -> dict[str, Any]:

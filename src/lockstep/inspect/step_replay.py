@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from lockstep.config import Config
+from lockstep.data import restored_generators
 from lockstep.engine import take_step  # noqa: F401  for the prompt of --break, which sees this module
 from lockstep.errors import counted, refuse
 from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
-from lockstep.launch import Launch
+from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
@@ -29,7 +30,7 @@ from lockstep.runs import (
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
 from lockstep.task import Task
-from lockstep.trainer import build_run, find_task, make_parts
+from lockstep.trainer import build_run, find_task, make_parts, settings_of_run
 
 COMPARED = ("loss", "grad_norm", "weights_digest")
 """What every task has of each step, besides its metrics."""
@@ -68,6 +69,25 @@ class Replay:
         if self.non_finite:
             lines.append(f"first value that is not finite: {self.non_finite}")
         return [*lines, f"wrote {' and '.join(map(str, self.written))}"]
+
+
+def replay(task: Task | str | None, folder: Path | str, step: int) -> Replay:
+    """Recomputes a run up to a step and compares it with the record, as `lockstep replay` does.
+
+    Under a launcher, call it in every process; any number of them gives the same bits.
+
+    Args:
+        task: of the run; None: the one that its settings name.
+        folder: the run folder.
+        step: the step whose details are written, counted from 1.
+
+    Raises:
+        ConfigError: it is not a folder of a run of this task, or the run has no such step.
+    """
+    config = settings_of_run(Path(folder), task)
+    given = task if isinstance(task, Task) else None
+    with restored_generators(torch.device("cpu")):
+        return replay_step(Path(folder), config, step, enter_debugger=False, launch=read_launch(), task=given)
 
 
 def replay_step(
