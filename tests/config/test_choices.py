@@ -98,7 +98,7 @@ def test_a_name_that_is_not_listed_is_refused(section, field):
         (
             lambda: ModelConfig(name="ccn"),
             "model.name = 'ccn': must be one of cnn, cnn-strided, cnn-gru, mlp, rnn, rnn-orthogonal, "
-            "or your own as 'package.module:Class'; perhaps you meant 'cnn'",
+            "or 'torchvision:NAME', or your own as 'package.module:Class'; perhaps you meant 'cnn'",
         ),
     ],
 )

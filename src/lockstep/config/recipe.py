@@ -56,9 +56,9 @@ class ModelConfig:
     """The network."""
 
     name: str = "cnn"
-    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or your own, as
-    'package.module:Class': a torch.nn.Module whose constructor needs no arguments and that maps images
-    (batch, 1, 28, 28) to logits (batch, 10)."""
+    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or any classifier of torchvision, such
+    as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that returns the model: a
+    torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
     args: dict[str, Any] = field(default_factory=dict)
@@ -72,14 +72,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if ":" not in self.name:
-            own = ", or your own as 'package.module:Class'"
+            own = ", or 'torchvision:NAME', or your own as 'package.module:Class'"
             check_choice("model.name", self.name, BUILT_IN_MODELS, alternative=own)
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1); 0 turns it off")
         require(
             self.name in BUILT_IN_MODELS or self.dropout == 0,
             "model.dropout",
             self.dropout,
-            "is for built-in models; put torch.nn.Dropout into yours",
+            "is for built-in models; see model.args, or put torch.nn.Dropout into yours",
         )
         object.__setattr__(self, "args", plain_arguments("model.args", self.args))
 
