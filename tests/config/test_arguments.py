@@ -53,7 +53,7 @@ def test_mappings_become_pairs(tmp_path):
         (["--batch.micro_sise=3"], "perhaps you meant --batch.micro-size"),
         (["--seed", "x"], "--seed"),
         (["--optimizer.lr"], "--optimizer.lr"),
-        (["--optimizer.name", "lion"], "'sgd', 'adam', 'adamw'"),
+        (["--optimizer.name", "lion"], "must be one of sgd, adam, adamw"),
         (
             ["--batch.global-size", "100"],
             "batch.global_size = 100: must be a multiple of batch.micro_size = 32; 96 or 128",

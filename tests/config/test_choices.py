@@ -4,9 +4,11 @@ import dataclasses
 from typing import get_type_hints
 
 import pytest
+import torch
 
 from lockstep.config import (
     OPTIMIZER_SETTINGS,
+    TORCH_OPTIMIZERS,
     Config,
     LossConfig,
     ModelConfig,
@@ -14,6 +16,7 @@ from lockstep.config import (
     ScheduleConfig,
 )
 from lockstep.config.choices import choices_of, nearest
+from lockstep.config.optimizer import UNFIT
 from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
 from lockstep.config.settings import GENERATED_DATA, STORAGE_SETTINGS
 from lockstep.data import DATA_SOURCES
@@ -38,7 +41,6 @@ def all_choices():
 
 TABLES = {
     ("loss", "name"): LOSSES,
-    ("optimizer", "name"): OPTIMIZERS,
     ("schedule", "name"): SCHEDULES,
     ("data", "name"): DATA_SOURCES,
     ("", "reduction"): REDUCTIONS,
@@ -53,6 +55,13 @@ def test_each_list_of_names_is_its_table():
         key: sorted(table) for key, table in TABLES.items()
     }
     assert list(MODELS) == list(BUILT_IN_MODELS)
+    assert list(OPTIMIZERS) == list(TORCH_OPTIMIZERS)
+
+
+def test_the_list_of_optimizers_is_torchs():
+    kinds = [each for each in vars(torch.optim).values() if isinstance(each, type)]
+    names = {each.__name__.lower() for each in kinds if each is not torch.optim.Optimizer}
+    assert names == {*TORCH_OPTIMIZERS, *UNFIT}
 
 
 def test_what_the_config_says_of_the_names_is_so():
@@ -60,7 +69,7 @@ def test_what_the_config_says_of_the_names_is_so():
         GENERATED_DATA
     )
     assert LOSS_SETTINGS.keys() == LOSSES.keys()
-    assert OPTIMIZER_SETTINGS.keys() == OPTIMIZERS.keys()
+    assert OPTIMIZER_SETTINGS.keys() <= OPTIMIZERS.keys()
     assert SCHEDULE_SETTINGS.keys() == SCHEDULES.keys()
 
 
@@ -82,12 +91,14 @@ def test_a_name_that_is_not_listed_is_refused(section, field):
         (lambda: LossConfig(name="focal"), "loss.name = 'focal': must be one of cross-entropy, mse"),
         (
             lambda: OptimizerConfig(name="adamm"),
-            "optimizer.name = 'adamm': must be one of sgd, adam, adamw; perhaps you meant 'adam'",
+            "optimizer.name = 'adamm': must be one of sgd, adam, adamw, adadelta, adafactor, adagrad, "
+            "adamax, asgd, muon, nadam, radam, rmsprop, rprop, or your own as 'package.module:Class'; "
+            "perhaps you meant 'adam'",
         ),
         (
             lambda: ModelConfig(name="ccn"),
             "model.name = 'ccn': must be one of cnn, cnn-strided, cnn-gru, mlp, rnn, rnn-orthogonal, "
-            "or your own as 'package.module:Class'; perhaps you meant 'cnn'",
+            "or 'torchvision:NAME', or your own as 'package.module:Class'; perhaps you meant 'cnn'",
         ),
     ],
 )
@@ -102,8 +113,8 @@ def test_the_message_names_the_valid_ones_and_the_nearest(make, message):
     [
         (
             lambda: OptimizerConfig(name="sgd", betas=(0.8, 0.9)),
-            "optimizer.betas = (0.8, 0.9): is for optimizer.name = 'adam' or 'adamw'; "
-            "with 'sgd' leave it at (0.9, 0.999)",
+            "optimizer.betas = (0.8, 0.9): is for optimizer.name = 'adam' or 'adamw' or 'adamax' or "
+            "'nadam' or 'radam'; with 'sgd' leave it at (0.9, 0.999); others take theirs in optimizer.args",
         ),
         (
             lambda: LossConfig(name="mse", label_smoothing=0.1),

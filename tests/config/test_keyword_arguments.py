@@ -3,7 +3,7 @@ import string
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config import Config, ModelConfig, TaskConfig, as_dict, parse_config, to_yaml
@@ -25,6 +25,7 @@ def read_back(config, tmp_path):
     return parse_config(["--config", str(tmp_path / "config.yaml")])
 
 
+@settings(max_examples=40, deadline=None)
 @given(arguments=st.dictionaries(NAMES, VALUES, max_size=3))
 def test_any_plain_values_read_back_from_yaml(arguments, tmp_path_factory):
     config = Config(model=ModelConfig(args=arguments))

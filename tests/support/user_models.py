@@ -1,8 +1,11 @@
 """Models that a user might write."""
 
 import os
+import random
 import time
 
+import numpy
+import torch
 from torch import nn
 
 from lockstep.task.models.mlp import Mlp
@@ -56,10 +59,57 @@ class NeedsASize(Mlp):
         super().__init__()
 
 
+class Sized(Mlp):
+    """Is for images of another size, by default."""
+
+    def __init__(self, size=8):
+        super().__init__(size=size)
+
+
+class Lazy(nn.Module):
+    """Learns its sizes from the first images, with a BatchNorm between."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.LazyLinear(width), nn.LazyBatchNorm1d(), nn.LazyLinear(10)
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+class UnusedLazy(Mlp):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.LazyLinear(10)
+
+
+def make_mlp(scale=1.0):
+    """Scales the weights, with noise of every generator."""
+    model = Mlp()
+    with torch.no_grad():
+        model.linear1.weight.mul_(scale).add_(random.random()).add_(float(numpy.random.rand()))
+    return model
+
+
+def make_nothing():
+    return None
+
+
+EXISTING = nn.Linear(2, 2)
+
+
 class Synced(Mlp):
     def __init__(self):
         super().__init__()
         self.norm = nn.SyncBatchNorm(4)
+
+
+class FrozenNorm(Mlp):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4).eval()
 
 
 class ExtraState(Mlp):

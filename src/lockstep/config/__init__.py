@@ -1,17 +1,17 @@
 """The settings of a run: one tree of dataclasses, read from flags and YAML."""
 
 from lockstep.config.arguments import parse, parse_config, take_option, yaml_flags
+from lockstep.config.choices import nearest
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
+from lockstep.config.optimizer import OPTIMIZER_SETTINGS, TORCH_OPTIMIZERS, OptimizerConfig
 from lockstep.config.recipe import (
-    OPTIMIZER_SETTINGS,
     AugmentConfig,
     BatchConfig,
     LossConfig,
     ModelConfig,
-    OptimizerConfig,
     ScheduleConfig,
 )
-from lockstep.config.references import check_arguments, import_reference
+from lockstep.config.references import argument_names, check_arguments, import_reference
 from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
 from lockstep.config.settings import (
     Config,
@@ -27,6 +27,7 @@ __all__ = [
     "IMAGE_SIZE",
     "NUM_CLASSES",
     "OPTIMIZER_SETTINGS",
+    "TORCH_OPTIMIZERS",
     "AugmentConfig",
     "BatchConfig",
     "Config",
@@ -40,10 +41,12 @@ __all__ = [
     "TaskConfig",
     "TrackingConfig",
     "TrainConfig",
+    "argument_names",
     "as_dict",
     "check_arguments",
     "import_reference",
     "leaves",
+    "nearest",
     "parse",
     "parse_config",
     "plain_values",

@@ -38,7 +38,9 @@ def check_choice(field: str, value: object, choices: Iterable[str], alternative:
         raise refuse(field, value, f"must be one of {', '.join(names)}{alternative}{hint}")
 
 
-def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[str, ...]]) -> None:
+def check_unused(
+    section: Any, path: str, by: str, settings: Mapping[Any, tuple[str, ...]], alternative: str = ""
+) -> None:
     """Refuses a setting that is not used with the choice made, unless it is at its default.
 
     Args:
@@ -46,6 +48,7 @@ def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[
         path: its dotted name, such as "optimizer".
         by: the field that holds the choice, such as "name".
         settings: choice → the settings that it uses and some other choice does not.
+        alternative: ends the message.
 
     Raises:
         ConfigError: names the choices that use the setting.
@@ -53,9 +56,9 @@ def check_unused(section: Any, path: str, by: str, settings: Mapping[Any, tuple[
     chosen = getattr(section, by)
     for setting in dict.fromkeys(name for names in settings.values() for name in names):
         value, default = getattr(section, setting), getattr(type(section), setting)
-        if setting not in settings[chosen] and value != default:
+        if setting not in settings.get(chosen, ()) and value != default:
             users = " or ".join(repr(choice) for choice, names in settings.items() if setting in names)
-            rule = f"is for {path}.{by} = {users}; with {chosen!r} leave it at {default}"
+            rule = f"is for {path}.{by} = {users}; with {chosen!r} leave it at {default}{alternative}"
             raise refuse(f"{path}.{setting}", value, rule)
 
 

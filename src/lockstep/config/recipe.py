@@ -6,7 +6,6 @@ that implements it (MODELS, LOSSES, OPTIMIZERS, SCHEDULES). A test holds the two
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,17 +16,10 @@ from lockstep.errors import require
 
 BUILT_IN_MODELS = ("cnn", "cnn-strided", "cnn-gru", "mlp", "rnn", "rnn-orthogonal")
 LossName = Literal["cross-entropy", "mse"]
-OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "one-cycle", "cosine"]
 
 LOSS_SETTINGS: dict[LossName, tuple[str, ...]] = {"cross-entropy": ("label_smoothing",), "mse": ()}
 """Loss → the settings that it uses and some other loss does not."""
-OPTIMIZER_SETTINGS: dict[OptimizerName, tuple[str, ...]] = {
-    "sgd": ("momentum",),
-    "adam": ("betas",),
-    "adamw": ("betas",),
-}
-"""Optimizer → the settings that it uses and some other optimizer does not."""
 SCHEDULE_SETTINGS: dict[ScheduleName, tuple[str, ...]] = {
     "constant": (),
     "one-cycle": ("warmup",),
@@ -66,9 +58,9 @@ class ModelConfig:
     """The network."""
 
     name: str = "cnn"
-    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or your own, as
-    'package.module:Class': a torch.nn.Module whose constructor needs no arguments and that maps images
-    (batch, 1, 28, 28) to logits (batch, 10)."""
+    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or any classifier of torchvision, such
+    as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that returns the model: a
+    torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
     args: dict[str, Any] = field(default_factory=dict)
@@ -82,14 +74,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if ":" not in self.name:
-            own = ", or your own as 'package.module:Class'"
+            own = ", or 'torchvision:NAME', or your own as 'package.module:Class'"
             check_choice("model.name", self.name, BUILT_IN_MODELS, alternative=own)
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1); 0 turns it off")
         require(
             self.name in BUILT_IN_MODELS or self.dropout == 0,
             "model.dropout",
             self.dropout,
-            "is for built-in models; put torch.nn.Dropout into yours",
+            "is for built-in models; see model.args, or put torch.nn.Dropout into yours",
         )
         object.__setattr__(self, "args", plain_arguments("model.args", self.args))
 
@@ -133,47 +125,6 @@ class LossConfig:
         name, value = "loss.label_smoothing", self.label_smoothing
         require(0 <= value < 1, name, value, "must be in [0, 1); 0 turns it off")
         check_unused(self, "loss", "name", LOSS_SETTINGS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """The optimizer, and which module learns at which rate."""
-
-    name: OptimizerName = "adam"
-    """torch.optim's SGD, Adam or AdamW. Fused, except in fp16, where a fused one would hide an overflow."""
-    lr: float = 0.005
-    """Peak learning rate, which the schedule multiplies. With optimizer.groups, each group has its own."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of Adam's two moments (adam and adamw only)."""
-    momentum: float = 0.9
-    """SGD's momentum (sgd only)."""
-    weight_decay: float = 0.0
-    """L2 penalty for sgd and adam, decoupled weight decay for adamw."""
-    max_grad_norm: float = math.inf
-    """Clip the norm of the whole gradient to this, after summing over ranks and unscaling. inf: only measure
-    the norm."""
-    groups: dict[str, float] = field(default_factory=dict)
-    """Parameter groups: pairs of a module's name and its learning rate, such as 'cnn 0.001 gru 0.01'. Modules
-    that are not named are not trained. Empty: train the whole model at optimizer.lr."""
-
-    def __post_init__(self) -> None:
-        check_choices(self, "optimizer")
-        rates = {"lr": self.lr, **{f"groups[{module}]": rate for module, rate in self.groups.items()}}
-        for name, rate in rates.items():
-            require(0 < rate < math.inf, f"optimizer.{name}", rate, "must be a finite rate > 0")
-        for beta in self.betas:
-            require(0 <= beta < 1, "optimizer.betas", self.betas, "must be in [0, 1); torch's are 0.9 0.999")
-        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "must be >= 0")
-        require(
-            self.max_grad_norm > 0,
-            "optimizer.max_grad_norm",
-            self.max_grad_norm,
-            "must be > 0; inf measures the norm without clipping",
-        )
-        check_unused(self, "optimizer", "name", OPTIMIZER_SETTINGS)
-        rule = f"is not used with optimizer.groups, which have their own rates; leave it at {type(self).lr}"
-        require(not self.groups or self.lr == type(self).lr, "optimizer.lr", self.lr, rule)
 
 
 @dataclass(frozen=True, kw_only=True)

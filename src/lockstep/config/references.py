@@ -46,6 +46,17 @@ def import_reference(field: str, name: str) -> Any:
     return target
 
 
+def argument_names(target: Callable[..., Any]) -> list[str] | None:
+    """The names of the keyword arguments that a callable takes; None if it takes any, or has no signature."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # some classes written in C have none
+        return None
+    if any(each.kind == each.VAR_KEYWORD for each in parameters):
+        return None
+    return [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+
+
 def check_arguments(
     field: str,
     target: Callable[..., Any],
@@ -72,18 +83,20 @@ def check_arguments(
         return
     called = getattr(target, "__name__", str(target))
     taken = set(reserved)
-    own = [each for each in parameters if each.name not in taken]
-    names = [each.name for each in own if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    takes_any = any(each.kind == each.VAR_KEYWORD for each in own)
+    names = argument_names(target)
     for name, value in arguments.items():
         if name in taken:
             raise refuse(f"{field}.{name}", value, "is passed by Lockstep itself; leave it out")
-        if name not in names and not takes_any:
-            near = nearest(name, names)
+        if names is not None and name not in names:
+            stated_here = [each for each in names if each not in taken]
+            near = nearest(name, stated_here)
             hint = f"; perhaps you meant {near!r}" if near else ""
-            has = f"it takes {', '.join(names)}" if names else "it takes none that can be stated here"
-            raise refuse(f"{field}.{name}", value, f"is not an argument of {called}; {has}{hint}")
-    for each in own:
+            others = ", ".join(stated_here) or "none that can be stated here"
+            rule = f"is not an argument of {called}; it takes {others}{hint}"
+            raise refuse(f"{field}.{name}", value, rule)
+    for each in parameters:
+        if each.name in taken:
+            continue
         is_needed = each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
         if is_needed and each.name not in arguments:
             rule = f"{called} needs an argument {each.name!r}; state {field}.{each.name}"

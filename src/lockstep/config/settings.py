@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from lockstep.config.choices import check_choices, check_unused
 from lockstep.config.keyword_arguments import plain_arguments
+from lockstep.config.optimizer import OptimizerConfig
 from lockstep.config.recipe import (
     AugmentConfig,
     BatchConfig,
     LossConfig,
     ModelConfig,
-    OptimizerConfig,
     ScheduleConfig,
 )
 from lockstep.errors import require

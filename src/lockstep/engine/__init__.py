@@ -9,8 +9,9 @@ from lockstep.engine.loop import take_step, train
 from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
 from lockstep.engine.model_traits.try_out import LossForm, ModelTraits, check_sizes, try_out
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
-from lockstep.engine.optimizer import OPTIMIZERS, build_optimizer
+from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
+from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
 from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
@@ -27,6 +28,7 @@ __all__ = [
     "ModelTraits",
     "Observer",
     "Observers",
+    "OptimizerKind",
     "OrderCheck",
     "OrderTrace",
     "PhaseTimer",
@@ -46,6 +48,7 @@ __all__ = [
     "format_events",
     "lr_factor",
     "off_formula",
+    "optimizer_kind",
     "restored_buffers",
     "save_checkpoint_of",
     "score_test_set",

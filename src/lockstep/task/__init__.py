@@ -16,6 +16,7 @@ from lockstep.task.evaluation import Evaluation
 from lockstep.task.losses import build_criterion
 from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
+from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.task import Task, call_model, is_instance, training_forward
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MODELS",
     "PREDICTION",
     "Evaluation",
+    "ImageShape",
     "Measure",
     "Share",
     "Task",

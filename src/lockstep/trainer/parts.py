@@ -121,7 +121,8 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     # torch's fused optimizers take no complex parameters.
     is_complex = any(parameter.is_complex() for parameter in model.parameters())
     fused = None if config.precision == "fp16" or is_complex else True
-    return build_optimizer(model, config.optimizer, fused=fused)
+    groups = task.parameter_groups(model) if task.parameter_groups else None
+    return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
 
 
 def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Samples | None]:

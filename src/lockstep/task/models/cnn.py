@@ -1,4 +1,7 @@
-"""Convolutional networks: from normalised images (batch, 1, 28, 28) to logits (batch, 10)."""
+"""Convolutional networks: from normalised images (batch, channels, size, size) to logits (batch, classes).
+
+The shapes beside the lines are those of images (batch, 1, 28, 28).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lockstep.config import NUM_CLASSES
+from lockstep.config import IMAGE_SIZE, NUM_CLASSES
 
 
 class Cnn(nn.Module):
     """Two convolutions and two linear layers. Pooling before ReLU leaves ReLU a quarter of the work."""
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dropout: float = 0.0, channels: int = 1, size: int = IMAGE_SIZE, num_classes: int = NUM_CLASSES
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 24, 5)
+        side = ((size - 4) // 2 - 2) // 2  # a convolution takes its border, and pooling halves
+        self.conv1 = nn.Conv2d(channels, 24, 5)
         self.conv2 = nn.Conv2d(24, 32, 3)
-        self.linear1 = nn.Linear(32 * 5 * 5, 256)
+        self.linear1 = nn.Linear(32 * side * side, 256)
         self.dropout = nn.Dropout(dropout)
-        self.linear2 = nn.Linear(256, NUM_CLASSES)
+        self.linear2 = nn.Linear(256, num_classes)
         self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,12 +41,15 @@ class StridedCnn(nn.Module):
     almost empty. A forward pass takes 0.29 million multiplications per image; `Cnn` takes 1.24 million.
     """
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dropout: float = 0.0, channels: int = 1, size: int = IMAGE_SIZE, num_classes: int = NUM_CLASSES
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 6, stride=2)
+        side = ((size - 4 - 6) // 2 + 1) // 2 - 2  # as in forward: crop, stride 2, pooling, border
+        self.conv1 = nn.Conv2d(channels, 32, 6, stride=2)
         self.conv2 = nn.Conv2d(32, 64, 3)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(64 * 3 * 3, NUM_CLASSES)
+        self.linear = nn.Linear(64 * side * side, num_classes)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A fully connected network: from normalised images (batch, 1, 28, 28) to logits (batch, 10)."""
+"""A fully connected network: from images (batch, channels, size, size) to logits (batch, classes)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from lockstep.config import IMAGE_SIZE, NUM_CLASSES
 
 
 class Mlp(nn.Module):
-    """784 → 256 → 128 → 10."""
+    """784 → 256 → 128 → 10 for images of 28 x 28 pixels in ten classes."""
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dropout: float = 0.0, channels: int = 1, size: int = IMAGE_SIZE, num_classes: int = NUM_CLASSES
+    ) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(IMAGE_SIZE**2, 256)
+        self.linear1 = nn.Linear(channels * size**2, 256)
         self.linear2 = nn.Linear(256, 128)
         self.dropout = nn.Dropout(dropout)
-        self.linear3 = nn.Linear(128, NUM_CLASSES)
+        self.linear3 = nn.Linear(128, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.linear1(images.flatten(1)))
