@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from lockstep.config import parse_config, take_option
@@ -22,6 +23,7 @@ def train(argv: list[str]) -> int:
     from lockstep.report import say
     from lockstep.trainer import run_training
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
     try:
         result = run_training(config, launch, began, resume_from=resume_from)
     except Interrupted as stop:

@@ -15,9 +15,10 @@ from lockstep.data import Dataset, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted
-from lockstep.launch import Launch, array_group, read_launch, restored_handlers
+from lockstep.launch import Launch, array_group, read_launch
 from lockstep.launch.precision import resolve_precision
-from lockstep.launch.process_group import join_ranks
+from lockstep.launch.process_group import join_ranks, launch_of_group
+from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import window_for_reduction
 from lockstep.report import say
@@ -56,8 +57,8 @@ def train(
 ) -> TrainingResult:
     """Trains a run to its end, as `lockstep train` does. Resumes it if its folder has a checkpoint.
 
-    Under a launcher, call it in every process. A finished run is not trained again. All runs of one process
-    must have the same precision, because Accelerate keeps it for the whole process.
+    Under a launcher, call it in every process. A finished run is not trained again. The process is left as it
+    was found; see `restored_process_state`. In another than the main thread no signal stops the run.
 
     Args:
         config: the settings of the run.
@@ -70,8 +71,10 @@ def train(
         Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
-    with restored_handlers(), restored_generators(torch.device("cpu")):
-        return run_training(config, read_launch(), time.perf_counter(), observers=observers, sinks=sinks)
+    began = time.perf_counter()
+    with restored_process_state(), restored_generators(torch.device("cpu")):
+        launch = launch_of_group(read_launch())
+        return run_training(config, launch, began, observers=observers, sinks=sinks)
 
 
 def run_training(
