@@ -6,7 +6,7 @@ import signal
 import time
 
 from lockstep.config import parse_config, take_option
-from lockstep.errors import EXIT_RESUMABLE, Interrupted, counted
+from lockstep.errors import counted
 from lockstep.launch import read_launch
 
 
@@ -24,12 +24,7 @@ def train(argv: list[str]) -> int:
     from lockstep.trainer import run_training
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
-    try:
-        result = run_training(config, launch, began, resume_from=resume_from)
-    except Interrupted as stop:
-        if launch.is_main:
-            say(f"interrupted after step {stop.step}, checkpoint saved; run the same command again to resume")
-        return EXIT_RESUMABLE
+    result = run_training(config, launch, began, resume_from=resume_from)
     if launch.is_main:
         summary = result.summary
         state = "was already finished" if result.was_finished else "finished"

@@ -8,7 +8,7 @@ from lockstep.launch.allocation import Allocation, allocated_threads, read_alloc
 from lockstep.launch.command_lines import accelerate_options, launch_commands
 from lockstep.launch.machine import num_cores
 from lockstep.launch.rendezvous import Rendezvous, rendezvous
-from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest
+from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 from lockstep.launch.variables import Launch, array_group, process_rank, read_launch
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "read_allocation",
     "read_launch",
     "rendezvous",
+    "tell_run_folder",
 ]

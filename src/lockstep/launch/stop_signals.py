@@ -6,8 +6,9 @@ has its flag set; if so, they save a checkpoint and exit with code 75, "interrup
 SIGINT does what it would do without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
 
 Launchers hide exit codes, and a signal may come before the handlers are installed. So a job script can also
-use two files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
-and it finds LOCKSTEP_RESUMABLE_FILE if the run was stopped by a signal and can be resumed.
+use files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
+and it finds LOCKSTEP_RESUMABLE_FILE if the run was stopped by a signal and can be resumed. If it started a
+program of the user's, it finds in LOCKSTEP_RUN_FOLDER_FILE where the program's run is.
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ class StopRequest:
         """Lets the job script know that the run can be resumed."""
         if self._resumable_file is not None:
             Path(self._resumable_file).touch()
+
+
+def tell_run_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Lets the job script know where the run is that now begins, if it asks."""
+    if path := environ.get("LOCKSTEP_RUN_FOLDER_FILE"):
+        Path(path).write_text(str(folder.absolute()))
 
 
 @contextmanager

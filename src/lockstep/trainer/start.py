@@ -15,7 +15,7 @@ from lockstep.data import Dataset, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted
-from lockstep.launch import Launch, array_group, read_launch
+from lockstep.launch import Launch, array_group, read_launch, tell_run_folder
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks, launch_of_group
 from lockstep.launch.process_state import restored_process_state
@@ -68,7 +68,8 @@ def train(
 
     Raises:
         ConfigError: on every rank, before any training.
-        Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
+        Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved. It is
+            a SystemExit: a program that does not catch it ends with exit code 75.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
     began = time.perf_counter()
@@ -144,8 +145,10 @@ def _train_to_end(
         summary = write_summary(run, config.precision, phases)
         status = "finished"
         return summary
-    except Interrupted:
+    except Interrupted as stop:
         status = "interrupted"
+        if ranks.is_main:
+            say(f"interrupted after step {stop.step}, checkpoint saved; run the same command again to resume")
         ranks.on_main(run.stop.mark_resumable)  # before any rank exits, as launchers then kill the others
         raise
     except Exception as error:
@@ -163,6 +166,7 @@ def _train_to_end(
 def _prepare(config: Config, run: Run, mode: str, dataset: Dataset, sinks: Sequence[Sink]) -> None:
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
+    tell_run_folder(run.folder)
     say(startup_line(config, run, mode))
     for warning in run.warnings:
         say(f"warning: {warning}")
