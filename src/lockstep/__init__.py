@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lockstep.commands import run_script
     from lockstep.config import (
         AugmentConfig,
         BatchConfig,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PACKAGES = {
+    "commands": ("run_script",),
     "config": (
         *("AugmentConfig", "BatchConfig", "Config", "DataConfig", "LossConfig", "ModelConfig"),
         *("OptimizerConfig", "RunConfig", "ScheduleConfig", "TaskConfig", "TrackingConfig", "TrainConfig"),
@@ -82,6 +84,7 @@ __all__ = [
     "load",
     "parse_config",
     "replay",
+    "run_script",
     "train",
 ]
 

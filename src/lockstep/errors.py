@@ -46,12 +46,17 @@ class RunStopped(AgreedStop):
     """The run cannot continue; the message says why and what to do. Commands exit with code 1."""
 
 
-class Interrupted(AgreedStop):
-    """The run was asked to stop, and a checkpoint of its last step is saved. Commands exit with code 75."""
+class Interrupted(AgreedStop, SystemExit):
+    """The run was asked to stop, and a checkpoint of its last step is saved. Commands exit with code 75.
+
+    So does a program that does not catch it, without a traceback: it is a SystemExit, because being asked to
+    stop is no error of the program, and its caller must be able to tell. `except Exception` catches it too.
+    """
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped after step {step}")
         self.step = step
+        self.code = EXIT_RESUMABLE
 
 
 def counted(count: int, noun: str, spec: str = "") -> str:

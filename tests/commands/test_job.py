@@ -6,7 +6,7 @@ import pytest
 from lockstep.commands.job import count_failure, main, prepare, shell_assignments, sweep_table
 from lockstep.config import Config, OptimizerConfig, RunConfig, TrackingConfig, to_yaml
 from lockstep.errors import ConfigError
-from lockstep.launch import accelerate_options
+from lockstep.launch import accelerate_options, tell_run_folder
 from lockstep.launch.rendezvous import job_port
 from processes import ROOT
 
@@ -26,7 +26,34 @@ def test_prepare_makes_the_run_folder_and_says_how_to_launch(tmp_path):
     assert prepared["folder"] == str(tmp_path / "run")
     assert prepared["processes"] == "2 nodes x 2 processes"
     assert prepared["threads"] == "4"
+    assert (prepared["program"], prepared["run_folder_file"]) == (["--module", "lockstep", "train"], "")
     assert prepared["launch_options"] == accelerate_options(2, 2, "10.0.0.1", job_port(JOB))
+
+
+def test_a_script_gets_a_folder_for_its_job_and_its_own_flags(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").touch()
+    job = {**JOB, "LOCKSTEP_SCRIPT": "my.py", "SLURM_NTASKS": "4"}
+    prepared = prepare(["--width", "64"], job)
+    assert (prepared["folder"], prepared["program"]) == ("runs/.jobs/77", ["my.py"])
+    assert prepared["run_folder_file"] == "runs/.jobs/77/run-folder"
+    assert (tmp_path / "runs" / ".jobs" / "77").is_dir()
+    with pytest.raises(ConfigError, match=r"LOCKSTEP_SCRIPT = 'other.py': is not a file; give its path"):
+        prepare([], {**job, "LOCKSTEP_SCRIPT": "other.py"})
+    with pytest.raises(ConfigError, match=r"LOCKSTEP_STAGE_DATA = '/data': is for `lockstep train`"):
+        prepare([], {**job, "LOCKSTEP_STAGE_DATA": "/data"})
+
+
+def test_the_failures_of_a_script_count_until_its_run_has_a_new_checkpoint_or_it_trains_another(tmp_path):
+    job = tmp_path / "job"
+    job.mkdir()
+    for _ in range(2):
+        count_failure(job)  # before its first run
+    for name in ("a", "b"):
+        tell_run_folder(tmp_path / name, {"LOCKSTEP_RUN_FOLDER_FILE": str(job / "run-folder")})
+        assert [count_failure(job) for _ in range(2)] == [(1, 0), (2, 0)]
+        (tmp_path / name / "checkpoints" / "step-00000012").mkdir(parents=True)
+        assert count_failure(job) == (1, 12)
 
 
 def test_prepare_refuses_mistakes(tmp_path, capsys):

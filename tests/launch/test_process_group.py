@@ -9,8 +9,14 @@ import torch.distributed as dist
 
 from lockstep.errors import ConfigError, Interrupted, RankError
 from lockstep.launch import read_launch
-from lockstep.launch.process_group import join_ranks, start_ranks
-from runs import fresh_ranks
+from lockstep.launch.process_group import join_ranks, launch_of_group, start_ranks
+from processes import free_port
+from runs import fresh_ranks, reset_accelerator
+
+
+def torchrun_of_one():
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    return {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
 
 
 def test_a_process_alone_is_the_main_rank_of_a_world_of_one():
@@ -26,21 +32,34 @@ def test_a_world_smaller_than_the_launch_is_refused():
         start_ranks(replace(read_launch({"ACCELERATE_USE_CPU": "true"}), world_size=2), "no")
 
 
-@pytest.mark.parametrize(
-    ("error", "stays"),
-    [(None, False), (ConfigError("x"), False), (Interrupted(3), False), (OSError("x"), True)],
-)
-def test_the_group_is_left_only_where_all_ranks_leave_it(error, stays):
-    """After an error of this rank alone, leaving would wait for the others."""
-    launch = read_launch({"ACCELERATE_USE_CPU": "true"})
-    fresh_ranks()
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+@pytest.mark.parametrize("error", [None, ConfigError("x"), Interrupted(3), OSError("x")])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_group_that_was_there_before_stays_and_another_does_not(monkeypatch, error, is_own):
+    for name, value in torchrun_of_one().items():
+        monkeypatch.setenv(name, value)
+    reset_accelerator()
+    if is_own:
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     expected = contextlib.nullcontext() if error is None else pytest.raises(type(error))
     try:
-        with expected, join_ranks(launch, "no"):
+        with expected, join_ranks(read_launch(), "no"):
+            assert dist.is_initialized()
             if error is not None:
                 raise error
-        assert dist.is_initialized() == stays
+        assert dist.is_initialized() == is_own
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+        reset_accelerator()
+
+
+def test_a_group_without_a_launchers_variables_says_who_is_who(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    launch = read_launch({"ACCELERATE_USE_CPU": "true"})
+    assert launch_of_group(launch) is launch
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        found = launch_of_group(launch)
+        assert (found.launcher, found.rank, found.world_size, found.wants_cpu) == ("program", 0, 1, True)
+    finally:
+        dist.destroy_process_group()

@@ -23,10 +23,13 @@ def test_a_signal_requests_a_stop_and_does_not_end_the_process(number):
     assert stop.is_set()
 
 
-def test_a_second_ctrl_c_ends_the_process():
-    StopRequest({}).install()
-    os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+def test_a_second_ctrl_c_does_what_it_did_before():
+    """In a command it ends the process; in a notebook it must not end the kernel."""
+    for handler in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(signal.SIGINT, handler)
+        StopRequest({}).install()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_only_the_main_rank_looks_for_the_stop_file_of_the_job_script(tmp_path):

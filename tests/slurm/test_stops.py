@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from slurm_jobs import LONG, Job, failures, train_job, wandb_ids
+from slurm_jobs import LONG, Job, failures, script_job, train_job, wandb_ids
 
 TWO_BY_ONE = ["--nodes=2", "--ntasks-per-node=1"]
 
@@ -31,6 +31,20 @@ def test_usr1_in_mid_run_requeues_the_job(cluster, tmp_path, undisturbed):
     assert wandb_ids(job.run) == {(job.run / "wandb-id").read_text()}
     assert len(list((job.run / "wandb").glob("offline-run-*"))) == 2
     assert not cluster.processes(job=job.id)
+
+
+def test_a_script_of_the_users_is_stopped_requeued_and_finished(cluster, tmp_path, undisturbed):
+    job = script_job(cluster, tmp_path, *LONG, options=TWO_BY_ONE)
+    job.wait_for_step(6)
+    cluster.run("scancel", "--batch", "--signal=USR1", job.id)
+    job.assert_finished_as(undisturbed, world_size=2)
+    assert job.restarts == 1
+    assert job.text.count("interrupted after step") == 1
+    assert "stopped by a signal, checkpoint saved; requeueing" in job.text
+    assert "resuming" in job.text
+    assert "exitcode  : 75" in job.text  # the launcher's own traceback ends with it
+    state = tmp_path / "runs" / ".jobs" / job.id
+    assert (state / "run-folder").read_text() == str(job.run)
 
 
 def preempt(cluster, tmp_path, job):

@@ -13,6 +13,7 @@ from processes import QUICK, ROOT, read_run
 from slurm_cluster import Cluster
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
+OWN_SCRIPT = str(Path(__file__).parent / "own_script.py")
 TWO_BY_TWO = ["--nodes=2", "--ntasks-per-node=2"]
 SRUN = {
     "SLURM_JOB_ID": "77",
@@ -104,6 +105,17 @@ class Job:
 def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | None = None) -> Job:
     """Submits slurm/train.sbatch with the quick run."""
     words = [*(TWO_BY_TWO if options is None else options), "slurm/train.sbatch", *QUICK]
+    return Job(cluster, folder, *words, "--run.dir", str(folder), "--run.name", "run", *flags)
+
+
+def script_job(cluster: Cluster, folder: Path, *flags: str, options: list[str]) -> Job:
+    """Submits slurm/train.sbatch with a script that trains the quick run; the job's folder is in `folder`."""
+    words = [
+        *options,
+        f"--export=ALL,LOCKSTEP_SCRIPT={OWN_SCRIPT}",
+        f"--chdir={folder}",
+        "slurm/train.sbatch",
+    ]
     return Job(cluster, folder, *words, "--run.dir", str(folder), "--run.name", "run", *flags)
 
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lockstep.config import parse_config
-from lockstep.errors import EXIT_USAGE, ConfigError, refuse
+from lockstep.config import Config, parse_config
+from lockstep.errors import EXIT_USAGE, ConfigError, refuse, require
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
 from lockstep.plan import window_for_reduction
 from lockstep.report import best_first, comparison_of
@@ -20,47 +20,76 @@ HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]
        python -m lockstep.commands.job should-restart FOLDER
        python -m lockstep.commands.job sweep-table [OPTIONS]
 
-For the job scripts in slurm/. OPTIONS are those of `lockstep train`.
-  prepare         check OPTIONS, make the run folder, and print shell assignments for slurm/train.sbatch
-  should-restart  count a failure of the run in FOLDER; exit code 0: start the job again, 1: give up
+For the job scripts in slurm/. OPTIONS are those of `lockstep train`, or the arguments of LOCKSTEP_SCRIPT.
+  prepare         check OPTIONS, make the job's folder, and print shell assignments for slurm/train.sbatch
+  should-restart  count a failure of the job with FOLDER; exit code 0: start the job again, 1: give up
   sweep-table     print the table of a sweep's runs, and write it into their folder
 """
+SCRIPT_JOBS = ".jobs"
+"""In run.dir: the folders of jobs that run a script, whose run folder is not known in advance."""
 FAILURES_FILE = "failures.json"
+RUN_FOLDER_FILE = "run-folder"
+"""In the folder of a script's job: the run folder of the run that the script began last."""
 MAX_FAILURES = 3
 """A job gives up after this number of failures without a new checkpoint between them."""
 
 
 def prepare(flags: list[str], environ: Mapping[str, str] = os.environ) -> dict[str, str | list[str]]:
-    """Prepares a start of the run that flags describe: checks them, and makes the run folder.
+    """Prepares a start of a job: checks it, and makes its folder.
+
+    The job trains the run that the flags describe, in its run folder. With LOCKSTEP_SCRIPT it runs that
+    script, which gets the flags as they are, and its folder is in `SCRIPT_JOBS`.
 
     Returns:
         What slurm/train.sbatch needs to launch the processes, by the name of its variable.
 
     Raises:
         ConfigError: a flag is wrong, the batch does not divide, the nodes would run different numbers of
-            processes, MASTER_ADDR or MASTER_PORT cannot be used, or the folder cannot be made.
+            processes, MASTER_ADDR or MASTER_PORT cannot be used, the folder cannot be made, or there is no
+            such script.
     """
     allocation = read_allocation(environ)
     if allocation is None:
         raise ConfigError("SLURM_JOB_ID: is not set; submit the script with sbatch")
-    config = parse_config(flags)
-    window_for_reduction(config.batch, config.reduction, allocation.world_size)
-    folder = run_path(config)
+    if script := environ.get("LOCKSTEP_SCRIPT", ""):
+        check_script(script, environ)
+        run_dir, program = Config().run.dir, [script]
+        folder = Path(run_dir) / SCRIPT_JOBS / environ["SLURM_JOB_ID"]
+    else:
+        config = parse_config(flags)
+        window_for_reduction(config.batch, config.reduction, allocation.world_size)
+        run_dir, program = config.run.dir, ["--module", "lockstep", "train"]
+        folder = run_path(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if int(environ.get("SLURM_RESTART_COUNT", "0")) == 0:
             # Failures count over the restarts of one job: whoever submits a new one has seen them.
             (folder / FAILURES_FILE).unlink(missing_ok=True)
     except OSError as error:
-        raise refuse("run.dir", config.run.dir, f"cannot be written ({error}); choose another") from error
+        raise refuse("run.dir", run_dir, f"cannot be written ({error}); choose another") from error
     num_nodes, per_node = allocation.num_nodes, allocation.processes_per_node
     meeting_point = rendezvous(num_nodes, environ)
     return {
         "folder": str(folder),
+        "run_folder_file": str(folder / RUN_FOLDER_FILE) if script else "",
         "processes": str(allocation),
         "threads": allocated_threads(allocation, environ),
         "launch_options": accelerate_options(num_nodes, per_node, *meeting_point),
+        "program": program,
     }
+
+
+def check_script(script: str, environ: Mapping[str, str]) -> None:
+    """Checks that a job can run a script of the user's.
+
+    Raises:
+        ConfigError: there is no such script, or LOCKSTEP_STAGE_DATA is set as well.
+    """
+    rule = "is not a file; give its path from the folder you submit in, or the whole path"
+    require(Path(script).is_file(), "LOCKSTEP_SCRIPT", script, rule)
+    staged = environ.get("LOCKSTEP_STAGE_DATA", "")
+    rule = "is for `lockstep train`, whose data.root it changes; a script must copy its data itself; unset it"
+    require(not staged, "LOCKSTEP_STAGE_DATA", staged, rule)
 
 
 def shell_assignments(variables: Mapping[str, str | list[str]]) -> str:
@@ -72,12 +101,18 @@ def shell_assignments(variables: Mapping[str, str | list[str]]) -> str:
 
 
 def count_failure(folder: Path) -> tuple[int, int]:
-    """Counts a failure of a run: (failures since the newest checkpoint, the step of that checkpoint)."""
-    step = newest_checkpoint_step(folder)
+    """Counts a failure of a job: (failures since the newest checkpoint, the step of that checkpoint).
+
+    A script may train several runs. One that it did not get to before is as good as a new checkpoint.
+    """
+    told = folder / RUN_FOLDER_FILE
+    run = told.read_text() if told.exists() else str(folder)
+    step = newest_checkpoint_step(Path(run))
     path = folder / FAILURES_FILE
-    before = json.loads(path.read_text()) if path.exists() else {"step": -1, "count": 0}
-    count = before["count"] + 1 if before["step"] == step else 1
-    write_atomically(path, json.dumps({"step": step, "count": count}) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else {}
+    is_same = (before.get("run"), before.get("step")) == (run, step)
+    count = before["count"] + 1 if is_same else 1
+    write_atomically(path, json.dumps({"run": run, "step": step, "count": count}) + "\n")
     return count, step
 
 

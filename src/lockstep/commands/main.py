@@ -6,10 +6,20 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from lockstep import __version__
-from lockstep.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, RankError, RunStopped, refuse
+from lockstep.errors import (
+    EXIT_FAILED,
+    EXIT_RESUMABLE,
+    EXIT_USAGE,
+    ConfigError,
+    Interrupted,
+    RankError,
+    RunStopped,
+    refuse,
+)
 from lockstep.launch import process_rank
 
 COMMANDS = {
@@ -54,10 +64,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     # default of about 1 ms makes a step several times slower there; about 30 us costs nothing elsewhere.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     name, *rest = arguments
-    try:
+
+    def command() -> int:
         if name not in COMMANDS:
             raise refuse("COMMAND", name, f"is not a command; use one of {', '.join(COMMANDS)}")
         return getattr(importlib.import_module(f"lockstep.commands.{name}"), name)(rest)
+
+    return exit_code(command)
+
+
+def run_script(main: Callable[[], object]) -> NoReturn:
+    """Runs a script's main function and ends the process, like the `lockstep` command.
+
+    A user's mistake is one line and exit code 2, not a traceback; a run that cannot go on is one line and
+    exit code 1; an interrupted run ends with exit code 75. Any other error keeps its traceback.
+
+    Args:
+        main: takes no arguments; what it returns is ignored.
+    """
+
+    def script() -> int:
+        main()
+        return 0
+
+    sys.exit(exit_code(script))
+
+
+def exit_code(action: Callable[[], int]) -> int:
+    """What an action returns, or the exit code for how it ended early, once that is reported in one line."""
+    try:
+        return action()
+    except Interrupted:
+        return EXIT_RESUMABLE
     except ConfigError as error:
         return report_mistake(error)
     except RunStopped as stop:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from lockstep.config import parse_config, take_option
-from lockstep.errors import EXIT_RESUMABLE, Interrupted, counted
+from lockstep.errors import counted
 from lockstep.launch import read_launch
 from lockstep.report import say, shown
 from lockstep.runs import read_task_facts
@@ -23,12 +24,8 @@ def train(argv: list[str]) -> int:
     launch = read_launch()
     from lockstep.trainer import run_training
 
-    try:
-        result = run_training(config, launch, began, resume_from=resume_from)
-    except Interrupted as stop:
-        if launch.is_main:
-            say(f"interrupted after step {stop.step}, checkpoint saved; run the same command again to resume")
-        return EXIT_RESUMABLE
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
+    result = run_training(config, launch, began, resume_from=resume_from)
     if launch.is_main:
         summary, headline = result.summary, read_task_facts(result.folder).headline
         state = "was already finished" if result.was_finished else "finished"

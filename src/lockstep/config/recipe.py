@@ -58,8 +58,8 @@ class ModelConfig:
     """The network."""
 
     name: str = "cnn"
-    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or any classifier of torchvision, such
-    as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that returns the model: a
+    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or any classifier of torchvision, as
+    'torchvision:resnet18'. Or your own, as 'package.module:Class' or a function that returns the model: a
     torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""

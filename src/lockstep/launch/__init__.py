@@ -1,14 +1,14 @@
 """How processes start, meet and stop: launch variables, allocation, rendezvous, ranks, stop signals, checks.
 
 These take time to load and are imported by their own names:
-checks, precision, process_group, ranks.
+checks, precision, process_group, process_state, ranks.
 """
 
 from lockstep.launch.allocation import Allocation, allocated_threads, read_allocation
 from lockstep.launch.command_lines import accelerate_options, launch_commands
 from lockstep.launch.machine import num_cores
 from lockstep.launch.rendezvous import Rendezvous, rendezvous
-from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, restored_handlers
+from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 from lockstep.launch.variables import Launch, array_group, process_rank, read_launch
 
 __all__ = [
@@ -26,5 +26,5 @@ __all__ = [
     "read_allocation",
     "read_launch",
     "rendezvous",
-    "restored_handlers",
+    "tell_run_folder",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,24 +21,32 @@ from lockstep.errors import AgreedStop, ConfigError, RankError
 from lockstep.launch.machine import keep_freed_memory, num_cores, threads_per_process
 from lockstep.launch.precision import check_precision
 from lockstep.launch.ranks import Ranks
-from lockstep.launch.rendezvous import torchrun_variables
+from lockstep.launch.rendezvous import rank_variables, torchrun_variables
 from lockstep.launch.variables import Launch, device_index
+
+PROGRAM = "program"
+"""The launcher of processes that the program itself started and connected."""
+_group_numbers = itertools.count()
 
 
 @contextmanager
 def join_ranks(launch: Launch, precision: str) -> Iterator[Ranks]:
     """Joins the process group for the duration of a with block.
 
-    Leaves the group when all ranks leave the block in the same way: at its end, by a user's mistake, or by a
-    stop they agreed on. After any other error it does not: the other ranks may wait in a collective, and
-    leaving the group would wait for them. So the process ends, shows its traceback, and its launcher ends the
-    others.
+    A group that the program made before is used, and stays. Another is left when all ranks leave the block in
+    the same way: at its end, by a user's mistake, or by a stop they agreed on. After any other error it is
+    not: the other ranks may wait in a collective, and leaving the group would wait for them. So the process
+    ends, shows its traceback, and its launcher ends the others.
     """
     ranks = start_ranks(launch, precision)
     try:
         yield ranks
     except (ConfigError, AgreedStop):
         ranks.close()
+        raise
+    except BaseException:
+        if ranks.world_size == 1:
+            ranks.close()
         raise
     ranks.close()
 
@@ -58,6 +69,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         os.environ.update(torchrun_variables(launch))
         if kind == "cuda":
             os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
+    elif launch.launcher == PROGRAM:
+        os.environ.update(rank_variables(launch))
     if use_cpu and "OMP_NUM_THREADS" not in os.environ:
         num_threads = threads_per_process(num_cores(), launch.local_world_size)
         os.environ["OMP_NUM_THREADS"] = str(num_threads)
@@ -68,6 +81,9 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         sys.modules["lomo_optim"] = None  # type: ignore[assignment]
     if use_cpu:
         keep_freed_memory()
+    owns_group = "RANK" in os.environ and not dist.is_initialized()
+    if owns_group:
+        join_new_group(launch, "nccl" if kind == "cuda" else "gloo")
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
     if accelerator.num_processes != launch.world_size:
         raise RankError(
@@ -83,4 +99,50 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         world_size=accelerator.num_processes,
         num_threads=torch.get_num_threads(),
         control=control,
+        owns_group=owns_group,
+    )
+
+
+def join_new_group(launch: Launch, backend: str) -> None:
+    """Makes the default process group, which Accelerate then finds.
+
+    Accelerate would make it once per process. A second group cannot meet in the same way: its port may still
+    be taken by the store of the first (`accelerate launch`), or that store still holds the addresses of the
+    first (torchrun). So one store is kept, and each group has keys of its own in it. All ranks make the same
+    groups in the same order.
+    """
+    store = launch_store(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], launch.rank, launch.world_size)
+    prefix = f"lockstep/{next(_group_numbers)}"
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(prefix, store), rank=launch.rank, world_size=launch.world_size
+    )
+
+
+@functools.cache
+def launch_store(address: str, port: str, rank: int, world_size: int) -> dist.Store:
+    """The store on which the ranks meet, as torch finds it from the environment; kept for the whole process.
+
+    A program that makes a group itself afterwards shares it: torch's server is one per port and process.
+    """
+    store, _, _ = next(dist.rendezvous("env://", rank, world_size))
+    return store
+
+
+def launch_of_group(launch: Launch) -> Launch:
+    """The launch, with rank and world size of a process group that the program itself made before.
+
+    torch.multiprocessing, for one, starts processes without a launcher's variables. All of them count as
+    processes of one node.
+    """
+    if not dist.is_initialized() or "RANK" in os.environ:
+        return launch
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    on_gpu = torch.cuda.is_initialized()
+    return replace(
+        launch,
+        launcher=PROGRAM,
+        rank=rank,
+        local_rank=torch.cuda.current_device() if on_gpu else rank,
+        world_size=world_size,
+        local_world_size=world_size,
     )

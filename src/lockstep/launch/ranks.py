@@ -33,6 +33,8 @@ class Ranks:
     num_threads: int
     control: dist.ProcessGroup | None
     """The gloo group for decisions; None if the world size is 1."""
+    owns_group: bool
+    """Whether the default process group was made for these ranks, and not by the program before."""
 
     @property
     def is_main(self) -> bool:
@@ -122,6 +124,8 @@ class Ranks:
         return values
 
     def close(self) -> None:
-        """Leaves the process group."""
-        if dist.is_initialized():
+        """Leaves the process groups that were made for these ranks. A collective."""
+        if self.owns_group:
             dist.destroy_process_group()
+        elif self.control is not None:
+            dist.destroy_process_group(self.control)

@@ -55,13 +55,16 @@ def torchrun_variables(launch: Launch, environ: Mapping[str, str] = os.environ) 
     """The variables that torch.distributed needs, which torchrun sets and srun does not."""
     num_nodes = int(environ.get("SLURM_STEP_NUM_NODES") or environ["SLURM_NNODES"])
     address, port = rendezvous(num_nodes, environ)
+    return {**rank_variables(launch), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+
+
+def rank_variables(launch: Launch) -> dict[str, str]:
+    """The variables by which torch and Accelerate know a process among the others."""
     return {
         "RANK": str(launch.rank),
         "LOCAL_RANK": str(launch.local_rank),
         "WORLD_SIZE": str(launch.world_size),
         "LOCAL_WORLD_SIZE": str(launch.local_world_size),
-        "MASTER_ADDR": address,
-        "MASTER_PORT": str(port),
     }
 
 

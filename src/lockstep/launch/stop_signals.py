@@ -3,25 +3,28 @@
 SIGTERM (a scheduler's warning), SIGUSR1 (SLURM's `--signal`) and SIGINT (Ctrl-C) set a flag in the process
 that gets them. At the end of each step the ranks agree (`Ranks.agree`, in engine/loop.py) whether any of them
 has its flag set; if so, they save a checkpoint and exit with code 75, "interrupted, resumable". A second
-SIGINT ends the process immediately.
+SIGINT does what it would do without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
 
 Launchers hide exit codes, and a signal may come before the handlers are installed. So a job script can also
-use two files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
-and it finds LOCKSTEP_RESUMABLE_FILE if the run was stopped by a signal and can be resumed.
+use files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
+and it finds LOCKSTEP_RESUMABLE_FILE if the run was stopped by a signal and can be resumed. If it started a
+program of the user's, it finds in LOCKSTEP_RUN_FOLDER_FILE where the program's run is.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
+from typing import Any
 
 from lockstep.launch.variables import process_rank
 
+Handler = Callable[[int, FrameType | None], Any] | int  # what signal.signal takes
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Signals that ask a run to save a checkpoint and stop."""
 
@@ -31,6 +34,7 @@ class StopRequest:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._got_signal = False
+        self._sigint_before: Handler = signal.SIG_DFL
         # Only the main rank looks, as every step asks the shared file system, and the ranks agree anyway.
         self._stop_file = environ.get("LOCKSTEP_STOP_FILE") if process_rank(environ) == 0 else None
         self._resumable_file = environ.get("LOCKSTEP_RESUMABLE_FILE")
@@ -41,13 +45,14 @@ class StopRequest:
         Outside of the main thread Python can handle no signal: then only the stop file counts.
         """
         if current_thread() is main_thread():
+            self._sigint_before = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
             for number in STOP_SIGNALS:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             # Whoever presses Ctrl-C twice does not want to wait for a checkpoint.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, self._sigint_before)
         self._got_signal = True
 
     def is_set(self) -> bool:
@@ -60,6 +65,12 @@ class StopRequest:
             Path(self._resumable_file).touch()
 
 
+def tell_run_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Lets the job script know where the run is that now begins, if it asks."""
+    if path := environ.get("LOCKSTEP_RUN_FOLDER_FILE"):
+        Path(path).write_text(str(folder.absolute()))
+
+
 @contextmanager
 def restored_handlers() -> Iterator[None]:
     """Puts the handlers of the stop signals back, for a program that trains and then continues."""
@@ -69,4 +80,7 @@ def restored_handlers() -> Iterator[None]:
     finally:
         if current_thread() is main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if (
+                    handler is not None
+                ):  # None: a handler that is not Python's, which nothing here can put back
+                    signal.signal(number, handler)

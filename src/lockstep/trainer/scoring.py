@@ -14,7 +14,8 @@ from lockstep.engine import evaluate as score
 from lockstep.errors import ConfigError, refuse, require
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
-from lockstep.launch.process_group import join_ranks
+from lockstep.launch.process_group import join_ranks, launch_of_group
+from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.runs import CHECKPOINTS_FOLDER, SETTINGS_FILE
 from lockstep.runs.checkpoint import Checkpoint, weights_sha256
@@ -46,8 +47,8 @@ def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
     """
     config = settings_of_run(Path(folder), task)
     given = task if isinstance(task, Task) else None
-    with restored_generators(torch.device("cpu")):
-        return evaluate_checkpoint(Path(folder), config, read_launch(), given)
+    with restored_process_state(), restored_generators(torch.device("cpu")):
+        return evaluate_checkpoint(Path(folder), config, launch_of_group(read_launch()), given)
 
 
 def load(task: Task | str | None, folder: Path | str) -> nn.Module:

@@ -15,9 +15,10 @@ from lockstep.data import restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted, require
-from lockstep.launch import Launch, array_group, read_launch, restored_handlers
+from lockstep.launch import Launch, array_group, read_launch, tell_run_folder
 from lockstep.launch.precision import resolve_precision
-from lockstep.launch.process_group import join_ranks
+from lockstep.launch.process_group import join_ranks, launch_of_group
+from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import window_for_reduction
 from lockstep.report import say
@@ -65,8 +66,8 @@ def train(
 ) -> TrainingResult:
     """Trains a run to its end, as `lockstep train` does. Resumes it if its folder has a checkpoint.
 
-    Under a launcher, call it in every process. A finished run is not trained again. All runs of one process
-    must have the same precision, because Accelerate keeps it for the whole process.
+    Under a launcher, call it in every process. A finished run is not trained again. The process is left as it
+    was found; see `restored_process_state`. In another than the main thread no signal stops the run.
 
     Args:
         task: what is learnt: a `Task`; or 'package.module:function', which returns one. Or only a config, to
@@ -78,19 +79,21 @@ def train(
 
     Raises:
         ConfigError: on every rank, before any training.
-        Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved.
+        Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved. It is
+            a SystemExit: a program that does not catch it ends with exit code 75.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
     """
+    began = time.perf_counter()
     if isinstance(task, Config):
         require(config is None, "config", "given twice", "pass a task and a config, or only a config")
         config, chosen = task, None
     else:
         config, chosen = with_task(config or Config(), task), task
-    with restored_handlers(), restored_generators(torch.device("cpu")):
+    with restored_process_state(), restored_generators(torch.device("cpu")):
         return run_training(
             config,
-            read_launch(),
-            time.perf_counter(),
+            launch_of_group(read_launch()),
+            began,
             task=chosen if isinstance(chosen, Task) else None,
             observers=observers,
             sinks=sinks,
@@ -170,8 +173,10 @@ def _train_to_end(
         summary = write_summary(run, config.precision, phases)
         status = "finished"
         return summary
-    except Interrupted:
+    except Interrupted as stop:
         status = "interrupted"
+        if ranks.is_main:
+            say(f"interrupted after step {stop.step}, checkpoint saved; run the same command again to resume")
         ranks.on_main(run.stop.mark_resumable)  # before any rank exits, as launchers then kill the others
         raise
     except Exception as error:
@@ -189,6 +194,7 @@ def _train_to_end(
 def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[Sink]) -> None:
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
+    tell_run_folder(run.folder)
     say(startup_line(config, run, mode))
     for warning in run.warnings:
         say(f"warning: {warning}")
