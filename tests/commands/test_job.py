@@ -8,7 +8,9 @@ from lockstep.config import Config, OptimizerConfig, RunConfig, TrackingConfig, 
 from lockstep.errors import ConfigError
 from lockstep.launch import accelerate_options, tell_run_folder
 from lockstep.launch.rendezvous import job_port
+from lockstep.runs import write_task_facts
 from processes import ROOT
+from run_folders import DIGITS
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
 
@@ -111,6 +113,7 @@ def test_the_table_shows_what_differs_in_a_group(tmp_path):
         )
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(to_yaml(config))
+        write_task_facts(tmp_path / name, DIGITS)
 
     begin("one", 0, 0.1, "sweep-1")
     begin("two", 0, 0.2, "sweep-1")

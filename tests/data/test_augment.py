@@ -1,7 +1,7 @@
 import torch
 
 from lockstep.config import IMAGE_SIZE, AugmentConfig, BatchConfig
-from lockstep.data import build_augment, resident_spans, windows
+from lockstep.data import build_augment, normalised, resident_spans, windows
 from lockstep.data.augment import Augment
 from runs import small_config, small_run
 
@@ -65,11 +65,11 @@ def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():
         config = small_config(augment=ALL, batch=BatchConfig(global_size=64, micro_size=micro_size))
         run, _ = small_run(config)
         augment = build_augment(config.augment, config.seed)
-        spans = resident_spans(run.train_images, run.plan, 0, first_step)
-        run.windows = windows(spans, run.plan, 0, first_step, augment)
-        window = next(run.windows)
+        read = run.train_samples.images.read
+        spans = resident_spans(read, run.plan, 0, first_step, torch.device("cpu"))
+        window = next(windows(spans, run.plan, 0, first_step, prepare=normalised, augment=augment))
         ids = torch.cat([batch.ids for batch in window])
-        return ids, torch.cat([batch.images for batch in window])
+        return ids, torch.cat([batch.inputs for batch in window])
 
     ids, whole = images_of_step(64, 3)
     assert torch.equal(images_of_step(8, 3)[0], ids)

@@ -16,13 +16,19 @@ def make_plan(world_size=1):
 
 
 def windows_of(plan, rank=0, first_step=0):
-    return windows(resident_spans(STORE, plan, rank, first_step), plan, rank, first_step)
+    return windows(
+        resident_spans(STORE.read, plan, rank, first_step, torch.device("cpu")),
+        plan,
+        rank,
+        first_step,
+        prepare=normalised,
+    )
 
 
 def test_nothing_is_padded_and_each_sample_has_its_share_of_the_mean():
     for step, window in enumerate(islice(windows_of(make_plan()), 6)):
         sizes = [4] if step == 3 else [8, 8, 8, 8]
-        assert [len(batch.ids) for batch in window] == [len(batch.images) for batch in window] == sizes
+        assert [len(batch.ids) for batch in window] == [len(batch.inputs) for batch in window] == sizes
         assert [batch.slot for batch in window] == list(range(len(sizes)))
         assert [batch.is_last for batch in window] == [False] * (len(sizes) - 1) + [True]
         assert sum(batch.weight * len(batch.ids) for batch in window) == 1
@@ -41,7 +47,7 @@ def test_a_window_is_a_function_of_its_step():
             for one, other in zip(expected, window, strict=True):
                 assert one.step == other.step
                 assert torch.equal(one.ids, other.ids)
-                assert torch.equal(one.images, other.images)
+                assert torch.equal(one.inputs, other.inputs)
 
 
 def test_ranks_share_the_windows_of_one():

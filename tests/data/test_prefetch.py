@@ -16,7 +16,7 @@ import torch
 
 from image_files import synthetic_files
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig
-from lockstep.data import Prefetcher, SpanReader, load_dataset, resident_spans, windows
+from lockstep.data import Prefetcher, SpanReader, load_dataset, normalised, resident_spans, windows
 from lockstep.data.augment import Augment
 from lockstep.engine import take_step
 from lockstep.errors import ConfigError
@@ -54,9 +54,12 @@ def test_windows_are_the_resident_ones(monkeypatch, files, rank, world_size, num
         "lockstep.data.prefetch.SPAN_SAMPLES", 200
     )  # several spans an epoch, the last a short one
     plan = make_plan(world_size)
-    resident = resident_spans(files.load(), plan, rank, first_step)
+    resident = resident_spans(files.load().read, plan, rank, first_step, CPU)
     with Prefetcher(SpanReader(files, plan, rank, first_step), CPU, num_workers) as streamed:
-        pair = [windows(spans, plan, rank, first_step, AUGMENT) for spans in (resident, streamed)]
+        pair = [
+            windows(spans, plan, rank, first_step, prepare=normalised, augment=AUGMENT)
+            for spans in (resident, streamed)
+        ]
         for expected, window in islice(zip(*pair, strict=True), 25):
             for one, other in zip(expected, window, strict=True):
                 for name, value in vars(one).items():

@@ -3,13 +3,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lockstep.config import LossConfig
-from lockstep.data import ImageStore
+from lockstep.data import ImageSamples, ImageStore
 from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.engine import evaluate
-from lockstep.engine.evaluation import CHUNK_SIZE
-from lockstep.task import build_criterion
-from runs import fresh_ranks
+from lockstep.task import confusion, digits_task, num_correct, worst_mistakes
+from runs import fresh_ranks, small_config
+
+CHUNK_SIZE = small_config().batch.eval_size
 
 
 @pytest.mark.parametrize("num_samples", [1, CHUNK_SIZE - 1, CHUNK_SIZE, 3 * CHUNK_SIZE + 7])
@@ -20,25 +20,29 @@ def test_every_sample_is_scored_once(num_samples):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     result = evaluate(
         model,
-        build_criterion(LossConfig()),
-        ImageStore(images=images, labels=labels),
+        digits_task(small_config()),
+        ImageSamples(images=ImageStore(images=images, labels=labels)),
         fresh_ranks(),
         step=0,
         seed=0,
+        chunk_size=CHUNK_SIZE,
     )
 
     assert model.training
     logits = model.eval()((images.unsqueeze(1).float() - PIXEL_MEAN) / PIXEL_STD)
     assert result.num_samples == num_samples
-    assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
-    assert result.accuracy == (logits.argmax(1) == labels).double().mean().item()
+    assert result.values["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert result.values["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
     probabilities = logits.softmax(1).max(1).values
-    torch.testing.assert_close(result.confidences, probabilities, check_device=False)
-    worst = result.worst_mistakes(5)
+    torch.testing.assert_close(result.columns["confidence"], probabilities, check_device=False)
+    worst = worst_mistakes(result, 5)
     assert [int(labels[index]) == int(logits[index].argmax()) for index in worst] == [False] * len(worst)
-    assert len(worst) == min(5, num_samples - result.num_correct)
-    assert result.losses[worst].tolist() == sorted(result.losses[worst].tolist(), reverse=True)
-    assert result.confusion.sum() == num_samples
-    assert result.confusion.diagonal().sum() == result.num_correct
+    assert len(worst) == min(5, num_samples - num_correct(result))
+    assert result.columns["loss"][worst].tolist() == sorted(
+        result.columns["loss"][worst].tolist(), reverse=True
+    )
+    counts = confusion(result, 10)
+    assert counts.sum() == num_samples
+    assert counts.diagonal().sum() == num_correct(result)
     for label in range(10):
-        assert result.confusion[label].sum() == (labels == label).sum()
+        assert counts[label].sum() == (labels == label).sum()

@@ -11,9 +11,8 @@ from lockstep.engine import take_step
 from lockstep.engine.checkpointing import snapshot
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.task import build_model
-from lockstep.trainer import build_run
 from processes import exact_fingerprints
-from runs import fresh_ranks, record_gradients, small_config, small_run
+from runs import built_run, fresh_ranks, record_gradients, small_config, small_run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,14 +68,14 @@ def test_fp16_skips_an_overflowed_step_and_continues():
 def test_an_fp16_run_resumes_with_its_loss_scale(tmp_path):
     """Saved after an overflow, which halved the scale and put the schedule one step behind."""
     config = small_config(precision="fp16")
-    run, dataset = small_run(config, fresh_ranks("fp16"))
+    run, _ = small_run(config, fresh_ranks("fp16"))
     overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
     take_step(run)
     overflow.remove()
     path = save_checkpoint(tmp_path, snapshot(run))
     for _ in range(4):
         take_step(run)
-    resumed = build_run(config, fresh_ranks("fp16"), dataset, load_checkpoint(path))
+    resumed = built_run(config, fresh_ranks("fp16"), load_checkpoint(path))
     for _ in range(4):
         take_step(resumed)
     scales = [each.ranks.accelerator.scaler.get_scale() for each in (run, resumed)]
@@ -137,6 +136,6 @@ def test_building_a_model_leaves_the_device_generator_unchanged():
 
 def test_images_can_be_read_by_ids_on_the_cpu():
     run, dataset = small_run(small_config(), fresh_ranks())
-    images, labels = run.train_images.read(torch.tensor([3, 5]))
+    images, labels = run.train_samples.images.read(torch.tensor([3, 5]))
     assert torch.equal(images.cpu(), dataset.train.images[[3, 5]])
     assert torch.equal(labels.cpu(), dataset.train.labels[[3, 5]])

@@ -116,15 +116,15 @@ def unrolled_gradients(run, window):
     layer = run.model.rnn
     squares = torch.zeros(28, dtype=torch.float64)
     for batch in window:
-        h, states = torch.zeros(len(batch.labels), 128), []
-        for row in batch.images.squeeze(1).unbind(1):
+        h, states = torch.zeros(len(batch.targets), 128), []
+        for row in batch.inputs.squeeze(1).unbind(1):
             inner = (
                 row @ layer.weight_ih_l0.T + layer.bias_ih_l0 + h @ layer.weight_hh_l0.T + layer.bias_hh_l0
             )
             h = inner.tanh()
             h.retain_grad()
             states.append(h)
-        share_of_mean(run.criterion(run.model.head(h), batch.labels), batch).backward()
+        share_of_mean(run.task.loss(run.model.head(h), batch.targets), batch).total.backward()
         squares += torch.stack([state.grad.double().square().sum() for state in states])
     run.model.zero_grad()
     return squares.sqrt()
@@ -134,7 +134,7 @@ def test_gradients_of_the_hidden_states_match_a_plain_unrolled_rnn():
     run, _ = small_run(small_config(model=ModelConfig(name="rnn")))
     for _ in range(9):
         take_step(run)
-    window: list[MicroBatch] = next(run.windows)  # the short one, with padding
+    window: list[MicroBatch] = next(run.windows)  # the short one
     (recurrence,) = measure_recurrences(run, window)
     assert all(p.grad is not None for p in run.trained)  # the step's own gradients are untouched
     assert recurrence.gradient_norms == pytest.approx(unrolled_gradients(run, window).tolist(), rel=1e-3)

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from lockstep.config import BatchConfig
-from lockstep.data import ImageStore
+from lockstep.data import ImageSamples, ImageStore
 from lockstep.engine import agreed_digest, evaluate, loop, save_checkpoint_of, train
 from lockstep.errors import ConfigError, RunStopped
 from lockstep.launch.ranks import PeerError
@@ -43,13 +43,13 @@ def check_evaluation() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (1003, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 10, (1003,), generator=generator)
-    store = ImageStore(images=images, labels=labels)
+    samples = ImageSamples(images=ImageStore(images=images, labels=labels))
     logits = run.model((images.unsqueeze(1).float() - 0.1307 * 255) / (0.3081 * 255))
     for _ in range(2):
-        result = evaluate(run.model, run.criterion, store, ranks, run.step, run.seed)
+        result = evaluate(run.model, run.task, samples, ranks, step=run.step, seed=run.seed, chunk_size=250)
         assert result.num_samples == 1003
-        assert torch.equal(result.predictions, logits.argmax(1))
-        assert torch.allclose(result.losses, run.criterion(logits, labels), atol=1e-5)
+        assert torch.equal(result.columns["prediction"], logits.argmax(1))
+        assert torch.allclose(result.columns["loss"], run.task.loss(logits, labels), atol=1e-5)
 
 
 def check_agreements() -> None:

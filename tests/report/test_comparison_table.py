@@ -1,6 +1,6 @@
 """What `lockstep compare` says of runs, finished or not."""
 
-from lockstep.report import comparison_of, most_accurate_first
+from lockstep.report import best_first, comparison_of
 from lockstep.report.comparison_table import run_results
 from run_folders import SUMMARY, make_record, make_run
 
@@ -36,4 +36,4 @@ def test_runs_without_a_test_come_last(tmp_path):
     make_run(tmp_path / "weak", [make_record(1, 0.1)])
     make_run(tmp_path / "good", [make_record(1, 0.9)])
     folders = {name: tmp_path / name for name in ("untested", "weak", "good")}
-    assert list(most_accurate_first(folders)) == ["good", "weak", "untested"]
+    assert list(best_first(folders)) == ["good", "weak", "untested"]

@@ -21,16 +21,16 @@ def test_without_images_the_sheet_is_only_a_title():
 
 @pytest.mark.parametrize(("height", "width", "enlarged"), [(28, 28, 4), (32, 16, 3), (150, 200, 1)])
 def test_images_of_any_size_keep_their_shape(height, width, enlarged):
-    sheet = draw(np.full((1, height, width), 255, np.uint8), [3], [3])[TITLE_HEIGHT:]
+    sheet = draw(np.full((1, height, width), 255, np.uint8), ["3"], ["3"])[TITLE_HEIGHT:]
     rows, columns = (sheet[: enlarged * height] == 0).all(axis=2).nonzero()  # the image is black
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (enlarged * height, enlarged * width)
 
 
 def test_images_fill_a_square():
-    assert draw(np.zeros((36, 28, 28), np.uint8), [0] * 36, [0] * 36).shape == (88 + 6 * 176, 6 * 144, 3)
+    assert draw(np.zeros((36, 28, 28), np.uint8), ["0"] * 36, ["0"] * 36).shape == (88 + 6 * 176, 6 * 144, 3)
 
 
 def test_only_a_wrong_prediction_is_red():
     image = np.zeros((1, 28, 28), np.uint8)
-    assert not (draw(image, [3], [3]) == RED).all(axis=2).any()
-    assert (draw(image, [3], [5]) == RED).all(axis=2).any()
+    assert not (draw(image, ["3"], ["3"]) == RED).all(axis=2).any()
+    assert (draw(image, ["3"], ["5"]) == RED).all(axis=2).any()

@@ -8,7 +8,7 @@ from run_folders import make_record
 
 
 def axes(records, resumes=()):
-    figure = draw_curves(records, list(resumes), "")
+    figure = draw_curves(records, list(resumes), "", "accuracy")
     figure.canvas.draw()
     return figure.axes
 
@@ -47,7 +47,7 @@ def test_a_long_run_is_thinned_to_means_and_extremes():
 
 def test_runs_that_share_a_colour_differ_in_style():
     runs = {f"run {number}": [make_record(1, 0.5), make_record(2)] for number in range(len(COLOURS) + 1)}
-    figure = draw_comparison(runs | {"$x$": [make_record(1)]})
+    figure = draw_comparison(runs | {"$x$": [make_record(1)]}, "accuracy")
     figure.canvas.draw()
     lines = figure.axes[0].lines
     assert lines[0].get_color() == lines[len(COLOURS)].get_color()

@@ -7,16 +7,16 @@ import termios
 
 from lockstep.report import Console
 
-RECORD = {"step": 3, "epoch": 0.25, "loss": 0.5, "accuracy": 0.875, "images_per_second": 12345.6}
+RECORD = {"step": 3, "epoch": 0.25, "loss": 0.5, "accuracy": 0.875, "samples_per_second": 12345.6}
 
 
 def test_each_record_is_a_line_where_there_is_no_terminal(capsys):
-    console = Console(first_step=0, num_steps=12)
+    console = Console(first_step=0, num_steps=12, headline="accuracy")
     console.log(RECORD)
     console.log({"step": 6, "epoch": 0.5, "test_loss": 0.25, "test_accuracy": 0.9})
     console.close("finished")
     assert capsys.readouterr().out.splitlines() == [
-        "lockstep: step 3/12  epoch 0.25  loss 0.5000  accuracy 87.5%  12,346 images/s",
+        "lockstep: step 3/12  epoch 0.25  loss 0.5000  accuracy 87.5%  12,346 samples/s",
         "lockstep: step 6/12  epoch 0.50  test accuracy 90.00%  test loss 0.2500",
     ]
 
@@ -24,7 +24,7 @@ def test_each_record_is_a_line_where_there_is_no_terminal(capsys):
 def test_a_terminal_gets_a_progress_bar():
     program = f"""
 from lockstep.report import Console, say
-console = Console(first_step=0, num_steps=12)
+console = Console(first_step=0, num_steps=12, headline="accuracy")
 console.log({RECORD})
 say("above the bar")
 console.close("finished")

@@ -1,12 +1,14 @@
 """Which checkpoint is the newest or the best, and which ones are kept."""
 
+import math
+
 import pytest
 
 from lockstep.errors import ConfigError
 from lockstep.runs.checkpoint import save_checkpoint
 from lockstep.runs.checkpoint_folder import (
     best_checkpoint,
-    best_saved_accuracy,
+    best_saved_score,
     broadcast_newest_checkpoint,
     checkpoints_in,
     hide_checkpoints_after,
@@ -55,7 +57,7 @@ def test_damage_is_named_once_for_all_ranks(tmp_path, capsys):
 def test_a_folder_without_checkpoints_has_none(tmp_path):
     assert load_newest_checkpoint(tmp_path / "checkpoints") == (None, [])
     assert best_checkpoint(tmp_path) is None
-    assert best_saved_accuracy(tmp_path) == -1
+    assert best_saved_score(tmp_path) == -math.inf
     with pytest.raises(ConfigError, match=r"CHECKPOINT = .*: No such file .*; use another one of the run"):
         load_named_checkpoint(tmp_path)
 
@@ -76,7 +78,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         save_checkpoint(tmp_path, make_checkpoint(step, accuracy))
         prune_checkpoints(tmp_path, keep=2)
     assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["2", "4", "5"]
-    assert best_saved_accuracy(tmp_path) == 0.9
+    assert best_saved_score(tmp_path) == 0.9
 
 
 def test_of_equally_good_checkpoints_the_newest_is_the_best(tmp_path):
@@ -95,5 +97,5 @@ def test_checkpoints_after_a_resume_are_hidden(tmp_path):
     save_checkpoint(tmp_path, make_checkpoint(15, 0.2))
     prune_checkpoints(tmp_path, keep=1)
     assert load_newest_checkpoint(tmp_path)[0].step == 15
-    assert best_saved_accuracy(tmp_path) == 0.2
+    assert best_saved_score(tmp_path) == 0.2
     assert (tmp_path / ".damaged-step-00000020").exists()

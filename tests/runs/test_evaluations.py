@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from lockstep.config import OptimizerConfig
+from lockstep.data import ImageSamples, ImageStore
 from lockstep.engine import score_test_set, train
 from lockstep.errors import ConfigError
 from lockstep.runs.evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation, to_npz
+from lockstep.task import worst_mistakes
 from run_folders import make_evaluation
 from runs import small_config, small_run
 
@@ -14,38 +16,39 @@ from runs import small_config, small_run
 def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
     run, dataset = small_run(small_config(tmp_path, optimizer=OptimizerConfig(lr=1e-5)))
     run.folder.mkdir()
-    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images))
+    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_samples))
     assert read_evaluation(run.folder) is None
     train(run)
     scores = run.evaluation
     saved = read_evaluation(run.folder)
     assert saved.scores.step == scores.step == 10
-    for name in ("losses", "predictions", "confidences", "labels"):
-        assert torch.equal(getattr(saved.scores, name), getattr(scores, name))
-        assert getattr(saved.scores, name).dtype == getattr(scores, name).dtype
+    assert {**saved.scores.values} == {**scores.values}
+    assert list(saved.scores.columns) == ["loss", "accuracy", "label", "prediction", "confidence"]
+    for name, column in scores.columns.items():
+        assert torch.equal(saved.scores.columns[name], column), name
     assert len(saved.mistakes) == NUM_MISTAKES  # so low a rate learns nothing in ten steps
-    assert saved.mistakes == scores.worst_mistakes(NUM_MISTAKES)
+    assert saved.mistakes == worst_mistakes(scores, NUM_MISTAKES)
     assert torch.equal(saved.images, dataset.test.images[saved.mistakes])
 
 
 def test_the_last_and_the_best_evaluation_are_saved_with_their_mistakes(tmp_path):
     run, dataset = small_run(small_config(tmp_path))
     run.folder.mkdir()
-    sink = EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_store.images)
+    sink = EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_samples)
     accuracies = []
     for step in (1, 2):
         run.step = step
         sink.log(score_test_set(run) | {"step": step})
-        accuracies.append(run.evaluation.accuracy)
+        accuracies.append(run.evaluation.values["accuracy"])
         with torch.no_grad():
-            run.trained[-1].fill_(float("-inf")).select(0, 0).zero_()  # from now on every answer is 0
+            run.trained[-1].fill_(-1e4).select(0, 0).zero_()  # from now on every answer is 0
     last, best = read_evaluation(run.folder, "last"), read_evaluation(run.folder, "best")
-    assert (last.scores.step, last.scores.accuracy) == (2, accuracies[1])
-    assert best.scores.accuracy == max(accuracies)
+    assert (last.scores.step, last.scores.values["accuracy"]) == (2, accuracies[1])
+    assert best.scores.values["accuracy"] == max(accuracies)
     assert len(last.mistakes) == 25
-    worst = last.mistakes[0]
-    assert (last.scores.predictions[worst], last.scores.confidences[worst]) == (0, 1.0)
-    assert last.scores.labels[worst] == dataset.test.labels[worst] != 0
+    worst, columns = last.mistakes[0], last.scores.columns
+    assert (columns["prediction"][worst], columns["confidence"][worst]) == (0, 1.0)
+    assert columns["label"][worst] == dataset.test.labels[worst] != 0
     assert torch.equal(last.images[0], dataset.test.images[worst])
 
 
@@ -53,7 +56,12 @@ def test_evaluations_after_the_step_of_a_resume_are_deleted(tmp_path):
     (tmp_path / "evaluations").mkdir()
     for which, step in (("best", 3), ("last", 8)):
         (tmp_path / "evaluations" / f"{which}.npz").write_bytes(to_npz(make_evaluation(step)))
-    EvaluationSink(tmp_path, 5, lambda: None, torch.empty(0))
+    EvaluationSink(
+        tmp_path,
+        5,
+        lambda: None,
+        ImageSamples(images=ImageStore(images=torch.empty(0), labels=torch.empty(0))),
+    )
     assert read_evaluation(tmp_path, "last") is None
     assert read_evaluation(tmp_path, "best").scores.step == 3
 

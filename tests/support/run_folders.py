@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lockstep.config import to_yaml
+from lockstep.runs import TaskFacts, write_task_facts
 from lockstep.runs.checkpoint import Checkpoint
 from lockstep.runs.evaluations import SavedEvaluation
 from lockstep.task import Evaluation
@@ -25,12 +26,17 @@ SUMMARY = {
     "device": "H100",
 }
 
+DIGITS = TaskFacts(
+    name="synthetic", headline="accuracy", higher_is_better=True, classes=tuple(map(str, range(10)))
+)
+
 
 def make_run(
     folder: Path, records: list[dict[str, Any]], summary: dict[str, Any] | None = None, **settings: object
 ) -> str:
     """A run folder with one start and these records, finished if it has a summary; its path."""
     folder.mkdir()
+    write_task_facts(folder, DIGITS)
     (folder / "config.yaml").write_text(to_yaml(small_config(folder.parent, **settings)))
     (folder / "starts.jsonl").write_text('{"step": 0, "format": 2, "world_size": 2, "device": "cpu"}\n')
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

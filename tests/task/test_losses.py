@@ -25,7 +25,7 @@ def test_shares_of_short_and_whole_micro_batches_add_up_to_the_mean():
 
     def share(part):
         ids = torch.arange(len(part))
-        batch = MicroBatch(images=ids, labels=ids, ids=ids, step=0, slot=0, weight=1 / 5, is_last=True)
+        batch = MicroBatch(inputs=ids, targets=ids, ids=ids, step=0, slot=0, weight=1 / 5, is_last=True)
         return share_of_mean(part, batch)
 
-    assert sum(share(part) for part in losses.split(2)) == pytest.approx(losses.mean().item())
+    assert sum(share(part).total for part in losses.split(2)) == pytest.approx(losses.mean().item())

@@ -2,20 +2,22 @@
 
 import wandb
 
+from lockstep.runs import write_task_facts
 from lockstep.runs.evaluations import to_npz
 from lockstep.tracking.evaluation_tables import evaluation_tables
-from run_folders import make_evaluation
+from run_folders import DIGITS, make_evaluation
 
 
 def test_each_saved_evaluation_has_two_tables(tmp_path):
     assert evaluation_tables(wandb, tmp_path) == {}
+    write_task_facts(tmp_path, DIGITS)
     (tmp_path / "evaluations").mkdir()
     (tmp_path / "evaluations" / "best.npz").write_bytes(to_npz(make_evaluation(5)))
     tables = evaluation_tables(wandb, tmp_path)
     assert list(tables) == ["best_confusion", "best_mistakes"]
     confusion = tables["best_confusion"]
     assert confusion.columns == ["label", *(f"predicted {label}" for label in range(10))]
-    assert confusion.data[7] == [7, 0, 1, *[0] * 8]
+    assert confusion.data[7] == ["7", 0, 1, *[0] * 8]
     ((image, *facts),) = tables["best_mistakes"].data
     assert image.image.size == (28, 28)
-    assert facts == [7, 1, make_evaluation(5).scores.confidences[2].item(), 2]
+    assert facts == ["7", "1", make_evaluation(5).scores.columns["confidence"][2].item(), 2]

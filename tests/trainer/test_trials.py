@@ -8,7 +8,8 @@ import any_models
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import score_test_set, take_step, train
 from lockstep.errors import ConfigError, RunStopped
-from runs import small_config, small_run
+from lockstep.trainer import build_run, find_task, make_parts
+from runs import fresh_ranks, small_config, small_run
 
 
 def config_of(name, *, micro_size=16, num_train=148, reduction="exact", **model):
@@ -34,10 +35,13 @@ def test_a_parameter_that_is_never_used_is_left_alone():
 
 
 def test_trials_leave_the_model_as_it_was():
+    config, task = find_task(config_of("SmallBatch"), None)
+    ranks = fresh_ranks()
+    parts = make_parts(config, task, ranks)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    run, _ = small_run(config_of("SmallBatch"))
+    run = build_run(config, ranks, parts)
     assert run.model.norm.num_batches_tracked == 0
     assert run.model.norm.running_mean.eq(0).all()
     assert all(parameter.grad is None for parameter in run.model.parameters())

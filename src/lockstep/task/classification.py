@@ -11,8 +11,12 @@ from torch import Tensor
 
 from lockstep.task.evaluation import Evaluation
 
-LABEL, PREDICTION, CONFIDENCE = "label", "prediction", "confidence"
-"""The columns of an evaluation: the true class, the predicted one, and its softmax probability."""
+LABEL = "label"
+"""The column of an evaluation with the true class of each sample."""
+PREDICTION = "prediction"
+"""The column with the predicted class."""
+CONFIDENCE = "confidence"
+"""The column with the softmax probability of the predicted class."""
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -76,7 +78,7 @@ def test_a_run_stops_at_the_first_non_finite_step_and_does_not_save_it(monkeypat
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")
         return losses * torch.nan if calls == 5 * 4 + 3 else losses  # step 6, slot 2
 
-    run.criterion = poisoned
+    run.task = replace(run.task, loss=poisoned)
     ids = run.plan.epoch_ids(0)[5, 2].tolist()
     with pytest.raises(RunStopped, match=r"step 6: .*lockstep replay unused/run --step 6") as stop:
         train(run)

@@ -139,9 +139,9 @@ def broken_step(run, fault, observer):
         observer.on_zero_grad(run)
 
     def loss_of(batch):
-        losses = run.criterion(reduction.model(batch.images), batch.labels)
+        losses = run.task.loss(reduction.model(batch.inputs), batch.targets)
         observer.on_loss(run, batch, losses)
-        return share_of_mean(losses, batch)
+        return share_of_mean(losses, batch).total
 
     def schedule():
         set_learning_rate(optimizer, run.lr_factor(run.num_updates))
