@@ -1,7 +1,6 @@
 import math
 
 import pytest
-
 from lockstep.inspect.replay import compare_records
 
 

@@ -16,7 +16,8 @@ from lockstep.errors import counted, refuse
 from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
-from lockstep.launch.process_group import join_ranks
+from lockstep.launch.process_group import join_ranks, launch_of_group
+from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.runs import (
     Record,
@@ -86,8 +87,9 @@ def replay(task: Task | str | None, folder: Path | str, step: int) -> Replay:
     """
     config = settings_of_run(Path(folder), task)
     given = task if isinstance(task, Task) else None
-    with restored_generators(torch.device("cpu")):
-        return replay_step(Path(folder), config, step, enter_debugger=False, launch=read_launch(), task=given)
+    with restored_process_state(), restored_generators(torch.device("cpu")):
+        launch = launch_of_group(read_launch())
+        return replay_step(Path(folder), config, step, enter_debugger=False, launch=launch, task=given)
 
 
 def replay_step(

@@ -29,5 +29,7 @@ def derived_name(config: Config) -> str:
     if defining.get("precision") == "no":
         del defining["precision"]
     digest = hashlib.sha256(yaml.safe_dump(plain_values(defining)).encode()).hexdigest()
-    name = config.task.name or f"{config.data.name}-{config.model.name.rpartition(':')[2]}"
-    return f"{name.rpartition(':')[2]}-{digest[:8]}"  # of 'package.module:function' only the function
+    # The class of 'package.module:Class'; for a task its module, as all functions may be called make_task.
+    model, module = config.model.name.rpartition(":")[2], config.task.name.partition(":")[0]
+    name = module.rpartition(".")[2] or f"{config.data.name}-{model}"
+    return f"{name}-{digest[:8]}"
