@@ -12,7 +12,7 @@ LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--trai
 LONG += ["--model.dropout", "0.1", "--augment.shift-pixels", "1"]  # keyed draws must survive a resume too
 
 
-def start(folder, num_processes, *arguments, env=None, **options):
+def start(folder, num_processes, *arguments, recipe=LONG, env=None, **options):
     """Starts the run in the background; its output goes to `folder`/output."""
     words = [str(BIN / "python"), SCRIPT]
     if num_processes > 1:
@@ -22,7 +22,7 @@ def start(folder, num_processes, *arguments, env=None, **options):
             "--standalone",
             SCRIPT,
         ]
-    words += [*LONG, "--run.dir", str(folder), "--run.name", "run", *arguments]
+    words += [*recipe, "--run.dir", str(folder), "--run.name", "run", *arguments]
     with (folder / "output").open("a") as output:
         return subprocess.Popen(
             words,

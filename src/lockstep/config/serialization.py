@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from lockstep.config.keyword_arguments import ValueDumper
-from lockstep.config.settings import Config
+from lockstep.config.settings import BUILT_IN_TASK_SETTINGS, Config
 
 
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -24,8 +24,15 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The tree as nested dicts of plain values, as written to YAML and sent to W&B."""
-    return plain_values(asdict(config))
+    """The tree as nested dicts of plain values, as written to YAML and sent to W&B.
+
+    The settings of the built-in task are left out if the run is of another one.
+    """
+    tree = plain_values(asdict(config))
+    if config.task.name:
+        for section, settings in BUILT_IN_TASK_SETTINGS.items():
+            tree[section] = {name: value for name, value in tree[section].items() if name not in settings}
+    return {name: value for name, value in tree.items() if value != {}}
 
 
 def to_yaml(config: Config) -> str:

@@ -47,7 +47,7 @@ def find_traits(
         return ModelTraits.from_state(checkpoint.state["traits"]), []
 
     task, samples = parts.task, parts.train
-    name = config.task.name or config.model.name
+    field, name = ("task.model", task.name) if config.task.name else ("model.name", config.model.name)
 
     def loss_of(batch: MicroBatch) -> Tensor:
         outputs, targets = training_forward(task, model, batch)
@@ -60,7 +60,7 @@ def find_traits(
         last_step = plan.steps_per_epoch - 1
         others = sorted(set(plan.micro_batch_sizes(last_step)) - set(sizes[:1]))
         short = [_batch(plan, samples, 0, size) for size in others]
-        check_sizes(model, loss_of, [batches[0], *short], name)
+        check_sizes(model, loss_of, [batches[0], *short], field, name)
         form = try_measurements(task, model, batches[0], ranks.device, config.seed)
         found = try_out(model, loss_of, batches, ranks.device, config.seed, config.model.sometimes_used)
         warnings = []
@@ -68,7 +68,7 @@ def find_traits(
             text = f"two trials from equal seeds differ, first in {found.differences[0]}"
             if config.reduction == "exact":
                 raise refuse(
-                    "task.name" if config.task.name else "model.name",
+                    field,
                     name,
                     f"{text}; draw from Python's, NumPy's or torch's global generators and keep no state but "
                     "buffers, or use --reduction fast, which promises no equal bits",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators
 from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.model_traits.parameter_use import ParameterUse
-from lockstep.errors import counted, refuse
+from lockstep.errors import ConfigError, counted, refuse
 
 NUM_SEEDS = 8
 """Trials of each micro-batch of a model that draws random numbers. One is not enough: of twelve blocks with a
@@ -143,11 +145,23 @@ def try_out(
     )
 
 
-def check_sizes(model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch], model_name: str) -> None:
+def check_sizes(
+    model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch], field: str, model_name: str
+) -> None:
     """Runs a training forward over a micro-batch of each size that the plan has, the whole one first.
 
+    An error that is not torch's own, such as an AttributeError, is the author's to fix and stays one.
+
+    Args:
+        model: in training mode.
+        loss_of: computes a micro-batch's loss.
+        batches: one of each size.
+        field: the setting that names the model, for messages.
+        model_name: its value.
+
     Raises:
-        ConfigError: the short one at the end of an epoch is too small for the model.
+        ConfigError: the data does not fit the model or the loss, or the short micro-batch at the end of an
+            epoch is too small for the model.
     """
     whole = batches[0]
     for batch in batches:
@@ -155,8 +169,15 @@ def check_sizes(model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch],
             with restored_buffers(model), torch.no_grad():
                 loss_of(batch)
         except Exception as error:
-            if batch is whole:
+            if isinstance(error, ConfigError):
                 raise
+            if batch is whole and type(error) not in (RuntimeError, IndexError):
+                raise
+            if batch is whole:
+                shapes = f"inputs {shapes_of(batch.inputs)}, targets {shapes_of(batch.targets)}"
+                reason = f"{(str(error).splitlines() or ['no message'])[0]}{place_of(error)}"
+                rule = f"cannot compute the loss of a micro-batch ({shapes}): {reason}"
+                raise refuse(field, model_name, rule) from error
             raise refuse(
                 "batch.micro_size",
                 len(whole.ids),
@@ -164,6 +185,26 @@ def check_sizes(model: nn.Module, loss_of: TrialLoss, batches: list[MicroBatch],
                 f"{model_name} cannot train on so few ({error}); change batch.micro_size or data.num_train, "
                 "or drop them with --data.drop-last",
             ) from error
+
+
+def shapes_of(value: Any) -> str:
+    """The shapes in a tree of tensors, for messages."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {shapes_of(entry)}" for name, entry in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(shapes_of, value)) + "]"
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def place_of(error: Exception) -> str:
+    """Where an author's code raised an error, such as ' (model.py, line 30)'; empty if torch alone did."""
+    ours = [str(Path(torch.__file__).parent), str(Path(__file__).parents[2])]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename.startswith(folder) for folder in ours)
+    ]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:

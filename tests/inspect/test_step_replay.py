@@ -1,7 +1,8 @@
 import math
 
 import pytest
-from lockstep.inspect.replay import compare_records
+
+from lockstep.inspect.step_replay import compare_records
 
 
 @pytest.mark.parametrize(

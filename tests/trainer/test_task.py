@@ -1,0 +1,206 @@
+"""A user's task: the forms of a loss, instances, and what is refused by name."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import IterableDataset, TensorDataset
+
+import lockstep
+import tasks
+from lockstep.config import BatchConfig, OptimizerConfig, RunConfig, TaskConfig, TrackingConfig, TrainConfig
+from lockstep.engine import take_step
+from lockstep.errors import ConfigError, RunStopped
+from runs import built_run, record_gradients
+
+CONFIG = lockstep.Config(
+    precision="no",
+    batch=BatchConfig(global_size=32, micro_size=8),
+    train=TrainConfig(epochs=2, log_every=1, report=False),
+    tracking=TrackingConfig(mode="disabled"),
+)
+
+
+def config_in(folder, **changes):
+    return replace(CONFIG, run=RunConfig(dir=str(folder)), **changes)
+
+
+def gradient_and_loss(loss):
+    run = built_run(CONFIG, task=tasks.line(loss=loss, model=lambda: nn.Linear(1, 1)))
+    gradients = record_gradients(run)
+    result = take_step(run, is_logged=True)
+    count = 1 if result.total_count is None else result.total_count
+    return gradients[0], result.losses.sum() / count
+
+
+def test_the_three_forms_of_a_loss_give_the_same_step():
+    def per_sample(outputs, targets):
+        return (outputs - targets).square().mean(1)
+
+    def mean(outputs, targets):
+        return per_sample(outputs, targets).mean()
+
+    def counted(outputs, targets):
+        return per_sample(outputs, targets).sum(), len(targets)
+
+    expected, loss = gradient_and_loss(per_sample)
+    for form in (mean, counted):
+        gradient, other = gradient_and_loss(form)
+        torch.testing.assert_close(other, loss, rtol=1e-6, atol=0)
+        for name, value in expected.items():
+            torch.testing.assert_close(gradient[name], value, rtol=1e-6, atol=0)
+
+
+def test_a_counted_loss_is_torchs_weighted_mean_over_the_global_batch():
+    weights = torch.tensor([0.1, 5.0, 1.0])
+    inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(inputs, torch.arange(64) % 3)
+
+    def loss(logits, targets):
+        return F.cross_entropy(logits, targets, weights, reduction="sum"), weights[targets].sum()
+
+    task = lockstep.Task(name="weighted", model=lambda: nn.Linear(4, 3), train=data, loss=loss)
+    config = replace(CONFIG, batch=BatchConfig(global_size=64, micro_size=8))
+    run = built_run(config, task=task)
+    model = nn.Linear(4, 3)
+    model.load_state_dict(run.model.state_dict())
+    gradients = record_gradients(run)
+    result = take_step(run)
+    expected = F.cross_entropy(model(inputs), data.tensors[1], weights)
+    expected.backward()
+    assert (result.losses.sum() / result.total_count).item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(gradients[0]["weight"], model.weight.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_that_counts_nothing_is_skipped():
+    def loss(outputs, targets):
+        is_target = targets > 100
+        return ((outputs - targets).square() * is_target).sum(), is_target.sum()
+
+    config = replace(CONFIG, optimizer=OptimizerConfig(name="adamw", weight_decay=0.5))
+    run = built_run(config, task=tasks.line(loss=loss, test=None, model=lambda: nn.Linear(1, 1)))
+    before = run.model.weight.clone()
+    result = take_step(run, is_logged=True)
+    assert torch.equal(run.model.weight, before)
+    assert (run.step, run.skipped_steps, run.num_updates) == (1, 1, 0)
+    assert result.total_count == 0
+
+
+def test_a_model_given_itself_is_kept_as_checkpoint_0_and_compared_on_a_resume(tmp_path):
+    task = tasks.line_of_instances()
+    initial = task.model.weight.detach().clone()
+    config = config_in(tmp_path, train=replace(CONFIG.train, checkpoint_every=1, keep_checkpoints=1))
+    result = lockstep.train(task, config)
+    assert not torch.equal(task.model.weight, initial)
+    names = sorted(path.name for path in (result.folder / "checkpoints").iterdir())
+    assert names[0] == "step-00000000"
+    assert lockstep.replay(task, result.folder, step=1).divergence == ""
+    (result.folder / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=r"task\.model = .Linear.: run .* began with other weights"):
+        lockstep.train(task, config)
+
+
+def test_other_data_on_a_resume_is_refused(tmp_path):
+    result = lockstep.train(tasks.line(), config_in(tmp_path))
+    (result.folder / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=r"task\.train = 'line': run .* began with other data \(num_train"):
+        lockstep.train(tasks.line(train=lambda: tasks.line_data(71)), config_in(tmp_path))
+
+
+def test_without_test_data_there_are_no_evaluations(tmp_path):
+    result = lockstep.train(tasks.line(test=None), config_in(tmp_path))
+    assert "test_loss" not in result.summary
+    assert not (result.folder / "evaluations").exists()
+    with pytest.raises(ConfigError, match=r"task\.test = None: is missing"):
+        lockstep.evaluate(tasks.line(test=None), result.folder)
+
+
+def test_the_best_checkpoint_is_that_of_the_headline_value(tmp_path):
+    result = lockstep.train(tasks.line(), config_in(tmp_path))
+    lines = (result.folder / "metrics.jsonl").read_text().splitlines()
+    losses = [
+        float(line.split('"test_loss": ')[1].split(",")[0].strip("}")) for line in lines if "test_" in line
+    ]
+    assert result.summary["best_test_loss"] == min(losses)
+
+
+def test_a_model_can_be_loaded(tmp_path):
+    task = tasks.line()
+    result = lockstep.train(task, config_in(tmp_path))
+    model = lockstep.load(task, result.folder)
+    assert not model.training
+    inputs, targets = tasks.line_data(23, 0.01).tensors
+    assert F.mse_loss(model(inputs), targets).item() == pytest.approx(result.summary["test_loss"], rel=1e-5)
+
+
+def test_a_task_by_reference_takes_arguments_and_its_source_is_recorded(tmp_path):
+    config = config_in(tmp_path, task=TaskConfig(name="tasks:sentences", args={"count": 64}))
+    result = lockstep.train("tasks:sentences", config)
+    assert result.summary["samples_seen"] == 128
+    text = (result.folder / "config.yaml").read_text()
+    assert "name: tasks:sentences" in text
+    assert "tasks.py sha256:" in text
+    assert "mnist" not in text
+    assert lockstep.evaluate(None, result.folder)["test_loss"] == result.summary["test_loss"]
+    with pytest.raises(
+        ConfigError, match=r"task\.args\.cuont = 3: is not an argument of sentences; .* 'count'"
+    ):
+        lockstep.train(config_in(tmp_path, task=TaskConfig(name="tasks:sentences", args={"cuont": 3})))
+    with pytest.raises(ConfigError, match=r"task\.name = 'tasks:no_task': is not a function that returns"):
+        lockstep.train("tasks:no_task", config_in(tmp_path))
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield 1, 1
+
+
+def shorter(outputs, targets):
+    return (outputs - targets)[:3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": shorter}, "task.loss = 'a tensor (3, 1) for 8 samples': must be a number per sample (8,)"),
+        ({"loss": lambda *_: {"mse": 1}}, "task.loss = 'a dict of mse': must have an entry 'loss'"),
+        ({"metrics": {"word": lambda *_: "x"}}, "task.metrics[word] = 'a str for 8 samples': must be a"),
+        ({"train": Endless}, "task.train = 'Endless': is an IterableDataset"),
+        ({"train": list}, "task.train = 'list': has no samples"),
+        ({"train": lambda: [1, 2, 3]}, "task.train[0] = 1: must be a pair"),
+        ({"train": lambda: 3}, "task.train = 'int': must be a Dataset"),
+        ({"model": lambda: 3}, "task.model = 'int': must be, or make, a torch.nn.Module"),
+        (
+            {"model": lambda: nn.Linear(3, 1)},
+            "task.model = 'line': cannot compute the loss of a micro-batch (inputs (8, 1), targets (8, 1))",
+        ),
+        ({"model": nn.Flatten}, "task.model = 'Flatten': has no parameters to train"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes, message):
+    with pytest.raises(ConfigError) as refusal:
+        built_run(CONFIG, task=tasks.line(**changes))
+    assert str(refusal.value).startswith(message)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "a/b"}, r"task\.name = 'a/b': must be a name"),
+        ({"headline": "accuracy"}, r"task\.headline = 'accuracy': must be one of loss"),
+        ({"metrics": {"loss": F.mse_loss}}, r"task\.metrics = 'loss': must not be 'loss'"),
+        ({"loss": 3}, r"task\.loss = 'int': must be a function"),
+    ],
+)
+def test_a_wrong_task_is_refused_when_it_is_made(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tasks.line(**changes)
+
+
+def test_an_evaluation_that_is_not_a_number_stops_the_run(tmp_path):
+    task = tasks.line(metrics={"ratio": lambda outputs, targets: targets[:, 0] / 0 * 0})
+    with pytest.raises(RunStopped, match=r"the evaluation after step 3: the test ratio is nan"):
+        lockstep.train(task, config_in(tmp_path))
