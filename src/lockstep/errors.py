@@ -1,9 +1,12 @@
 """The ways a command ends early, each with its exit code: a user's mistake, or a stop all ranks agreed on.
 
-Also `counted`, which messages need: every package writes some, and all of them may import this module.
+Also what messages need, `counted` and `first_line`: every package may import this module.
 """
 
 from __future__ import annotations
+
+import traceback
+from pathlib import Path
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -57,6 +60,14 @@ class Interrupted(AgreedStop, SystemExit):
         super().__init__(f"stopped after step {step}")
         self.step = step
         self.code = EXIT_RESUMABLE
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, after where the innermost line outside of torch and Lockstep raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if not {"torch", "lockstep"} & set(Path(each.filename).parts)]
+    place = f"{Path(own[-1].filename).name} line {own[-1].lineno}: " if own else ""
+    return f"{place}{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def counted(count: int, noun: str, spec: str = "") -> str:

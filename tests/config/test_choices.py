@@ -40,8 +40,6 @@ def all_choices():
 
 
 TABLES = {
-    ("loss", "name"): LOSSES,
-    ("schedule", "name"): SCHEDULES,
     ("data", "name"): DATA_SOURCES,
     ("", "reduction"): REDUCTIONS,
     ("data", "storage"): STORAGE_SETTINGS,
@@ -86,9 +84,14 @@ def test_a_name_that_is_not_listed_is_refused(section, field):
     [
         (
             lambda: ScheduleConfig(name="linear"),
-            "schedule.name = 'linear': must be one of constant, one-cycle, cosine",
+            "schedule.name = 'linear': must be one of constant, one-cycle, cosine, "
+            "or your own as 'package.module:function'",
         ),
-        (lambda: LossConfig(name="focal"), "loss.name = 'focal': must be one of cross-entropy, mse"),
+        (
+            lambda: LossConfig(name="focal"),
+            "loss.name = 'focal': must be one of cross-entropy, mse, or "
+            "'torch.nn:NAME', or your own as 'package.module:function'",
+        ),
         (
             lambda: OptimizerConfig(name="adamm"),
             "optimizer.name = 'adamm': must be one of sgd, adam, adamw, adadelta, adafactor, adagrad, "

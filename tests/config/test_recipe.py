@@ -1,6 +1,13 @@
 import pytest
 
-from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from lockstep.config import (
+    AugmentConfig,
+    BatchConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
 from lockstep.errors import ConfigError
 
 
@@ -35,6 +42,12 @@ from lockstep.errors import ConfigError
             "optimizer.args.weight_decay = 0.1",
         ),
         (ScheduleConfig, {"name": "constant", "warmup": 0.1}, "schedule.warmup = 0.1"),
+        (ScheduleConfig, {"name": "package:function", "warmup": 0.1}, "schedule.warmup = 0.1"),
+        (LossConfig, {"class_weights": (1.0, -1.0)}, "loss.class_weights = (1.0, -1.0)"),
+        (LossConfig, {"class_weights": (0.0, 0.0)}, "loss.class_weights = (0.0, 0.0)"),
+        (LossConfig, {"class_weights": (1.0,), "name": "mse"}, "loss.class_weights = (1.0,)"),
+        (LossConfig, {"label_smoothing": 0.1, "name": "torch.nn:L1Loss"}, "loss.label_smoothing = 0.1"),
+        (LossConfig, {"args": {"delta": 0.5}}, "loss.args = {'delta': 0.5}"),
     ],
 )
 def test_a_bad_value_names_field_value_and_rule(section, values, field):

@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from lockstep.config import ScheduleConfig
-from lockstep.engine import lr_factor
+from lockstep.engine import check_schedule, lr_factor
+from lockstep.errors import ConfigError
 
 
 @pytest.mark.parametrize("num_steps", [10, 705, 1000])
@@ -35,3 +38,50 @@ def test_constant_and_single_step_schedules():
     for name in ("one-cycle", "cosine"):
         for warmup in (0.0, 0.5):
             assert 0 < lr_factor(0, 1, ScheduleConfig(name=name, warmup=warmup)) <= 1.0
+
+
+def linear(step, num_steps):
+    return 1 - step / num_steps
+
+
+def goes_below_zero(step, num_steps):
+    return 1 - 2 * step / num_steps
+
+
+def without_steps(step):
+    return 1.0
+
+
+def of_infinity(step, num_steps):
+    return math.inf
+
+
+def of_text(step, num_steps):
+    return "1"
+
+
+def test_a_users_own_schedule_gives_the_factor():
+    config = ScheduleConfig(name=f"{__name__}:linear")
+    check_schedule(10, config)
+    assert [lr_factor(step, 10, config) for step in (0, 5, 9)] == [1.0, 0.5, pytest.approx(0.1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("goes_below_zero", "gives -0.8 in step 9 of 10; it must give a finite number >= 0"),
+        ("of_infinity", "gives inf in step 0 of 10; it must give a finite number >= 0"),
+        ("of_text", "gives '1' in step 0 of 10; it must give a finite number >= 0"),
+        (
+            "without_steps",
+            "cannot be called with (step, number of steps): too many positional",
+        ),
+        ("nothing", "cannot be imported"),
+        ("math", "cannot be called with (step, number of steps): "),
+    ],
+)
+def test_a_wrong_schedule_is_one_line(name, message):
+    with pytest.raises(ConfigError) as refusal:
+        check_schedule(10, ScheduleConfig(name=f"{__name__}:{name}"))
+    assert message in str(refusal.value)
+    assert str(refusal.value).startswith(f"schedule.name = '{__name__}:{name}': ")

@@ -6,21 +6,20 @@ that implements it (MODELS, LOSSES, OPTIMIZERS, SCHEDULES). A test holds the two
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from lockstep.config.choices import check_choice, check_choices, check_unused
+from lockstep.config.choices import check_choice, check_unused
 from lockstep.config.digits import IMAGE_SIZE
 from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.errors import require
 
 BUILT_IN_MODELS = ("cnn", "cnn-strided", "cnn-gru", "mlp", "rnn", "rnn-orthogonal")
-LossName = Literal["cross-entropy", "mse"]
-ScheduleName = Literal["constant", "one-cycle", "cosine"]
 
-LOSS_SETTINGS: dict[LossName, tuple[str, ...]] = {"cross-entropy": ("label_smoothing",), "mse": ()}
+LOSS_SETTINGS: dict[str, tuple[str, ...]] = {"cross-entropy": ("label_smoothing", "class_weights"), "mse": ()}
 """Loss → the settings that it uses and some other loss does not."""
-SCHEDULE_SETTINGS: dict[ScheduleName, tuple[str, ...]] = {
+SCHEDULE_SETTINGS: dict[str, tuple[str, ...]] = {
     "constant": (),
     "one-cycle": ("warmup",),
     "cosine": ("warmup",),
@@ -58,8 +57,8 @@ class ModelConfig:
     """The network."""
 
     name: str = "cnn"
-    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or any classifier of torchvision, as
-    'torchvision:resnet18'. Or your own, as 'package.module:Class' or a function that returns the model: a
+    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or a classifier of torchvision, such
+    as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that returns the model: a
     torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10)."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
@@ -115,29 +114,47 @@ class AugmentConfig:
 class LossConfig:
     """The loss of a sample."""
 
-    name: LossName = "cross-entropy"
-    """'mse' is the mean squared error between the ten outputs and the one-hot label."""
+    name: str = "cross-entropy"
+    """cross-entropy, or mse: the mean squared error between the outputs and the one-hot label. Or a loss of
+    torch, such as torch.nn:HuberLoss. Or your own, as 'package.module:function', from outputs and labels."""
     label_smoothing: float = 0.0
     """Fraction of the target that is spread evenly over all classes (cross-entropy only)."""
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class in the mean, as torch defines it (cross-entropy only). Empty: all equal."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Arguments of a loss of torch or your own, such as '--loss.args.delta 0.5'. Values are read as YAML."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "loss")
+        if ":" not in self.name:
+            own = ", or 'torch.nn:NAME', or your own as 'package.module:function'"
+            check_choice("loss.name", self.name, LOSS_SETTINGS, alternative=own)
         name, value = "loss.label_smoothing", self.label_smoothing
         require(0 <= value < 1, name, value, "must be in [0, 1); 0 turns it off")
+        weights = self.class_weights
+        is_valid = all(0 <= weight < math.inf for weight in weights) and (not weights or max(weights) > 0)
+        require(is_valid, "loss.class_weights", weights, "must be finite weights >= 0, and not all 0")
         check_unused(self, "loss", "name", LOSS_SETTINGS)
+        object.__setattr__(self, "args", plain_arguments("loss.args", self.args))
+        rule = (
+            f"are for losses of torch and your own, and {self.name} has settings of its own; leave them out"
+        )
+        require(":" in self.name or not self.args, "loss.args", self.args, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """The learning rate as a pure function of the step."""
 
-    name: ScheduleName = "one-cycle"
-    """one-cycle: up, then down, both along a cosine. cosine: linear warm-up, then down along a cosine."""
+    name: str = "one-cycle"
+    """one-cycle: up, then down, both along a cosine. cosine: linear warm-up, then down along a cosine. Or
+    constant. Or your own, as 'package.module:function', from (step, number of steps) to the factor."""
     warmup: float = 0.3
     """Fraction of all steps in which the rate goes up (one-cycle and cosine only)."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "schedule")
+        if ":" not in self.name:
+            own = ", or your own as 'package.module:function'"
+            check_choice("schedule.name", self.name, SCHEDULE_SETTINGS, alternative=own)
         rule = "must be a fraction of the run in [0, 1)"
         require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, rule)
         check_unused(self, "schedule", "name", SCHEDULE_SETTINGS)

@@ -15,7 +15,7 @@ from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer
 from lockstep.engine.records import StepResult, score_test_set, step_record
 from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
 from lockstep.engine.run import Run
-from lockstep.engine.schedule import lr_factor
+from lockstep.engine.schedule import check_schedule, lr_factor
 from lockstep.engine.scores import StepScores
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 
@@ -42,6 +42,7 @@ __all__ = [
     "ask_for_deterministic_kernels",
     "buffer_rules",
     "build_optimizer",
+    "check_schedule",
     "check_sizes",
     "evaluate",
     "first_violation",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+import numbers
 from collections.abc import Callable
 
-from lockstep.config import ScheduleConfig
+from lockstep.config import ScheduleConfig, import_reference
+from lockstep.errors import refuse, require
 
 # OneCycleLR's defaults: the first rate is the peak / 25, the last one is the first / 10 000.
 ONE_CYCLE_START = 1 / 25
@@ -13,14 +17,45 @@ ONE_CYCLE_END = ONE_CYCLE_START / 1e4
 
 
 def lr_factor(step: int, num_steps: int, config: ScheduleConfig) -> float:
-    """The factor that multiplies the peak learning rates in a step, from 0 to 1.
+    """The factor that multiplies the peak learning rates in a step; from 0 to 1, unless it is a user's own.
 
     Args:
         step: optimizer step, counted from 0.
         num_steps: steps of the whole run.
         config: names the schedule.
     """
-    return SCHEDULES[config.name](step, num_steps, config)
+    if config.name in SCHEDULES:
+        return SCHEDULES[config.name](step, num_steps, config)
+    return float(_users_schedule(config.name)(step, num_steps))
+
+
+def check_schedule(num_steps: int, config: ScheduleConfig) -> None:
+    """Checks a user's own schedule at the first step of a run and at the last.
+
+    An error inside of it is its author's to fix and keeps its traceback.
+
+    Raises:
+        ConfigError: it cannot be imported or called, or does not give a finite factor >= 0.
+    """
+    if config.name in SCHEDULES:
+        return
+    schedule = _users_schedule(config.name)
+    for step in sorted({0, num_steps - 1}):
+        factor = schedule(step, num_steps)
+        is_number = isinstance(factor, numbers.Real)
+        rule = f"gives {factor!r} in step {step} of {num_steps}; it must give a finite number >= 0"
+        require(is_number and 0 <= factor < math.inf, "schedule.name", config.name, rule)
+
+
+@functools.lru_cache
+def _users_schedule(name: str) -> Callable[[int, int], float]:
+    target = import_reference("schedule.name", name)
+    try:
+        inspect.signature(target).bind(0, 1)
+    except TypeError as error:
+        rule = f"cannot be called with (step, number of steps): {error}; name a function that takes both"
+        raise refuse("schedule.name", name, rule) from error
+    return target
 
 
 def constant(step: int, num_steps: int, config: ScheduleConfig) -> float:

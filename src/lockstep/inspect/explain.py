@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lockstep.config import Config
 from lockstep.engine import (
-    OPTIMIZERS,
     EventKind,
     Formula,
     Observers,
@@ -20,6 +19,7 @@ from lockstep.engine import (
     first_violation,
     format_events,
     off_formula,
+    optimizer_kind,
     step_record,
     take_step,
 )
@@ -81,12 +81,13 @@ def explain_step(run: Run, config: Config, step: int) -> Explanation:
 
     is_scaled = run.ranks.accelerator.scaler is not None
     violation = first_violation(trace.events, len(window), is_scaled=is_scaled)
+    kind = optimizer_kind(config.optimizer)
     local_trace = (format_events(trace.events), str(violation or ""))
     return Explanation(
         title=_title(run, config),
         traces=run.ranks.gather_objects(local_trace),
-        optimizer=config.optimizer.name,
-        rows=_rows(run, snapshot, formula=None if was_skipped else OPTIMIZERS[config.optimizer.name].formula),
+        formula=kind.text,
+        rows=_rows(run, snapshot, formula=None if was_skipped else kind.formula),
         facts=[
             *_facts(run, result),
             *(line for recurrence in recurrences for line in _recurrence_facts(recurrence)),

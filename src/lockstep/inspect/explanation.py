@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lockstep.engine import OPTIMIZERS
 from lockstep.report import text_table
 
 
@@ -37,7 +36,8 @@ class Explanation:
     title: str
     traces: list[tuple[str, str]]
     """For each rank: the events on one line, and where they are out of order (empty: nowhere)."""
-    optimizer: str
+    formula: str
+    """The optimizer's update in words; empty if Lockstep has no formula to check it against."""
     rows: list[Row]
     facts: list[str]
 
@@ -52,13 +52,20 @@ class Explanation:
             *text_table(HEADER, [_cells(row) for row in self.rows], left=WORDS).splitlines(),
             "",
             "clipped: ‖∇θ‖ as passed to the optimizer",
-            f"off formula: the largest difference between the new θ and {OPTIMIZERS[self.optimizer].text},",
-            "  in units in the last place of θ's largest entry (correct rounding is within 0.5 ulp)",
+            *self._formula_lines(),
             "",
             "key numbers (over the global batch, before the update)",
             *(f"  {fact}" for fact in self.facts),
         ]
         return "\n".join(parts)
+
+    def _formula_lines(self) -> list[str]:
+        if not self.formula:
+            return ["off formula: not checked, as Lockstep has no formula of this optimizer"]
+        return [
+            f"off formula: the largest difference between the new θ and {self.formula},",
+            "  in units in the last place of θ's largest entry (correct rounding is within 0.5 ulp)",
+        ]
 
     def _order_lines(self) -> list[str]:
         """The events and the verdict, once for all ranks that agree."""

@@ -12,6 +12,7 @@ from lockstep.engine import (
     StepTimer,
     Stopwatch,
     ask_for_deterministic_kernels,
+    check_schedule,
     lr_factor,
 )
 from lockstep.launch.ranks import Ranks
@@ -43,6 +44,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     first_step = checkpoint.step if checkpoint else 0
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
+    ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     closing = ExitStack()
     return Run(
         step=first_step,

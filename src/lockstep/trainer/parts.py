@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lockstep.config import Config
 from lockstep.data import ImageSamples, Samples, describe_data, samples_of, seed_generators
@@ -18,7 +19,7 @@ from lockstep.errors import ConfigError, refuse, require
 from lockstep.launch.ranks import Ranks
 from lockstep.runs import DATASET_FILE, TaskFacts, read_task_facts, write_atomically, write_task_facts
 from lockstep.runs.checkpoint import weights_sha256
-from lockstep.task import Task, is_instance
+from lockstep.task import Task, call_model, is_instance
 
 T = TypeVar("T")
 
@@ -49,8 +50,13 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         ConfigError: on every rank, if one of them cannot be made or is not the same on all ranks.
     """
     model, initial_weights = make_model(config, task, ranks)
-    optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
-    train, test = read_data(config, task, ranks)
+    if has_lazy_parameters(model):
+        train, test = read_data(config, task, ranks)
+        ranks.on_all(lambda: materialise(config, task, model, train))
+        optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
+    else:
+        optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
+        train, test = read_data(config, task, ranks)
     data = None
     if not isinstance(train, ImageSamples):
         data = ranks.on_all(lambda: describe_data(task.name, train, test))
@@ -82,6 +88,9 @@ def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str
     model = ranks.on_all(make)
     digest = ""
     if is_instance(task.model):
+        rule = "has lazy parameters; give a function that makes it"
+        lazy = has_lazy_parameters(model)
+        ranks.on_all(lambda: require(not lazy, "task.model", type(model).__name__, rule))
         digest = weights_sha256(model.state_dict())
         check_equal(ranks, digest, "task.model", "the initial weights")
     return model.to(ranks.device), digest
@@ -109,6 +118,31 @@ def check_model(field: str, model: Any) -> None:
     for key, value in model.state_dict().items():
         rule = f"{key!r} in its state_dict is a {type(value).__name__}; a checkpoint holds tensors only"
         require(isinstance(value, Tensor), field, kind, rule)
+
+
+def has_lazy_parameters(model: nn.Module) -> bool:
+    """Whether a model has parameters whose shape its first forward decides, as nn.LazyLinear has."""
+    return any(is_lazy(parameter) for parameter in model.parameters())
+
+
+def materialise(config: Config, task: Task, model: nn.Module, train: Samples) -> None:
+    """Gives lazy parameters their shapes and, under the run's seed, their values.
+
+    The forward runs in evaluation mode, so that it leaves the statistics of BatchNorm alone.
+
+    Raises:
+        ConfigError: the forward does not use one of them.
+    """
+    inputs, _ = train.read(torch.arange(min(2, len(train))))
+    modes = [(module, module.training) for module in model.modules()]
+    seed_generators(next(model.parameters()).device, config.seed, "lazy parameters")
+    with torch.no_grad():
+        call_model(model.eval(), inputs)
+    for module, mode in modes:
+        module.training = mode
+    for name, parameter in model.named_parameters():
+        rule = f"{name!r} is lazy, and the forward does not use it, so it has no shape; remove it or use it"
+        require(not is_lazy(parameter), "task.model", type(model).__name__, rule)
 
 
 def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.Optimizer:

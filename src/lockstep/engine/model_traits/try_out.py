@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators
 from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.model_traits.parameter_use import ParameterUse
-from lockstep.errors import ConfigError, counted, refuse
+from lockstep.errors import ConfigError, counted, first_line, refuse
 
 NUM_SEEDS = 8
 """Trials of each micro-batch of a model that draws random numbers. One is not enough: of twelve blocks with a
@@ -175,8 +173,7 @@ def check_sizes(
                 raise
             if batch is whole:
                 shapes = f"inputs {shapes_of(batch.inputs)}, targets {shapes_of(batch.targets)}"
-                reason = f"{(str(error).splitlines() or ['no message'])[0]}{place_of(error)}"
-                rule = f"cannot compute the loss of a micro-batch ({shapes}): {reason}"
+                rule = f"cannot compute the loss of a micro-batch ({shapes}): {first_line(error)}"
                 raise refuse(field, model_name, rule) from error
             raise refuse(
                 "batch.micro_size",
@@ -194,17 +191,6 @@ def shapes_of(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(shapes_of, value)) + "]"
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
-
-
-def place_of(error: Exception) -> str:
-    """Where an author's code raised an error, such as ' (model.py, line 30)'; empty if torch alone did."""
-    ours = [str(Path(torch.__file__).parent), str(Path(__file__).parents[2])]
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(frame.filename.startswith(folder) for folder in ours)
-    ]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:

@@ -27,9 +27,7 @@ def make_torchvision_model(config: ModelConfig, shape: ImageShape) -> nn.Module:
     names = models.list_models(module=models)
     if name not in names:
         near = nearest(name, names)
-        hint = (
-            f"perhaps you meant 'torchvision:{near}'" if near else "torchvision.models.list_models() has them"
-        )
+        hint = f"perhaps you meant 'torchvision:{near}'" if near else "see torchvision.models.list_models()"
         raise refuse("model.name", config.name, f"is not a classifier of torchvision; {hint}")
     rule = f"takes images with 1 or 3 channels, and these have {shape.channels}; use a model of your own"
     require(shape.channels in (1, 3), "model.name", config.name, rule)
