@@ -104,7 +104,7 @@ def test_ranks_with_the_same_trace_share_a_line():
         status="updated",
     )
     traces = [("a", ""), ("a", ""), ("b", "event 1: expected a, got b"), ("a", "")]
-    text = Explanation(title="t", traces=traces, optimizer="sgd", rows=[row], facts=["f"]).text()
+    text = Explanation(title="t", traces=traces, formula="θ", rows=[row], facts=["f"]).text()
     assert "ranks 0, 1, 3: a\n    checked: in the expected order" in text
     assert "rank 2: b\n    OUT OF ORDER: event 1: expected a, got b" in text
     (line,) = [line for line in text.splitlines() if line.startswith("w ")]

@@ -10,7 +10,16 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 import lockstep
 import tasks
-from lockstep.config import BatchConfig, OptimizerConfig, RunConfig, TaskConfig, TrackingConfig, TrainConfig
+from lockstep.config import (
+    BatchConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TaskConfig,
+    TrackingConfig,
+    TrainConfig,
+)
 from lockstep.engine import take_step
 from lockstep.errors import ConfigError, RunStopped
 from runs import built_run, record_gradients
@@ -184,6 +193,59 @@ def test_what_does_not_fit_is_one_line(changes, message):
         built_run(CONFIG, task=tasks.line(**changes))
     assert str(refusal.value).startswith(message)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Synced", "'norm' is a SyncBatchNorm, whose statistics depend on the ranks"),
+        ("ExtraState", "'_extra_state' in its state_dict is a dict; a checkpoint"),
+        ("Frozen", "has no parameters to train"),
+    ],
+)
+def test_a_model_that_cannot_keep_the_promise_is_refused_before_data_is_read(tmp_path, name, message):
+    data = DataConfig(root=str(tmp_path / "nothing"), fetch_timeout_seconds=0.001)
+    config = replace(CONFIG, model=ModelConfig(name=f"user_models:{name}"), data=data)
+    with pytest.raises(ConfigError, match=message):
+        built_run(config)
+
+
+def test_lazy_parameters_get_their_shapes_from_the_data_under_the_seed():
+    def model():
+        return nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.Linear(4, 1))
+
+    torch.manual_seed(1)
+    one = built_run(CONFIG, task=tasks.line(model=model)).model
+    torch.manual_seed(2)
+    other = built_run(CONFIG, task=tasks.line(model=model)).model
+    assert torch.equal(one[0].weight, other[0].weight)
+    assert one[0].weight.shape == (4, 1)
+    assert one[1].num_batches_tracked == 0
+    with pytest.raises(
+        ConfigError, match=r"task\.model = 'Sequential': has lazy parameters; give a function"
+    ):
+        built_run(CONFIG, task=tasks.line(model=model()))
+
+
+def test_a_task_has_parameter_groups_and_an_augmentation_of_its_own():
+    def groups(model):
+        return [{"params": model[0].parameters(), "lr": 0.5, "name": "first"}]
+
+    def augment(inputs, targets):
+        return inputs + torch.rand(()), targets
+
+    def step():
+        task = tasks.line(model=lambda: nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), augment=augment)
+        run = built_run(CONFIG, task=replace(task, parameter_groups=groups))
+        gradients = record_gradients(run)
+        take_step(run)
+        return run, gradients[0]["0.weight"]
+
+    run, gradient = step()
+    assert [(group["name"], group["base_lr"]) for group in run.optimizer.param_groups] == [("first", 0.5)]
+    assert not run.model[1].weight.requires_grad
+    torch.rand(9)
+    assert torch.equal(step()[1], gradient)
 
 
 @pytest.mark.parametrize(
