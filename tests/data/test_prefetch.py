@@ -23,7 +23,7 @@ from lockstep.errors import ConfigError
 from lockstep.launch import STOP_SIGNALS
 from lockstep.plan import Plan
 from lockstep.runs.checkpoint import weights_sha256
-from processes import ROOT
+from processes import with_support
 from runs import small_config, small_run
 
 CPU = torch.device("cpu")
@@ -132,10 +132,7 @@ time.sleep(60)
 @pytest.mark.parametrize("end", ["fails", "is killed"])
 def test_workers_do_not_outlive_their_process(tmp_path, end):
     words = [sys.executable, "-c", PROGRAM, str(tmp_path), end]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT / 'tests' / 'support'}:{os.environ.get('PYTHONPATH', '')}",
-    }
+    environment = {**os.environ, **with_support()}
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

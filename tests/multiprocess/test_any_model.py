@@ -6,7 +6,7 @@ import pytest
 
 from interruption import kill as kill_run
 from interruption import start, wait_for_step
-from processes import lockstep, read_run, train_quick, workers
+from processes import lockstep, read_run, train_quick, with_support, workers
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_fast_reduction_repeats_its_bits_on_the_same_topology():
 
 def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path):
     words = ["--model.name", "any_models:Transformer", "--model.dropout", "0", "--batch.micro-size", "32"]
-    environment = {"PYTHONPATH": "tests/support"}
+    environment = with_support()
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     assert start(undisturbed, 1, *words, env=environment).wait(timeout=100) == 0
@@ -48,7 +48,7 @@ def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path)
 
 
 def test_batch_statistics_that_a_run_evaluates_with_are_those_of_its_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "tests/support")
+    monkeypatch.setenv("PYTHONPATH", with_support()["PYTHONPATH"])
     words = ["--model.name", "any_models:SmallBatch", "--batch.micro-size", "32"]
     one, two = (train_quick(tmp_path, f"run{number}", number, *words) for number in (1, 2))
     assert one["weights_sha256"] == two["weights_sha256"]

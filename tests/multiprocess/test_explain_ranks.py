@@ -1,10 +1,8 @@
 """`lockstep explain` and `--train.check-order` on two processes."""
 
-import os
-
 import pytest
 
-from processes import QUICK, launched, lockstep, on_two_ranks, train_quick, workers
+from processes import QUICK, launched, lockstep, on_two_ranks, train_quick, with_support, workers
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +53,6 @@ def test_checking_the_order_of_fast_reduction_changes_no_bit(tmp_path):
 
 def test_a_broken_order_stops_every_rank_and_shows_the_trace(tmp_path):
     words = ["--model.name", "user_models:ForwardsTwice", "--train.check-order", "--run.dir", str(tmp_path)]
-    path = os.pathsep.join(["tests/support", os.environ.get("PYTHONPATH", "")])
-    result = launched(2, *QUICK, *words, env={"PYTHONPATH": path})
+    result = launched(2, *QUICK, *words, env=with_support())
     assert result.returncode != 0
     assert "step 1 on rank 1 breaks the order: event 3: expected loss[0], got forward[0]" in result.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from image_files import streamed_words
 from interruption import LONG, kill, start, wait_for_step
-from processes import QUICK, read_run, run, train_quick
+from processes import QUICK, read_run, run, train_quick, with_support
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_a_second_ctrl_c_stops_immediately(tmp_path):
         "user_models:Slow",
         "--model.dropout",
         "0",
-        env={"PYTHONPATH": "tests/support"},
+        env=with_support(),
     )
     deadline = time.monotonic() + 60
     while "steps | W&B" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:

@@ -15,6 +15,7 @@ from processes import (
     on_two_ranks,
     run,
     train_quick,
+    with_support,
     workers,
 )
 
@@ -107,7 +108,7 @@ def test_a_mistake_is_reported_once_by_the_main_rank(tmp_path):
 
 def test_a_failing_rank_is_named_and_stops_all_promptly(tmp_path):
     arguments = [*QUICK, "--run.dir", str(tmp_path), "--model.name", "user_models:FailsOnRankOne"]
-    result = launched(2, *arguments, env={"PYTHONPATH": "tests/support"}, timeout=60)
+    result = launched(2, *arguments, env=with_support(), timeout=60)
     assert result.returncode != 0
     assert "lockstep: rank 1 failed:" in result.stderr
     assert "boom in the user's model" in result.stderr

@@ -2,6 +2,7 @@
 
 from lockstep.report import best_first, comparison_of
 from lockstep.report.comparison_table import run_results
+from lockstep.runs import TaskFacts, write_task_facts
 from run_folders import SUMMARY, make_record, make_run
 
 
@@ -37,3 +38,27 @@ def test_runs_without_a_test_come_last(tmp_path):
     make_run(tmp_path / "good", [make_record(1, 0.9)])
     folders = {name: tmp_path / name for name in ("untested", "weak", "good")}
     assert list(best_first(folders)) == ["good", "weak", "untested"]
+
+
+def test_of_an_error_the_lowest_is_the_best(tmp_path):
+    for name, errors in (("good", (0.25, 0.5)), ("weak", (0.75, 0.625))):
+        tests = [{"test_loss": error, "test_error": error} for error in errors]
+        make_run(tmp_path / name, [make_record(step) | test for step, test in enumerate(tests, start=1)])
+        write_task_facts(tmp_path / name, TaskFacts(headline="error"))
+    folders = {name: tmp_path / name for name in ("weak", "good")}
+    assert list(best_first(folders)) == ["good", "weak"]
+    assert [run_results(folder)["best_test_error"] for folder in folders.values()] == [0.625, 0.25]
+
+
+def test_each_headline_of_the_runs_has_its_columns(tmp_path):
+    make_run(tmp_path / "digits", [make_record(1, 0.75)])
+    make_run(tmp_path / "lines", [make_record(1) | {"test_loss": 0.5}])
+    write_task_facts(tmp_path / "lines", TaskFacts())
+    header, *rows = comparison_of({name: tmp_path / name for name in ("digits", "lines")}).splitlines()
+    assert " ".join(header.split()).startswith(
+        "run state processes test accuracy best accuracy best loss test loss steps"
+    )
+    assert [row.split()[3:7] for row in rows] == [
+        ["75.00%", "75.00%", "-", "0.2500"],
+        ["-", "-", "0.5000", "0.5000"],
+    ]

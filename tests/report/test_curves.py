@@ -27,6 +27,16 @@ def test_curves_of_any_run_are_drawn():
     assert [text.get_text() for text in axes(groups)[2].get_legend().get_texts()] == ["cnn", "gru", "model"]
 
 
+def test_a_headline_has_a_panel_of_its_own_name():
+    records = [{**make_record(step), "f1": 0.5, "test_f1": 0.5} for step in (1, 2)]
+    names = [panel.get_ylabel() for panel in draw_curves(records, [], "", "f1").axes]
+    assert names == ["loss", "f1", "learning rate"]
+    assert [panel.get_ylabel() for panel in draw_curves(records, [], "", "loss").axes] == [
+        "loss",
+        "learning rate",
+    ]
+
+
 def test_a_long_run_has_a_band_around_its_means():
     loss, *_ = axes([make_record(step) for step in range(1, 2 * MAX_POINTS)])
     assert len(loss.lines[0].get_xdata()) == MAX_POINTS

@@ -21,6 +21,16 @@ def test_each_record_is_a_line_where_there_is_no_terminal(capsys):
     ]
 
 
+def test_a_task_without_another_headline_shows_its_loss_once(capsys):
+    console = Console(first_step=0, num_steps=12)
+    console.log({**RECORD, "loss": None})
+    console.log({"step": 6, "epoch": 0.5, "test_loss": 0.25})
+    assert capsys.readouterr().out.splitlines() == [
+        "lockstep: step 3/12  epoch 0.25  loss -  12,346 samples/s",
+        "lockstep: step 6/12  epoch 0.50  test loss 0.2500",
+    ]
+
+
 def test_a_terminal_gets_a_progress_bar():
     program = f"""
 from lockstep.report import Console, say

@@ -1,7 +1,10 @@
 """The pictures of a run folder, drawn from its files alone."""
 
+from dataclasses import replace
+
 from lockstep.report.run_report import draw_report
-from lockstep.runs.evaluations import to_npz
+from lockstep.runs.evaluations import SavedEvaluation, to_npz
+from lockstep.task import Evaluation
 from lockstep.trainer.start import draw_report_or_warn
 from run_folders import make_evaluation, make_record, make_run
 
@@ -20,6 +23,24 @@ def test_a_run_with_an_evaluation_has_three_pictures(tmp_path):
     written = draw_report(tmp_path / "run")
     assert [path.name for path in written] == ["curves.png", "confusion.png", "mistakes.png"]
     assert sorted((tmp_path / "run" / "report").iterdir()) == sorted(written)
+
+
+def test_an_evaluation_that_is_no_classification_has_curves_only(tmp_path):
+    make_run(tmp_path / "run", [make_record(1)])
+    scores = Evaluation(step=1, num_samples=2, values={"loss": 0.5})
+    (tmp_path / "run" / "evaluations").mkdir()
+    (tmp_path / "run" / "evaluations" / "last.npz").write_bytes(
+        to_npz(SavedEvaluation(scores=scores, mistakes=[], images=None))
+    )
+    assert [path.name for path in draw_report(tmp_path / "run")] == ["curves.png"]
+
+
+def test_classes_that_are_no_images_have_no_picture_of_mistakes(tmp_path):
+    make_run(tmp_path / "run", [make_record(1, 0.75)])
+    (tmp_path / "run" / "evaluations").mkdir()
+    saved = replace(make_evaluation(1), images=None)
+    (tmp_path / "run" / "evaluations" / "last.npz").write_bytes(to_npz(saved))
+    assert [path.name for path in draw_report(tmp_path / "run")] == ["curves.png", "confusion.png"]
 
 
 def test_a_failed_picture_does_not_fail_a_run(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lockstep.config import Config, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from lockstep.config import Config, ModelConfig, OptimizerConfig, RunConfig, TaskConfig, TrainConfig
 from lockstep.runs import run_path
 from lockstep.runs.naming import derived_name
 
@@ -15,6 +15,19 @@ def test_derived_name_follows_what_defines_the_run():
     assert derived_name(base) != derived_name(Config(precision="bf16"))
     assert derived_name(base) != derived_name(Config(seed=1))
     assert derived_name(base) != derived_name(Config(optimizer=OptimizerConfig(groups={"gru": 0.1})))
+
+
+def test_a_setting_at_its_default_does_not_count():
+    """So that a version with more settings derives the same names, such as the one that the pages show."""
+    assert derived_name(Config()) == "mnist-cnn-ca3d163b"
+
+
+def test_a_task_gives_its_name_to_the_run():
+    assert (
+        derived_name(Config(task=TaskConfig(name="made-in-a-script"))).rpartition("-")[0]
+        == "made-in-a-script"
+    )
+    assert derived_name(Config(task=TaskConfig(name="package.module:lines"))).rpartition("-")[0] == "lines"
 
 
 def test_a_users_own_model_gives_its_class_to_the_name():

@@ -44,7 +44,13 @@ def workers(num_processes: int, script: str, *arguments: str) -> subprocess.Comp
     """Runs a script of tests/multiprocess under torchrun, for checks inside the processes."""
     words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
     script = str(ROOT / "tests" / "multiprocess" / script)
-    return run([*words, script, *arguments], env={"PYTHONPATH": str(ROOT / "tests" / "support")}, timeout=100)
+    return run([*words, script, *arguments], env=with_support(), timeout=100)
+
+
+def with_support() -> dict[str, str]:
+    """The variable that lets a process import what is in tests/support, besides what this one imports."""
+    path = [str(ROOT / "tests" / "support"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path)}
 
 
 def exact_fingerprints(num_processes: int, *arguments: str) -> Any:

@@ -1,0 +1,156 @@
+"""What a run makes of a task: found by name, checked, and the same when it resumes."""
+
+import json
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lockstep.config import Config, DataConfig, RunConfig, TaskConfig
+from lockstep.errors import ConfigError
+from lockstep.runs.checkpoint import weights_sha256
+from lockstep.task import Task
+from lockstep.trainer import find_task, make_parts, with_task
+from lockstep.trainer.parts import check_model, check_same_parts, write_parts
+from runs import fresh_ranks
+
+INPUTS = torch.arange(8.0)[:, None]
+
+
+def task_of(**parts):
+    data = TensorDataset(INPUTS, 2 * INPUTS)
+    return Task(
+        **{"name": "lines", "model": lambda: nn.Linear(1, 1), "train": data, "loss": nn.MSELoss()} | parts
+    )
+
+
+def parts_of(task, seed=0):
+    return make_parts(with_task(Config(seed=seed), task), task, fresh_ranks())
+
+
+class WithText(nn.Linear):
+    def get_extra_state(self):
+        return "text"
+
+    def set_extra_state(self, state):
+        pass
+
+
+def frozen():
+    return nn.Linear(1, 1).requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ([nn.Linear(1, 1)], r"task\.model = 'list': must be, or make, a torch\.nn\.Module"),
+        (frozen(), r"task\.model = 'Linear': has no parameters to train; set requires_grad on some"),
+        (nn.Sequential(nn.Linear(1, 1), nn.SyncBatchNorm(1)), r"'Sequential': '1' is a SyncBatchNorm"),
+        (
+            WithText(1, 1),
+            r"'WithText': '_extra_state' in its state_dict is a str; a checkpoint",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_refused(model, message):
+    with pytest.raises(ConfigError, match=message):
+        check_model("task.model", model)
+
+
+def test_a_model_and_data_are_made_under_the_seed_of_the_run():
+    def draws():
+        return TensorDataset(torch.rand(8, 1), torch.rand(8, 1))
+
+    task = task_of(train=draws)
+    one, again, other = (parts_of(task, seed) for seed in (3, 3, 4))
+    weights = [weights_sha256(parts.model.state_dict()) for parts in (one, again, other)]
+    assert weights[0] == weights[1] != weights[2]
+    assert one.data == again.data != other.data
+    assert one.initial_weights == ""
+
+
+def test_an_instance_keeps_its_weights_and_they_are_known_by_their_digest():
+    model = nn.Linear(1, 1)
+    parts = parts_of(task_of(model=model))
+    assert parts.model is model
+    assert parts.initial_weights == weights_sha256(model.state_dict())
+
+
+def test_a_resume_with_other_weights_or_data_is_refused(tmp_path):
+    torch.manual_seed(0)
+    task = task_of(model=nn.Linear(1, 1), test=TensorDataset(INPUTS, INPUTS))
+    check_same_parts(parts_of(task), tmp_path)  # nothing is known yet
+    write_parts(parts_of(task), tmp_path)
+    check_same_parts(parts_of(task), tmp_path)
+    described = json.loads((tmp_path / "dataset.json").read_text())
+    assert (described["name"], described["num_train"], described["num_test"]) == ("lines", 8, 8)
+    other_model = task_of(model=nn.Linear(1, 1), test=task.test)
+    with pytest.raises(ConfigError, match=r"task\.model = 'Linear': run .* began with other weights; give a"):
+        check_same_parts(parts_of(other_model), tmp_path)
+    other_data = task_of(model=task.model, test=TensorDataset(INPUTS, INPUTS + 1))
+    rule = r"task\.train = 'lines': run .* began with other data \(sha256 differ\); give a function"
+    with pytest.raises(ConfigError, match=rule):
+        check_same_parts(parts_of(other_data), tmp_path)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A user's module with functions that should return tasks."""
+    (tmp_path / "my_tasks.py").write_text(
+        "from torch import nn\n"
+        "from lockstep.task import Task\n"
+        "def lines(slope: float = 2.0):\n"
+        "    return Task(name=f'slope-{slope}', model=nn.Linear, train=[(0.0, slope)], loss=nn.MSELoss())\n"
+        "def nothing():\n"
+        "    return None\n"
+        "NUMBER = 5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield "my_tasks"
+    sys.modules.pop("my_tasks", None)
+
+
+def test_a_task_is_found_by_its_reference_with_its_arguments_and_its_source(module):
+    config = Config(task=TaskConfig(name=f"{module}:lines", args={"slope": 3.0}))
+    assert with_task(Config(), f"{module}:lines").task.name == with_task(config, None).task.name
+    found, task = find_task(config, None)
+    assert task.name == "slope-3.0"
+    assert found.task.source.startswith("my_tasks.py sha256:")
+    assert len(found.task.source.partition("sha256:")[2]) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "my_tasks:nothing",
+            r"task\.name = 'my_tasks:nothing': is not a function that returns a lockstep\.Task",
+        ),
+        (
+            "my_tasks:NUMBER",
+            r"task\.name = 'my_tasks:NUMBER': is not a function that returns a lockstep\.Task",
+        ),
+        ("made-in-a-script", r"task\.name = 'made-in-a-script': was made in .*; pass it to lockstep\.train"),
+    ],
+)
+def test_what_is_no_task_is_refused(module, name, message):
+    with pytest.raises(ConfigError, match=message):
+        find_task(Config(task=TaskConfig(name=name)), None)
+
+
+def test_a_config_may_name_the_task_that_is_given_and_no_other():
+    task = task_of()
+    assert with_task(Config(task=TaskConfig(name="lines")), task).task.name == "lines"
+    with pytest.raises(ConfigError, match=r"task\.name = 'other': must be empty or 'lines', the task"):
+        with_task(Config(task=TaskConfig(name="other")), task)
+
+
+def test_without_a_task_digits_are_learnt():
+    config = Config(data=DataConfig(name="synthetic", num_train=600), run=RunConfig(name="run"))
+    found, task = find_task(with_task(config, None), None)
+    assert found == config
+    assert (task.name, task.headline, task.higher_is_better) == ("synthetic", "accuracy", True)
+    assert task.classes == tuple("0123456789")
