@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -71,7 +72,11 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
             os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
     elif launch.launcher == PROGRAM:
         os.environ.update(rank_variables(launch))
-    if use_cpu and "OMP_NUM_THREADS" not in os.environ:
+    if isinstance(multiprocessing.current_process(), multiprocessing.context.ForkProcess):
+        # OpenMP does not survive a fork, for one by Accelerate's notebook_launcher: if the notebook has
+        # computed with several threads, this process would wait for threads that it does not have.
+        torch.set_num_threads(1)
+    elif use_cpu and "OMP_NUM_THREADS" not in os.environ:
         num_threads = threads_per_process(num_cores(), launch.local_world_size)
         os.environ["OMP_NUM_THREADS"] = str(num_threads)
         torch.set_num_threads(num_threads)
