@@ -1,3 +1,5 @@
+import io
+import sys
 from dataclasses import replace
 
 import pytest
@@ -70,6 +72,13 @@ def test_a_mistake_is_one_line(words, message, capsys):
     assert message in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_mistake_is_one_line_in_a_notebook_too(monkeypatch):
+    """Its stdout is encoded in "UTF-8", and in some jobs stdout is ASCII: tyro then draws another frame."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(ConfigError, match=r"^batch.global_size = 100: .*; 96 or 128 would work$"):
+        parse_config(["--batch.global-size", "100"])
 
 
 def test_a_typo_in_a_file_is_answered_as_on_the_command_line(tmp_path):

@@ -27,6 +27,7 @@ NOT_RUN = {
     r"ruff": "`make check` runs it, and here it would change files",
     r"source .venv": "the tests run in that environment",
     r"sbatch|srun|salloc|lockstep doctor --slurm": "needs a cluster; tests/slurm starts the scripts on one",
+    r"LOCKSTEP_SCRIPT=": "needs a cluster; tests/slurm starts a script on one",
     r"accelerate launch .*--num_machines 2": "needs two nodes; tests/slurm launches on two",
     r"lockstep fetch": "needs internet; tests/data fetches from sources of its own",
     r"lockstep sync|lockstep train --resume-from": "needs a W&B account; tests/multiprocess has a server",

@@ -3,7 +3,7 @@
 import pytest
 
 from processes import BIN, QUICK, ROOT, SCRIPT, read_run, train_quick
-from slurm_jobs import train_job
+from slurm_jobs import OWN_SCRIPT, train_job
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,9 @@ def test_two_nodes_of_two_processes_give_the_bits_of_accelerate_and_of_one(clust
     assert with_accelerate["weights_sha256"] == one_process["weights_sha256"]
 
 
-def test_plain_srun_with_a_task_for_each_process(cluster, tmp_path, one_process):
-    words = ["srun", "--nodes=2", "--ntasks-per-node=1", str(BIN / "python"), SCRIPT, *QUICK]
+@pytest.mark.parametrize("program", [[SCRIPT, *QUICK], [OWN_SCRIPT]], ids=["command", "script"])
+def test_plain_srun_with_a_task_for_each_process(cluster, tmp_path, one_process, program):
+    words = ["srun", "--nodes=2", "--ntasks-per-node=1", str(BIN / "python"), *program]
     output = cluster.run(*words, "--run.dir", str(tmp_path), "--run.name", "run", cwd=ROOT, timeout=60)
     summary = read_run(tmp_path / "run")
     assert summary["world_size"] == 2, output

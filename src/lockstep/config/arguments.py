@@ -166,14 +166,18 @@ def parse(
 
 @contextlib.contextmanager
 def _wide_output(is_help: bool) -> Iterator[None]:
-    """tyro wraps an error at the terminal's width; a wide terminal keeps each word in one piece."""
+    """tyro wraps an error at the terminal's width; a wide terminal keeps each word in one piece.
+
+    It frames an error as `_one_line` expects where stdout is named "utf-8"; in a notebook it is "UTF-8".
+    """
     if is_help:
         yield
         return
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "2000"
     try:
-        yield
+        with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")):
+            yield
     finally:
         if before is None:
             del os.environ["COLUMNS"]

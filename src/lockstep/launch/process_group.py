@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -71,7 +72,11 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
             os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
     elif launch.launcher == PROGRAM:
         os.environ.update(rank_variables(launch))
-    if use_cpu and "OMP_NUM_THREADS" not in os.environ:
+    if isinstance(multiprocessing.current_process(), multiprocessing.context.ForkProcess):
+        # OpenMP does not survive a fork, for one by Accelerate's notebook_launcher: if the notebook has
+        # computed with several threads, this process would wait for threads that it does not have.
+        torch.set_num_threads(1)
+    elif use_cpu and "OMP_NUM_THREADS" not in os.environ:
         num_threads = threads_per_process(num_cores(), launch.local_world_size)
         os.environ["OMP_NUM_THREADS"] = str(num_threads)
         torch.set_num_threads(num_threads)
@@ -81,7 +86,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         sys.modules["lomo_optim"] = None  # type: ignore[assignment]
     if use_cpu:
         keep_freed_memory()
-    owns_group = "RANK" in os.environ and not dist.is_initialized()
+    is_launched = "RANK" in os.environ and (launch.world_size > 1 or "LOCAL_RANK" in os.environ)
+    owns_group = is_launched and not dist.is_initialized()
     if owns_group:
         join_new_group(launch, "nccl" if kind == "cuda" else "gloo")
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
@@ -111,7 +117,8 @@ def join_new_group(launch: Launch, backend: str) -> None:
     first (torchrun). So one store is kept, and each group has keys of its own in it. All ranks make the same
     groups in the same order.
     """
-    store = launch_store(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], launch.rank, launch.world_size)
+    place = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    store = launch_store(*place, launch.rank, launch.world_size)
     prefix = f"lockstep/{next(_group_numbers)}"
     dist.init_process_group(
         backend, store=dist.PrefixStore(prefix, store), rank=launch.rank, world_size=launch.world_size
@@ -120,7 +127,7 @@ def join_new_group(launch: Launch, backend: str) -> None:
 
 @functools.cache
 def launch_store(address: str, port: str, rank: int, world_size: int) -> dist.Store:
-    """The store on which the ranks meet, as torch finds it from the environment; kept for the whole process.
+    """The store on which the ranks meet, as torch finds it in the environment; kept for the whole process.
 
     A program that makes a group itself afterwards shares it: torch's server is one per port and process.
     """

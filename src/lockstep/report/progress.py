@@ -12,7 +12,7 @@ from lockstep.runs import Record, Status
 
 def say(message: str) -> None:
     """Prints one line, without delay and in one piece, above the progress bar if there is one."""
-    tqdm.write(f"lockstep: {message}", file=sys.stdout)
+    tqdm.write(f"lockstep: {message}\n", file=sys.stdout, end="")
     sys.stdout.flush()
 
 
