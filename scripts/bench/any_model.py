@@ -1,0 +1,61 @@
+"""What it costs that any model keeps its bits: generators seeded and buffers combined around each micro-batch.
+
+The model is torchvision's resnet18 with its BatchNorm, on MNIST. Its step is compared with a bare loop over
+the same tensors, and the parts that only the promise needs are timed on their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from harness import Bench, main, seconds_of, side_by_side
+from lockstep.config import ModelConfig
+from lockstep.data import MicroBatch, seed_generators
+from lockstep.engine import Run, take_step
+from overhead import bare_loop
+from results import Row, ratio
+
+NUM_READY = 4  # prepared windows, used in turn
+
+
+def measure(bench: Bench) -> list[Row]:
+    """A step of resnet18 against the bare loop, and the share of seeding, buffers and counts in it."""
+    config = bench.config(global_size=64, micro_size=32)
+    config = replace(config, model=ModelConfig(name="torchvision:resnet18"))
+    run = bench.run(config)
+    ready = [next(run.windows) for _ in range(NUM_READY)]
+    run = replace(run, windows=itertools.cycle(ready))
+    run.model.train()
+    blocks = {
+        "step": partial(seconds_of, partial(take_step, run), 1),
+        "bare": partial(seconds_of, bare_loop(config, run, ready), 1),
+        "promise": partial(seconds_of, partial(keep_the_promise, run, ready[0]), 1),
+    }
+    times = side_by_side(blocks, bench.count(20))
+    return [
+        ratio("resnet18: step / bare step, 64 = 2 x 32", times["step"], times["bare"]),
+        ratio("resnet18: seeding, buffers and counts / step", times["promise"], times["step"], at_most=0.01),
+    ]
+
+
+def keep_the_promise(run: Run, window: list[MicroBatch]) -> None:
+    """All that a step does for randomness, buffers and counts, without the step."""
+    buffers, counts = run.reduction.buffers, []
+    buffers.begin_step()
+    sums: list[torch.Tensor] = []
+    for batch in window:
+        seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
+        buffers.begin_micro_batch()
+        left = buffers.end_micro_batch()
+        counts.append(torch.ones((), device=run.ranks.device))
+        sums = left if not sums else torch._foreach_add(sums, left)
+    torch.stack(counts).sum().item()
+    buffers.end_step(sums, len(window))
+
+
+if __name__ == "__main__":
+    main(measure)
