@@ -1,4 +1,4 @@
-"""What it costs that any model keeps its bits: generators seeded and buffers combined around each micro-batch.
+"""What it costs that any model keeps its bits: seeding generators and combining buffers in each step.
 
 The model is torchvision's resnet18 with its BatchNorm, on MNIST. Its step is compared with a bare loop over
 the same tensors, and the parts that only the promise needs are timed on their own.
