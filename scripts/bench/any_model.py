@@ -52,7 +52,7 @@ def keep_the_promise(run: Run, window: list[MicroBatch]) -> None:
         buffers.begin_micro_batch()
         left = buffers.end_micro_batch()
         counts.append(torch.ones((), device=run.ranks.device))
-        sums = left if not sums else torch._foreach_add(sums, left)
+        sums = [one + other for one, other in zip(sums, left, strict=True)] if sums else left
     torch.stack(counts).sum().item()
     buffers.end_step(sums, len(window))
 
