@@ -1,6 +1,7 @@
 """Models that a user might write."""
 
 import os
+import signal
 import time
 
 from torch import nn
@@ -21,10 +22,10 @@ class FailsOnRankOne(Mlp):
 
 
 class Slow(Mlp):
-    """Takes a minute for each forward in training."""
+    """Takes a minute for each forward of a step, when the run has taken over the signals; not in trials."""
 
     def forward(self, images):
-        if self.training:
+        if self.training and signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             time.sleep(60)
         return super().forward(images)
 
