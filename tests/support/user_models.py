@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import time
 
 import numpy
@@ -24,14 +25,10 @@ class FailsOnRankOne(Mlp):
 
 
 class Slow(Mlp):
-    """Takes a minute for each training forward after the first step: the trials before it are quick."""
-
-    start = None
+    """Takes a minute for each forward of a step, when the run has taken over the signals; not in trials."""
 
     def forward(self, images):
-        if self.start is None:
-            self.start = self.linear1.bias.detach().clone()
-        if self.training and not self.linear1.bias.equal(self.start):
+        if self.training and signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             time.sleep(60)
         return super().forward(images)
 
