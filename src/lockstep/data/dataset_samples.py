@@ -55,7 +55,7 @@ def samples_of(field: str, dataset: Any, seed: int, collate: Collate = default_c
         )
     if len(dataset) == 0:
         raise refuse(field, kind, "has no samples")
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2 and collate is default_collate:
+    if type(dataset) is TensorDataset and len(dataset.tensors) == 2 and collate is default_collate:
         inputs, targets = dataset.tensors
         return TensorSamples(inputs=inputs, targets=targets)
     samples = DatasetSamples(dataset=dataset, seed=seed, collate=collate)

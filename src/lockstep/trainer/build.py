@@ -19,6 +19,7 @@ from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import run_path
 from lockstep.runs.checkpoint import Checkpoint
+from lockstep.trainer.make_model import set_weights
 from lockstep.trainer.parts import Parts
 from lockstep.trainer.trials import find_traits
 
@@ -34,7 +35,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     prepared = ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; it adds no DDP
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     if checkpoint is not None:
-        model.load_state_dict(checkpoint.weights, strict=True)
+        ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint))
         optimizer.load_state_dict(checkpoint.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
@@ -46,6 +47,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     closing = ExitStack()
+    # Or the model would compute under autocast for ever, as Accelerate puts another forward into it.
+    closing.callback(ranks.accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)
     return Run(
         step=first_step,
         skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,

@@ -55,6 +55,8 @@ def find_task(config: Config, given: Task | None) -> tuple[Config, Task]:
     """
     name = config.task.name
     if given is not None:
+        rule = "are for a task that is named by reference, and this one is given itself; leave them out"
+        require(not config.task.args, "task.args", config.task.args, rule)
         return config, given
     if not name:
         return config, digits_task(config)

@@ -26,7 +26,8 @@ from lockstep.runs.checkpoint_folder import (
 )
 from lockstep.task import Evaluation, Task, confusion
 from lockstep.trainer.find_task import find_task, settings_of_run
-from lockstep.trainer.parts import make_model, model_of, read_data
+from lockstep.trainer.make_model import make_model, model_of, set_weights
+from lockstep.trainer.parts import read_data
 
 
 def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
@@ -140,20 +141,6 @@ def model_with_weights(config: Config, task: Task, ranks: Ranks, checkpoint: Che
     model, _ = make_model(config, task, ranks)
     set_weights(config, task, model, checkpoint)
     return model
-
-
-def set_weights(config: Config, task: Task, model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Gives a task's model the weights of a checkpoint.
-
-    Raises:
-        ConfigError: they do not fit.
-    """
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    fits = shapes == {name: value.shape for name, value in checkpoint.weights.items()}
-    field, value = ("task.name", task.name) if config.task.name else ("model.name", config.model.name)
-    rule = f"does not fit the weights of this checkpoint; leave --{field} out"
-    require(fits, field, value, rule)
-    model.load_state_dict(checkpoint.weights, strict=True)
 
 
 def summary_of(task: Task, result: Evaluation) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     Sink,
     Status,
+    changed_source,
     check_may_resume,
     checkpoints_in,
     read_metrics,
@@ -135,6 +136,7 @@ def run_training(
         with locked_folder(folder, ranks):
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
             if summary is not None:
+                ranks.on_main(lambda: warn_of_changed_source(config, folder, task))
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
             if resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
@@ -211,6 +213,13 @@ def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[
     open_sinks(config, run, mode, parts.describe, facts)
     # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
     run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
+
+
+def warn_of_changed_source(config: Config, folder: Path, task: Task | None) -> None:
+    """Says if a finished run was of another version of its task: it is not trained again."""
+    config, _ = find_task(config, task)
+    for change in changed_source(config, folder):
+        say(f"warning: {folder} was finished with other source: {change}; for a new run choose a run.name")
 
 
 def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:
