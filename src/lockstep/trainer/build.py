@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
+
+from torch import nn
 
 from lockstep.config import Config
 from lockstep.engine import (
@@ -32,6 +35,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     """
     plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train)))
     model = parts.model
+    own_forward = vars(model).get("forward")
     prepared = ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; it adds no DDP
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     if checkpoint is not None:
@@ -47,8 +51,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     closing = ExitStack()
-    # Or the model would compute under autocast for ever, as Accelerate puts another forward into it.
-    closing.callback(ranks.accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)
+    closing.callback(restore_forward, model, own_forward)
     return Run(
         step=first_step,
         skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
@@ -75,6 +78,19 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         test_samples=parts.test,
         closing=closing,
     )
+
+
+def restore_forward(model: nn.Module, own_forward: Any) -> None:
+    """Takes back the forward under autocast that Accelerate gave a model: a program may use it again.
+
+    Args:
+        model: prepared by Accelerate.
+        own_forward: a forward that the instance had before, apart from its class's; None if it had none.
+    """
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
+    if own_forward is not None:
+        vars(model)["forward"] = own_forward
 
 
 def make_plan(config: Config, ranks: Ranks, num_samples: int) -> Plan:

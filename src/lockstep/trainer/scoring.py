@@ -25,6 +25,7 @@ from lockstep.runs.checkpoint_folder import (
     load_newest_checkpoint,
 )
 from lockstep.task import Evaluation, Task, confusion
+from lockstep.trainer.build import restore_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
 from lockstep.trainer.make_model import make_model, model_of, set_weights
 from lockstep.trainer.parts import read_data
@@ -98,11 +99,13 @@ def evaluate_checkpoint(
         model = model_with_weights(config, task, ranks, checkpoint)
         _, test = read_data(config, task, ranks)
         assert test is not None
+        own_forward = vars(model).get("forward")
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
         chunk_size = config.batch.eval_size
         result = score(
             model, task, test, ranks, step=checkpoint.step, seed=config.seed, chunk_size=chunk_size
         )
+        restore_forward(model, own_forward)
         return {
             "checkpoint_step": result.step,
             "data": task.name,
