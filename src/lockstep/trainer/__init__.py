@@ -3,10 +3,11 @@
 from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
 from lockstep.trainer.open_sinks import open_sinks
-from lockstep.trainer.parts import Parts, make_parts, model_of, task_samples
+from lockstep.trainer.parts import Parts, make_parts, model_of
 from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
+from lockstep.trainer.task_data import task_samples
 
 __all__ = [
     "Parts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators
+from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators, shapes_of
 from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.model_traits.parameter_use import ParameterUse
 from lockstep.errors import ConfigError, counted, first_line, refuse
@@ -182,15 +182,6 @@ def check_sizes(
                 f"{model_name} cannot train on so few ({error}); change batch.micro_size or data.num_train, "
                 "or drop them with --data.drop-last",
             ) from error
-
-
-def shapes_of(value: Any) -> str:
-    """The shapes in a tree of tensors, for messages."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {shapes_of(entry)}" for name, entry in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(shapes_of, value)) + "]"
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:
