@@ -1,6 +1,7 @@
 """Every name that a config accepts has an entry in a table, and every other name is refused."""
 
 import dataclasses
+import multiprocessing
 from typing import get_type_hints
 
 import pytest
@@ -41,6 +42,8 @@ def all_choices():
 
 TABLES = {
     ("data", "name"): DATA_SOURCES,
+    ("data", "storage"): ("resident", "streamed"),
+    ("data", "worker_context"): multiprocessing.get_all_start_methods(),
     ("", "reduction"): REDUCTIONS,
     ("tracking", "mode"): ("auto", *MODES),
     ("", "precision"): ("auto", "no", "bf16", "fp16"),  # Accelerate's own names; it has no table

@@ -49,7 +49,7 @@ def test_all_sections_are_frozen_and_keyword_only():
         (RunConfig, {"name": "a/b"}, "run.name = 'a/b'"),
         (DataConfig, {"name": "synthetic", "storage": "streamed"}, "data.storage = 'streamed'"),
         (DataConfig, {"num_workers": -1}, "data.num_workers = -1"),
-        (DataConfig, {"worker_context": "thread"}, "data.worker_context = 'thread'"),
+        (DataConfig, {"worker_context": "spawn"}, "data.worker_context = 'spawn'"),
         (Config, {"seed": -1}, "seed = -1"),
         (Config, {"tracking": TrackingConfig(watch=30)}, "tracking.watch = 30"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from interruption import kill as kill_run
 from interruption import start, wait_for_step
-from processes import BIN, ROOT, lockstep, read_run, run, with_support, workers
+from processes import BIN, ROOT, read_run, run, with_support, workers
 
 pytestmark = pytest.mark.slow
 
@@ -26,24 +26,23 @@ def results(num_processes, folder, num_workers, stop_at=0):
 
 def test_data_is_read_alike_with_any_number_of_processes_and_workers(tmp_path):
     alone = results(1, tmp_path / "1", 0)
-    assert results(2, tmp_path / "2", 1) == alone
-    assert results(1, tmp_path / "3", 3) == alone
-    assert results(4, tmp_path / "4", 3, stop_at=2) == dict.fromkeys(TASKS, 2)
-    assert results(2, tmp_path / "4", 0, stop_at=4) == dict.fromkeys(TASKS, 4)  # short epochs: step 3 is one
-    assert results(1, tmp_path / "4", 1) == alone
+    shared = tmp_path / "shared"
+    assert results(4, shared, 1, stop_at=2) == dict.fromkeys(TASKS, 2)
+    assert results(2, shared, 3, stop_at=4) == dict.fromkeys(
+        TASKS, 4
+    )  # past a short step
+    assert results(1, shared, 3) == alone
 
 
 def test_a_killed_run_continues_with_other_processes_and_workers(tmp_path):
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     assert start(undisturbed, 1, recipe=LONG, env=with_support()).wait(timeout=100) == 0
-    for num_processes, num_workers, step in ((4, "1", 5), (1, "3", 20)):
-        process = start(
-            tmp_path, num_processes, "--data.num-workers", num_workers, recipe=LONG, env=with_support()
-        )
-        wait_for_step(tmp_path, step, process)
-        kill_run(tmp_path, process)
-    assert start(tmp_path, 2, recipe=LONG, env=with_support()).wait(timeout=100) == 0
+    process = start(tmp_path, 4, "--data.num-workers", "1", recipe=LONG, env=with_support())
+    wait_for_step(tmp_path, 5, process)
+    kill_run(tmp_path, process)
+    resumed = start(tmp_path, 1, "--data.num-workers", "3", recipe=LONG, env=with_support())
+    assert resumed.wait(timeout=100) == 0
     one, other = read_run(tmp_path / "run"), read_run(undisturbed / "run")
     assert one["weights_sha256"] == other["weights_sha256"]
     assert one["test_loss"] == other["test_loss"]
@@ -64,25 +63,13 @@ def test_data_that_cannot_be_read_ends_every_process_at_once(tmp_path, num_proce
     assert result.returncode == 1
     assert "failed: task.train: sample 7 cannot be read (reading_tasks.py line" in result.stderr
     assert "ValueError: no picture 7" in result.stderr
-    assert "in take_step" not in result.stderr, "the traceback is the user's own"
-    killed = trained(num_processes, tmp_path, "failing", "--data.num-workers", "1", "--task.args.is-killed")
+    words = ["--data.num-workers", "1", "--task.args.is-killed", "true"]
+    killed = trained(num_processes, tmp_path, "failing", *words)
     assert killed.returncode == 1
     assert "failed: a process that reads the data has died: DataLoader worker" in killed.stderr
-    assert "in take_step" not in killed.stderr
+    if num_processes == 1:  # the other rank tells in a traceback that it lost this one
+        assert "in take_step" not in result.stderr + killed.stderr
     assert time.monotonic() - begin < 60
-
-
-def test_what_does_not_repeat_is_refused_or_told(tmp_path):
-    refused = trained(2, tmp_path, "of_its_own")
-    rule = "task.train: sample 0 differs between two reads from equal seeds, in input['image']; draw from Py"
-    assert f"lockstep: error: {rule}" in refused.stderr
-    told = lockstep(
-        *("train", "--task", "reading_tasks:of_its_own", *SHORT, "--reduction", "fast"),
-        *("--run.dir", str(tmp_path), "--run.name", "fast", "--train.epochs", "1"),
-        env=with_support(),
-    )
-    assert told.returncode == 0, told.stderr
-    assert "warning: task.train: sample 0 differs between two reads from equal seeds, in inp" in told.stdout
 
 
 def test_data_of_other_lengths_is_refused_by_its_lengths(tmp_path):

@@ -103,6 +103,9 @@ class DataConfig:
             f"needs files, and data.name = {self.name!r} has none; leave it at resident",
         )
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must be >= 0 processes")
+        is_used = self.num_workers > 0 or self.worker_context == "fork"
+        rule = "is for data.num_workers >= 1, and there are none; leave it at fork"
+        require(is_used, "data.worker_context", self.worker_context, rule)
         seconds = self.fetch_timeout_seconds
         require(seconds > 0, "data.fetch_timeout_seconds", seconds, "must be > 0 seconds; the default is 120")
 

@@ -78,7 +78,7 @@ class Workers(Iterator[Any]):
                 generator=torch.Generator(),  # or it would draw from the one that a user's model may use
             )
             if config.worker_context != "fork":
-                resource_tracker.ensure_running()  # started later, it would unblock signals: bpo-33613
+                resource_tracker.ensure_running()  # its start unblocks signals
             # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its step.
             # A signal that is blocked during a fork stays blocked in the child, from its first moment.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
