@@ -1,7 +1,7 @@
-"""Regression on a table: the progress of diabetes from ten measurements, by scikit-learn's data set.
+r"""Regression on a table: the progress of diabetes from ten measurements, by scikit-learn's data set.
 
-    lockstep train --task examples.table_regression:make_task --batch.micro-size 16 --batch.global-size 32
-    lockstep train --task examples.table_regression:make_task --task.args.hidden 64 --batch.global-size 32
+    lockstep train --task examples.table_regression:make_task --task.args.hidden 64 \
+        --batch.global-size 32 --batch.micro-size 16 --train.epochs 10
 
 Needs scikit-learn, which holds the data: pip install scikit-learn
 """

@@ -46,8 +46,10 @@ OWN_SWITCHES = {"replay": {"--break"}, "doctor": {"--slurm"}}
 NUM_ARGUMENTS = {"evaluate": 1, "replay": 1, "report": 99, "compare": 99, "sync": 99}
 """How many words of a command are neither options nor their values."""
 
-SYNTHETIC = ["--data.name", "synthetic", "--tracking.mode", "disabled"]
-TINY = [*SYNTHETIC, "--data.num-train", "512", "--train.steps", "2", "--train.no-report"]
+UNTRACKED = ["--tracking.mode", "disabled"]
+SHORT = ["--train.steps", "2", "--train.no-report"]
+SYNTHETIC = ["--data.name", "synthetic", *UNTRACKED]
+TINY = [*SYNTHETIC, "--data.num-train", "512", *SHORT]
 # At a prompt of the debugger: delete the breakpoint, continue to the end, quit.
 KEYS = "clear\ny\ncontinue\nquit\n"
 
@@ -140,11 +142,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny(command: str, root: Path) -> str:
-    """A command as it is shown, on a few generated images, two processes and a free port."""
+    """A command as it is shown, on a few generated images or a task, two processes and a free port."""
     command = re.sub(r"(--num_processes) [2-9]", rf"\1 2 --main_process_port {free_port()}", command)
     command = re.sub(r"(--nproc_per_node) [2-9]", rf"\1 2 --master_port {free_port()}", command)
     name = [*lockstep_words(command), ""][0]
     more = {"train": TINY, "explain": SYNTHETIC, "doctor": SYNTHETIC}.get(name, [])
+    if "--task" in command:  # it has data of its own
+        more = [*UNTRACKED, *(SHORT if name == "train" else [])]
     if "streamed" in command:
         more = [*more, *streamed_words(root)]
     return f"{command} {shlex.join(more)}"

@@ -6,7 +6,7 @@ from torch import nn
 
 from lockstep.config import BatchConfig, Config, TrainConfig
 from lockstep.engine import score_test_set, step_record, take_step
-from lockstep.errors import ConfigError, RunStopped
+from lockstep.errors import RunStopped
 from lockstep.task import Task
 from runs import built_run
 
@@ -81,13 +81,10 @@ def test_a_loss_with_a_count_is_the_mean_over_what_it_counts(micro_size):
     assert record["grad_norm"] == pytest.approx(torch.stack([weight, bias]).norm().item(), rel=1e-5)
 
 
-def test_a_step_whose_loss_counts_nothing_is_skipped():
+def test_the_record_of_a_step_whose_loss_counts_nothing_has_no_loss():
     run = built_run(config_of(), task=task_of(loss=lambda outputs, targets: (outputs.sum() * 0, 0)))
-    before = [parameter.clone() for parameter in run.trained]
     record = step_record(run, take_step(run, is_logged=True))
     assert record["loss"] is None
-    assert (run.step, run.skipped_steps, run.num_updates) == (1, 1, 0)
-    assert all(map(torch.equal, run.trained, before))
 
 
 def test_a_metric_that_counts_nothing_has_no_value():
@@ -96,16 +93,11 @@ def test_a_metric_that_counts_nothing_has_no_value():
 
 
 def test_a_loss_that_changes_its_form_ends_the_run_and_says_how():
-    forms = iter([squares] * 2000)
-    run = built_run(config_of(), task=task_of(loss=lambda *pair: next(forms)(*pair)))
-    forms = iter([weighted])
+    form = squares
+    run = built_run(config_of(), task=task_of(loss=lambda *pair: form(*pair)))
+    form = weighted
     with pytest.raises(RunStopped, match=r"task\.loss returned a pair \(sum, count\) .*after no pair"):
         take_step(run)
-
-
-def test_a_metric_of_another_form_is_refused_before_step_1():
-    with pytest.raises(ConfigError, match=r"task\.metrics\[raw\] = 'a tensor \(4, 1\) for 4 samples'"):
-        built_run(config_of(), task=task_of(metrics={"raw": lambda outputs, targets: outputs}))
 
 
 def test_an_evaluation_scores_every_form_and_follows_the_headline():
@@ -128,11 +120,3 @@ def test_an_evaluation_scores_every_form_and_follows_the_headline():
     )
     assert list(run.evaluation.columns) == ["loss"]  # the only one known for each sample
     assert run.evaluation.score == -record["test_mae"]
-
-
-def test_an_evaluation_that_is_not_finite_ends_the_run_by_name():
-    test = torch.utils.data.TensorDataset(INPUTS, torch.cat([TARGETS, WEIGHTS[:, None]], dim=1))
-    metrics = {"ratio": lambda outputs, targets: torch.tensor(torch.nan)}
-    run = built_run(config_of(), task=task_of(test=test, metrics=metrics))
-    with pytest.raises(RunStopped, match="the evaluation after step 0: the test ratio is nan; look for"):
-        score_test_set(run)

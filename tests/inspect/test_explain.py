@@ -1,12 +1,14 @@
 """`lockstep explain`: its numbers are right, its run is that of `train`, and its output shows both."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 
+import tasks
 from lockstep.commands.main import main
-from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.data import MicroBatch
 from lockstep.engine import format_events, take_step
 from lockstep.engine.checks.step_order import expected_order
@@ -15,7 +17,7 @@ from lockstep.inspect.explain import explain_step
 from lockstep.inspect.explanation import Explanation, Row
 from lockstep.inspect.recurrence import measure_recurrences
 from lockstep.task import share_of_mean
-from runs import fresh_ranks, small_config, small_run
+from runs import built_run, fresh_ranks, small_config, small_run
 
 
 def explained(step, **changes):
@@ -175,3 +177,13 @@ def test_a_wrong_step_is_one_line_with_exit_code_2(words, capsys):
 def test_help_shows_the_options(capsys):
     assert main(["explain", "--help"]) == 0
     assert "--step N" in capsys.readouterr().out
+
+
+def test_a_step_of_a_task_without_classes_is_explained():
+    config = small_config(optimizer=OptimizerConfig(name="rmsprop", args={"alpha": 0.9}))
+    batch = BatchConfig(global_size=32, micro_size=8)
+    config = replace(config, data=DataConfig(), model=ModelConfig(), batch=batch)
+    text = explain_step(built_run(config, task=tasks.line()), config, 2).text()
+    assert "checked: in the expected order" in text
+    assert "no formula of this optimizer" in text
+    assert "random guess" not in text

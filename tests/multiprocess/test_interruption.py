@@ -96,10 +96,7 @@ def test_a_second_ctrl_c_stops_immediately(tmp_path):
         "0",
         env=with_support(),
     )
-    deadline = time.monotonic() + 60
-    while "steps | W&B" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(2)
+    wait_for_step(tmp_path, 1, process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None  # it waits for a step that takes a minute

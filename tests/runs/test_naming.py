@@ -27,7 +27,7 @@ def test_a_task_gives_its_name_to_the_run():
         derived_name(Config(task=TaskConfig(name="made-in-a-script"))).rpartition("-")[0]
         == "made-in-a-script"
     )
-    assert derived_name(Config(task=TaskConfig(name="package.module:lines"))).rpartition("-")[0] == "lines"
+    assert derived_name(Config(task=TaskConfig(name="package.module:lines"))).rpartition("-")[0] == "module"
 
 
 def test_a_users_own_model_gives_its_class_to_the_name():

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import time
 
 import numpy
@@ -24,10 +25,10 @@ class FailsOnRankOne(Mlp):
 
 
 class Slow(Mlp):
-    """Takes a minute for each forward in training."""
+    """Takes a minute for each forward of a step, when the run has taken over the signals; not in trials."""
 
     def forward(self, images):
-        if self.training:
+        if self.training and signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             time.sleep(60)
         return super().forward(images)
 

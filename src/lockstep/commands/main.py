@@ -41,7 +41,7 @@ MAIN_RANK_SECONDS = 10
 
 HELP = """usage: lockstep COMMAND [OPTIONS]
 
-Train digit classifiers; a run is defined by its global batch, not by its topology.
+Train models with PyTorch; a run is defined by its global batch, not by its topology.
 
 commands:
 {commands}

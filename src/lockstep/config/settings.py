@@ -119,7 +119,7 @@ class TrainConfig:
     steps: int = 0
     """Train for exactly this many optimizer steps, whatever train.epochs says. 0: train.epochs decides."""
     log_every: int = 20
-    """Steps between two records of loss, accuracy and learning rate."""
+    """Steps between two records of loss, metrics and learning rate."""
     eval_every: int = 0
     """Steps between two evaluations on the test set. 0: evaluate at the end of each epoch."""
     checkpoint_every: int = 0
@@ -127,7 +127,7 @@ class TrainConfig:
     digest_every: int = 100
     """Steps between two checks that all ranks have the same weights. The record then holds their digest."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints to keep. The one with the best test accuracy is always kept."""
+    """How many of the newest checkpoints to keep. The one with the best headline value is always kept."""
     check_order: bool = False
     """Watch every step, and stop if one breaks the order from zero_grad to the optimizer's step."""
     report: bool = True

@@ -69,11 +69,12 @@ class OptimizerKind:
     """The formula as `lockstep explain` shows it."""
 
 
-_WITH_FORMULA = {
+WITH_FORMULA = {
     "sgd": (sgd, "θ - η·v, v = μ·v + ∇θ + λ·θ, in float32"),
     "adam": (adam, "θ - η·m̂/(√v̂ + ε) with λ·θ added to ∇θ, in float64"),
     "adamw": (adamw, "(1 - η·λ)·θ - η·m̂/(√v̂ + ε), in float64"),
 }
+"""Optimizer → its update by plain arithmetic, and the formula as `lockstep explain` shows it."""
 _FORMULAS_HOLD_WITH = {"eps", "foreach", "capturable"}
 """The arguments that leave an optimizer's formula as it is, or that the formula reads."""
 _TORCHS_OWN = {name.lower(): kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
@@ -81,8 +82,8 @@ _TORCHS_OWN = {name.lower(): kind for name, kind in vars(torch.optim).items() if
 OPTIMIZERS = {
     name: OptimizerKind(
         make=without_compiler(_TORCHS_OWN[name]),
-        formula=_WITH_FORMULA.get(name, (None, ""))[0],
-        text=_WITH_FORMULA.get(name, (None, ""))[1],
+        formula=WITH_FORMULA.get(name, (None, ""))[0],
+        text=WITH_FORMULA.get(name, (None, ""))[1],
     )
     for name in TORCH_OPTIMIZERS
     if name in _TORCHS_OWN  # an older torch has fewer

@@ -135,10 +135,11 @@ def _facts(run: Run, result: StepResult) -> list[str]:
     names = [LOSS, *(name for name in run.task.metrics if name != LOSS)]
     values = ", ".join(f"{name} {shown(name, record[name], 1)}" for name in names)
     rates = ", ".join(f"{group['lr']:.4g} ({group['name']})" for group in run.optimizer.param_groups)
-    num_classes = len(run.task.classes)
-    guess = f"ln {num_classes} = {math.log(num_classes):.4f} is the cross-entropy of a random guess"
+    guess, num_classes = "", len(run.task.classes)
+    if num_classes:
+        guess = f"; ln {num_classes} = {math.log(num_classes):.4f} is the cross-entropy of a random guess"
     return [
-        f"{values}; {guess}" if num_classes else values,
+        values + guess,
         f"gradient norm {grad_norm:.4g}, {_clipping(grad_norm, run.max_grad_norm)}; learning rate {rates}",
     ]
 

@@ -143,11 +143,10 @@ def _replay_on(
             raise refuse("--step", step, f"must be from 1 to {run.num_steps}, the last step of this run")
         recorded = {record["step"]: record for record in read_metrics(folder)}
         divergences, num_compared = [], 0
+        measured = [*run.traits.loss.parts, *run.task.metrics]
         run.model.train()
         while run.step < step - 1:
-            compared, divergence = compare_records(
-                recorded_step(run), recorded.get(run.step, {}), run.task.metrics
-            )
+            compared, divergence = compare_records(recorded_step(run), recorded.get(run.step, {}), measured)
             num_compared += compared
             divergences += [divergence] if divergence else []
         if enter_debugger and ranks.is_main:
@@ -159,7 +158,7 @@ def _replay_on(
                     "was computed at the prompt, so its details were not written; start again",
                 )
         details, record = take_detailed_step(run)
-        compared, divergence = compare_records(record, recorded.get(step, {}), run.task.metrics)
+        compared, divergence = compare_records(record, recorded.get(step, {}), measured)
         divergences += [divergence] if divergence else []
         target = folder / "replay" / step_name(step)
         written = ranks.on_main(lambda: write_step(target, run, details))

@@ -72,7 +72,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
             os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
     elif launch.launcher == PROGRAM:
         os.environ.update(rank_variables(launch))
-    if isinstance(multiprocessing.current_process(), multiprocessing.context.ForkProcess):
+    if type(multiprocessing.current_process()).__name__ == "ForkProcess":  # the class is not on every system
         # OpenMP does not survive a fork, for one by Accelerate's notebook_launcher: if the notebook has
         # computed with several threads, this process would wait for threads that it does not have.
         torch.set_num_threads(1)

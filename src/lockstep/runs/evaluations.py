@@ -113,6 +113,8 @@ def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
+            if "facts" not in file.files:
+                return None  # of a version that kept less
             facts = json.loads(str(file["facts"]))
             arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "facts"}
         columns = {

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lockstep.config import NUM_CLASSES
 from lockstep.runs.files import TASK_FILE, write_atomically
 
 
@@ -38,9 +39,10 @@ def write_task_facts(folder: Path, facts: TaskFacts) -> None:
 
 
 def read_task_facts(folder: Path) -> TaskFacts:
-    """How the task of a run is scored; by its loss, if the folder does not say."""
+    """How the task of a run is scored. A folder that does not say is of a version that had digits alone."""
     path = folder / TASK_FILE
     if not path.exists():
-        return TaskFacts()
+        digits = tuple(str(digit) for digit in range(NUM_CLASSES))
+        return TaskFacts(headline="accuracy", higher_is_better=True, classes=digits)
     facts = json.loads(path.read_text())
     return TaskFacts(**{**facts, "classes": tuple(facts["classes"])})
