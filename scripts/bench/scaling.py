@@ -106,8 +106,9 @@ def planning_rows(bench: Bench) -> list[Row]:
     """Time that a rank needs for its sample ids, over an epoch of 60 000 samples in steps of 4096."""
 
     def plan_epoch(plan: Plan) -> None:
-        ids = plan.epoch_ids(0)[:, plan.slots_of(plan.world_size - 1)]
-        for step in range(len(ids)):
+        steps = range(plan.steps_per_epoch)
+        plan.span_ids(steps, plan.world_size - 1)
+        for step in steps:
             plan.epoch_and_offset(step)
             plan.samples_in_step(step)
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset, default_collate
 
-from lockstep.data.batches import MicroBatch, micro_batch, resident_spans, windows
+from lockstep.data.batches import SPAN_SAMPLES, MicroBatch, micro_batch, resident_spans, windows
 from lockstep.data.generators import restored_generators, seed_generators
 from lockstep.data.samples import Samples
 from lockstep.errors import refuse
@@ -134,18 +133,16 @@ class DatasetSamples(Samples):
     def windows(
         self, plan: Plan, rank: int, first_step: int, closing: ExitStack
     ) -> Iterator[list[MicroBatch]]:
-        step = first_step
-        while True:
-            epoch, offset = plan.epoch_and_offset(step)
-            for ids_of_step in islice(plan.epoch_steps(epoch), offset, None):
-                yield self._window(plan, rank, step, epoch, torch.from_numpy(ids_of_step))
-                step += 1
+        for steps in plan.spans(first_step, SPAN_SAMPLES):
+            for step, ids in zip(steps, torch.from_numpy(plan.span_ids(steps, rank)), strict=True):
+                yield self._window(plan, rank, step, ids)
 
-    def _window(self, plan: Plan, rank: int, step: int, epoch: int, ids_of_step: Tensor) -> list[MicroBatch]:
+    def _window(self, plan: Plan, rank: int, step: int, window_ids: Tensor) -> list[MicroBatch]:
+        epoch, _ = plan.epoch_and_offset(step)
         window = []
         for index, size in enumerate(plan.window_sizes(step, rank)):
             slot = rank * plan.window + index
-            ids = ids_of_step[slot, :size]
+            ids = window_ids[index, :size]
             samples = [self._sample("sample", epoch, number) for number in ids.tolist()]
             seed_generators(CPU, self.seed, "collate", step, slot)
             inputs, targets = self._on_device(samples)
