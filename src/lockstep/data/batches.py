@@ -21,8 +21,8 @@ from lockstep.plan import Plan
 # (0.1307 and 0.3081 on a scale from 0 to 1). They are the same for every set, as pixels mean the same in all.
 PIXEL_MEAN, PIXEL_STD = 0.1307 * 255, 0.3081 * 255
 
-SPAN_SAMPLES = 2**16
-"""About how many ids a rank uploads together. It takes some 5 ms to compute them: no step waits for long."""
+SPAN_IDS = 2**16
+"""About how many sample ids a rank computes and uploads together: some 5 ms, so no step waits long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def resident_spans(
 
     `read` gives the inputs and targets of sample ids of any shape.
     """
-    for steps in plan.spans(first_step, SPAN_SAMPLES):
+    for steps in plan.spans(first_step, SPAN_IDS):
         ids = torch.from_numpy(plan.span_ids(steps, rank)).to(device)
         yield Span(ids=ids, windows=map(read, without_padding(ids)))
 

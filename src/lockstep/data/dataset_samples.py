@@ -15,7 +15,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset, default_collate
 
-from lockstep.data.batches import SPAN_SAMPLES, MicroBatch, micro_batch, resident_spans, windows
+from lockstep.data.batches import SPAN_IDS, MicroBatch, micro_batch, resident_spans, windows
 from lockstep.data.generators import restored_generators, seed_generators
 from lockstep.data.samples import Samples
 from lockstep.errors import refuse
@@ -133,7 +133,7 @@ class DatasetSamples(Samples):
     def windows(
         self, plan: Plan, rank: int, first_step: int, closing: ExitStack
     ) -> Iterator[list[MicroBatch]]:
-        for steps in plan.spans(first_step, SPAN_SAMPLES):
+        for steps in plan.spans(first_step, SPAN_IDS):
             for step, ids in zip(steps, torch.from_numpy(plan.span_ids(steps, rank)), strict=True):
                 yield self._window(plan, rank, step, ids)
 
