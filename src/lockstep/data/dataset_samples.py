@@ -105,7 +105,7 @@ class DatasetSamples(Samples):
             for step in count(first_step)
             for slot, _ in enumerate(plan.window_sizes(step, rank), rank * plan.window)
         )
-        workers = Workers(MicroBatchReader(self.reader, plan), slots, self.config, self.device)
+        workers = Workers(MicroBatchReader(self.reader, plan, rank), slots, self.config, self.device)
         return _windows(plan, rank, first_step, closing.enter_context(workers))
 
     def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
@@ -137,17 +137,18 @@ def _windows(
 
 
 class MicroBatchReader(Dataset[Any]):
-    """Reads micro-batches by (step, slot). A worker knows the plan and works out what to read."""
+    """Reads a rank's micro-batches by (step, slot). A worker knows the plan and works out what to read."""
 
-    def __init__(self, reader: KeyedReader, plan: Plan) -> None:
-        self.reader, self.plan = reader, plan
-        self._step, self._ids_of_step = -1, torch.empty(0)
+    def __init__(self, reader: KeyedReader, plan: Plan, rank: int) -> None:
+        self.reader, self.plan, self.rank = reader, plan, rank
+        self._step, self._window = -1, torch.empty(0)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Any, Any] | ReadFailure:
         step, slot = key
         if step != self._step:
-            self._step, self._ids_of_step = step, torch.from_numpy(self.plan.step_ids(step))
-        ids = self._ids_of_step[slot]
+            span = range(step, step + 1)
+            self._step, self._window = step, torch.from_numpy(self.plan.span_ids(span, self.rank)[0])
+        ids = self._window[slot % self.plan.window]
         ids = ids[ids >= 0]  # without padding
         epoch, _ = self.plan.epoch_and_offset(step)
         try:

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from types import TracebackType
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -38,20 +36,10 @@ class SpanReader(IterableDataset[Arrays]):
     def __iter__(self) -> Iterator[Arrays]:
         worker = get_worker_info()
         turn, num_turns = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        for array in islice(self.span_ids(), turn, None, num_turns):
-            ids = torch.from_numpy(array)
+        spans = self.plan.spans(self.first_step, SPAN_SAMPLES)
+        for steps in islice(spans, turn, None, num_turns):
+            ids = torch.from_numpy(self.plan.span_ids(steps, self.rank))
             yield ids, *self.files.read(without_padding(ids))
-
-    def span_ids(self) -> Iterator[NDArray[np.int64]]:
-        """Yields the sample ids of each span, (steps, window, micro). No span crosses the end of an epoch."""
-        plan = self.plan
-        max_steps = max(1, SPAN_SAMPLES // (plan.window * plan.batch.micro_size))
-        epoch, offset = plan.epoch_and_offset(self.first_step)
-        while True:
-            mine = (ids[plan.slots_of(self.rank)] for ids in islice(plan.epoch_steps(epoch), offset, None))
-            while steps := list(islice(mine, max_steps)):
-                yield np.stack(steps)
-            epoch, offset = epoch + 1, 0
 
 
 class Prefetcher:
