@@ -14,6 +14,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from torch.cuda import device_count
@@ -105,9 +106,13 @@ def window_rows(bench: Bench, one: Team) -> list[Row]:
 def planning_rows(bench: Bench) -> list[Row]:
     """Time that a rank needs for its sample ids, over an epoch of 60 000 samples in steps of 4096."""
 
+    epochs = count()  # each order is new, as in training
+
     def plan_epoch(plan: Plan) -> None:
-        ids = plan.epoch_ids(0)[:, plan.slots_of(plan.world_size - 1)]
-        for step in range(len(ids)):
+        first_step = next(epochs) * plan.steps_per_epoch
+        steps = range(first_step, first_step + plan.steps_per_epoch)
+        plan.span_ids(steps, plan.world_size - 1)
+        for step in steps:
             plan.epoch_and_offset(step)
             plan.samples_in_step(step)
 

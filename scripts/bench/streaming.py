@@ -16,7 +16,7 @@ from results import Row, median_row, ratio
 def measure(bench: Bench) -> list[Row]:
     """Images per second of both, in turn."""
     resident_config = bench.config()
-    data = replace(resident_config.data, storage="streamed")
+    data = replace(resident_config.data, storage="streamed", num_workers=1)
     streamed_config = replace(resident_config, data=data)
     runs = {
         "streamed": bench.run(streamed_config),

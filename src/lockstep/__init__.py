@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from lockstep.data import MicroBatch
     from lockstep.engine import Observer, Run, StepResult
-    from lockstep.errors import ConfigError, Interrupted, RunStopped
+    from lockstep.errors import ConfigError, DataError, Interrupted, RunStopped
     from lockstep.inspect import Replay, replay
     from lockstep.runs import Record, Sink, Status
     from lockstep.task import Task, accuracy
@@ -45,7 +45,7 @@ _PACKAGES = {
     ),
     "data": ("MicroBatch",),
     "engine": ("Observer", "Run", "StepResult"),
-    "errors": ("ConfigError", "Interrupted", "RunStopped"),
+    "errors": ("ConfigError", "DataError", "Interrupted", "RunStopped"),
     "runs": ("Record", "Sink", "Status"),
     "inspect": ("Replay", "replay"),
     "task": ("Task", "accuracy"),
@@ -59,6 +59,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataConfig",
+    "DataError",
     "Interrupted",
     "LossConfig",
     "MicroBatch",

@@ -49,6 +49,14 @@ class RunStopped(AgreedStop):
     """The run cannot continue; the message says why and what to do. Commands exit with code 1."""
 
 
+class DataError(Exception):
+    """The training or test data cannot be read. The message is enough; no traceback is needed.
+
+    Only the rank that reads it knows, and the others wait for that rank: so it must end its process, and the
+    launcher then ends the others. Commands exit with code 1.
+    """
+
+
 class Interrupted(AgreedStop, SystemExit):
     """The run was asked to stop, and a checkpoint of its last step is saved. Commands exit with code 75.
 

@@ -1,6 +1,7 @@
 """Every name that a config accepts has an entry in a table, and every other name is refused."""
 
 import dataclasses
+import multiprocessing
 from typing import get_type_hints
 
 import pytest
@@ -18,7 +19,7 @@ from lockstep.config import (
 from lockstep.config.choices import choices_of, nearest
 from lockstep.config.optimizer import UNFIT
 from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
-from lockstep.config.settings import GENERATED_DATA, STORAGE_SETTINGS
+from lockstep.config.settings import GENERATED_DATA
 from lockstep.data import DATA_SOURCES
 from lockstep.data.file_source import FileSource
 from lockstep.engine import OPTIMIZERS
@@ -41,8 +42,9 @@ def all_choices():
 
 TABLES = {
     ("data", "name"): DATA_SOURCES,
+    ("data", "storage"): ("resident", "streamed"),
+    ("data", "worker_context"): multiprocessing.get_all_start_methods(),
     ("", "reduction"): REDUCTIONS,
-    ("data", "storage"): STORAGE_SETTINGS,
     ("tracking", "mode"): ("auto", *MODES),
     ("", "precision"): ("auto", "no", "bf16", "fp16"),  # Accelerate's own names; it has no table
 }

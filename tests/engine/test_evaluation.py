@@ -1,9 +1,11 @@
+from contextlib import ExitStack
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lockstep.data import ImageSamples, ImageStore
+from lockstep.data import ImageSamples, ImageStore, chunks_of
 from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.engine import evaluate
 from lockstep.task import confusion, digits_task, num_correct, worst_mistakes
@@ -17,15 +19,15 @@ def test_every_sample_is_scored_once(num_samples):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (num_samples, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 10, (num_samples,), generator=generator)
+    samples = ImageSamples(images=ImageStore(images=images, labels=labels))
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     result = evaluate(
         model,
         digits_task(small_config()),
-        ImageSamples(images=ImageStore(images=images, labels=labels)),
+        chunks_of(samples, CHUNK_SIZE, 0, 1, ExitStack()),
         fresh_ranks(),
         step=0,
         seed=0,
-        chunk_size=CHUNK_SIZE,
     )
 
     assert model.training

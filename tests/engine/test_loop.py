@@ -133,7 +133,7 @@ def test_logged_loss_and_accuracy_cover_the_global_batch():
     sink, before = RecordSink(), deepcopy(run.model)
     run.sinks = [sink]
     train(run)
-    ids = torch.from_numpy(run.plan.epoch_ids(0)[0].ravel())
+    ids = torch.from_numpy(run.plan.step_ids(0).ravel())
     images = ((dataset.train.images[ids].float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
     logits, labels = before(images), dataset.train.labels[ids]
     assert sink.records[0]["loss"] == pytest.approx(run.task.loss(logits, labels).mean().item(), rel=1e-5)

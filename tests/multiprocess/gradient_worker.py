@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from lockstep.config import BatchConfig
-from lockstep.data import ImageSamples, ImageStore
+from lockstep.data import ImageSamples, ImageStore, chunks_of
 from lockstep.engine import agreed_digest, evaluate, loop, save_checkpoint_of, train
 from lockstep.errors import ConfigError, RunStopped
 from lockstep.launch.ranks import PeerError
@@ -44,9 +44,10 @@ def check_evaluation() -> None:
     images = torch.randint(0, 256, (1003, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 10, (1003,), generator=generator)
     samples = ImageSamples(images=ImageStore(images=images, labels=labels))
+    chunks = chunks_of(samples, 250, ranks.rank, ranks.world_size, run.closing)
     logits = run.model((images.unsqueeze(1).float() - 0.1307 * 255) / (0.3081 * 255))
     for _ in range(2):
-        result = evaluate(run.model, run.task, samples, ranks, step=run.step, seed=run.seed, chunk_size=250)
+        result = evaluate(run.model, run.task, chunks, ranks, step=run.step, seed=run.seed)
         assert result.num_samples == 1003
         assert torch.equal(result.columns["prediction"], logits.argmax(1))
         assert torch.allclose(result.columns["loss"], run.task.loss(logits, labels), atol=1e-5)

@@ -59,6 +59,20 @@ def test_each_part_of_the_key_counts():
             assert not np.any(one == other)
 
 
+def test_ids_beyond_32_bits_have_draws_of_their_own():
+    low = np.arange(64, dtype=np.int64)
+    draws = [random_words(3, Purpose.AUGMENT, 1, low + (high << 32))[0] for high in (0, 1, 2, 3, 2**23)]
+    for index, one in enumerate(draws):
+        for other in draws[index + 1 :]:
+            assert not np.any(one == other)
+
+
+def test_words_are_pinned():
+    # Of ids below 2**32: they decide how the images of a run are augmented.
+    words = [int(word[0]) for word in random_words(3, Purpose.AUGMENT, 1, np.array([2**32 - 2]), 1)]
+    assert words == [4022372897, 666732864, 1250693394, 577856783]
+
+
 def test_uniform_is_exact_at_its_ends():
     ends = uniform(torch.tensor([0, 0xFFFFFFFF]))
     assert ends.tolist() == [0.0, 1 - 2.0**-24]

@@ -1,4 +1,4 @@
-from functools import partial
+from itertools import islice
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,12 +6,19 @@ from hypothesis import strategies as st
 
 from lockstep.config import BatchConfig
 from lockstep.plan import PADDING, Plan
-from lockstep.plan.sample_order import order_slices
 
 
 def make_plan(num_samples=1000, micro=8, window=2, world=4, seed=0):
     batch = BatchConfig(global_size=micro * window * world, micro_size=micro)
     return Plan(seed=seed, num_samples=num_samples, batch=batch, world_size=world)
+
+
+def steps_of(plan, epoch):
+    return range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+
+
+def epoch_ids(plan, epoch):
+    return np.stack([plan.step_ids(step) for step in steps_of(plan, epoch)])
 
 
 @settings(max_examples=150, deadline=None)
@@ -24,7 +31,7 @@ def make_plan(num_samples=1000, micro=8, window=2, world=4, seed=0):
 )
 def test_every_sample_once_an_epoch(num_samples, micro, window, world, epoch):
     plan = make_plan(num_samples, micro, window, world)
-    ids = plan.epoch_ids(epoch)
+    ids = epoch_ids(plan, epoch)
     shares = [ids[:, plan.slots_of(rank)] for rank in range(world)]
     assert all(share.shape == (plan.steps_per_epoch, window, micro) for share in shares)
     seen = np.concatenate([share.ravel() for share in shares])
@@ -38,18 +45,35 @@ def test_every_sample_once_an_epoch(num_samples, micro, window, world, epoch):
 def test_the_global_batch_does_not_depend_on_the_world(num_samples, world, epoch):
     """T12: all ranks of any world shuffle alike."""
     batch = BatchConfig(global_size=64, micro_size=4)
-    one = Plan(seed=3, num_samples=num_samples, batch=batch, world_size=1).epoch_ids(epoch)
+    one = Plan(seed=3, num_samples=num_samples, batch=batch, world_size=1)
     many = Plan(seed=3, num_samples=num_samples, batch=batch, world_size=world)
-    ranks = [many.epoch_ids(epoch)[:, many.slots_of(rank)] for rank in range(world)]
-    assert np.array_equal(np.concatenate(ranks, axis=1), one)
+    steps = steps_of(one, epoch)
+    ranks = [many.span_ids(steps, rank) for rank in range(world)]
+    assert np.array_equal(np.concatenate(ranks, axis=1), one.span_ids(steps, 0))
 
 
-def test_the_ids_of_a_step_are_those_in_its_epoch(monkeypatch):
-    plan = make_plan(num_samples=130)
-    expected = np.concatenate([plan.epoch_ids(0), plan.epoch_ids(1)])
-    monkeypatch.setattr("lockstep.plan.plan.order_slices", partial(order_slices, slice_size=50))
-    for step, ids in enumerate(expected):  # steps that begin in one slice and end in another
-        assert np.array_equal(plan.step_ids(step), ids)
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 500), st.integers(0, 40), st.integers(1, 300), st.sampled_from([1, 2, 4]))
+def test_spans_hold_the_ids_of_their_steps(num_samples, first_step, max_samples, world):
+    plan = make_plan(num_samples=num_samples, window=8 // world, world=world)
+    for rank in range(world):
+        step = first_step
+        for span in islice(plan.spans(first_step, max_samples), 5):
+            assert span.start == step
+            assert len({plan.epoch_and_offset(step)[0] for step in span}) == 1
+            assert len(span) == 1 or len(span) * plan.window * plan.batch.micro_size <= max_samples
+            for ids, step in zip(plan.span_ids(span, rank), span, strict=True):
+                assert np.array_equal(ids, plan.step_ids(step)[plan.slots_of(rank)])
+            step = span.stop
+
+
+def test_sets_beyond_32_bits():
+    plan = make_plan(num_samples=2**33 + 1)
+    assert plan.samples_in_step(plan.steps_per_epoch - 1) == 1
+    last = plan.step_ids(plan.steps_per_epoch - 1).ravel()
+    assert 0 <= last[0] <= 2**33
+    assert set(last[1:].tolist()) == {PADDING}
+    assert (plan.step_ids(0) >= 2**32).any()
 
 
 def test_steps_and_samples():

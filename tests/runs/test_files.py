@@ -26,7 +26,7 @@ def test_a_finished_run_is_read_back(tmp_path):
     make_run(tmp_path / "run", [make_record(1), make_record(2, 0.5)], SUMMARY)
     assert read_metrics(tmp_path / "run") == [make_record(1), make_record(2, 0.5)]
     assert read_summary(tmp_path / "run") == SUMMARY
-    assert read_starts(tmp_path / "run") == [{"step": 0, "format": 2, "world_size": 2, "device": "cpu"}]
+    assert read_starts(tmp_path / "run") == [{"step": 0, "format": 3, "world_size": 2, "device": "cpu"}]
     assert (read_metrics(tmp_path), read_starts(tmp_path), read_summary(tmp_path)) == ([], [], None)
 
 

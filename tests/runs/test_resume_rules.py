@@ -59,6 +59,6 @@ def test_an_unfinished_run_of_another_format_is_refused(tmp_path):
         (tmp_path / name / "starts.jsonl").write_text('{"step": 0, "world_size": 2}\n')
     assert check_may_resume(small_config(tmp_path), tmp_path / "finished") == SUMMARY
     with pytest.raises(
-        ConfigError, match=r"run '.*old' was made by a version .* \(format 1, this version: 2\); "
+        ConfigError, match=r"run '.*old' was made by a version .* \(format 1, this version: 3\); "
     ):
         check_may_resume(small_config(tmp_path), tmp_path / "old")

@@ -36,7 +36,7 @@ def synthetic_files(root: Path, num_train: int = 600) -> DataConfig:
 
     A run that streams it must equal one that generates it.
     """
-    config = DataConfig(name="fashion-mnist", root=str(root), storage="streamed")
+    config = DataConfig(name="fashion-mnist", root=str(root), storage="streamed", num_workers=1)
     arrays = (
         *synthetic_images(0, num_train, first_id=0),
         *synthetic_images(0, NUM_TEST, first_id=NUM_TRAIN),
@@ -49,4 +49,5 @@ def synthetic_files(root: Path, num_train: int = 600) -> DataConfig:
 def streamed_words(root: Path) -> list[str]:
     """Writes the quick run's images to files; returns the flags that stream them."""
     config = synthetic_files(root)
-    return ["--data.name", config.name, "--data.root", config.root, "--data.storage", "streamed"]
+    words = ["--data.name", config.name, "--data.root", config.root]
+    return [*words, "--data.storage", "streamed", "--data.num-workers", "1"]

@@ -38,7 +38,7 @@ def make_run(
     folder.mkdir()
     write_task_facts(folder, DIGITS)
     (folder / "config.yaml").write_text(to_yaml(small_config(folder.parent, **settings)))
-    (folder / "starts.jsonl").write_text('{"step": 0, "format": 2, "world_size": 2, "device": "cpu"}\n')
+    (folder / "starts.jsonl").write_text('{"step": 0, "format": 3, "world_size": 2, "device": "cpu"}\n')
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if summary:
         (folder / "summary.json").write_text(json.dumps(summary))

@@ -79,8 +79,7 @@ def record_gradients(run: Run) -> list[dict[str, torch.Tensor]]:
 
 def reference_gradients(model: nn.Module, run: Run, dataset: Dataset, step: int) -> dict[str, torch.Tensor]:
     """The gradient of the mean loss over a step's global batch, by one plain backward."""
-    epoch, offset = run.plan.epoch_and_offset(step)
-    ids = run.plan.epoch_ids(epoch)[offset].ravel()
+    ids = run.plan.step_ids(step).ravel()
     ids = torch.from_numpy(ids[ids >= 0])
     images = ((dataset.train.images[ids].float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
     model.zero_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import reading_tasks
 from lockstep.config import Config, DataConfig, RunConfig, TaskConfig
 from lockstep.errors import ConfigError
 from lockstep.runs.checkpoint import weights_sha256
@@ -106,3 +107,27 @@ def test_without_a_task_digits_are_learnt():
     assert found == config
     assert (task.name, task.headline, task.higher_is_better) == ("synthetic", "accuracy", True)
     assert task.classes == tuple("0123456789")
+
+
+def test_data_that_does_not_repeat_is_refused_or_told_and_has_no_digest():
+    task = reading_tasks.of_its_own()
+    rule = r"task\.train: sample 0 differs between two reads from equal seeds, in input\['image'\]; draw from"
+    with pytest.raises(ConfigError, match=rule):
+        parts_of(task)
+    parts = make_parts(with_task(Config(reduction="fast"), task), task, fresh_ranks())
+    assert len(parts.warnings) == 2
+    assert parts.warnings[0].startswith("task.train: sample 0 differs between two reads from equal seeds, in")
+    assert parts.warnings[0].endswith("so this run cannot be repeated")
+    assert parts.data is not None
+    assert parts.data["sha256"] == ""
+
+
+def test_data_that_cannot_be_batched_or_has_other_labels_is_refused_before_training():
+    mixed = [(torch.ones(1 + index % 2), index) for index in range(8)]
+    rule = r"task\.train: samples 0 and \d have different shapes, \[input, target\] = \[\(1,\), int\] and "
+    with pytest.raises(ConfigError, match=rule):
+        parts_of(task_of(train=mixed))
+    labelled = [(torch.ones(1), index) for index in range(8)]
+    rule = r"task\.train\[3\] target = 3: must be an integer from 0 to 2, as task\.classes has 3 names"
+    with pytest.raises(ConfigError, match=rule):
+        parts_of(task_of(train=labelled, classes=("a", "b", "c")))

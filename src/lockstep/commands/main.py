@@ -15,6 +15,7 @@ from lockstep.errors import (
     EXIT_RESUMABLE,
     EXIT_USAGE,
     ConfigError,
+    DataError,
     Interrupted,
     RankError,
     RunStopped,
@@ -101,6 +102,9 @@ def exit_code(action: Callable[[], int]) -> int:
     except RunStopped as stop:
         if process_rank() == 0:
             print(f"lockstep: stopped: {stop}", file=sys.stderr, flush=True)
+        return EXIT_FAILED
+    except DataError as error:
+        print(f"lockstep: rank {process_rank()} failed: {error}", file=sys.stderr, flush=True)
         return EXIT_FAILED
     except Exception:
         print(f"lockstep: rank {process_rank()} failed:", file=sys.stderr, flush=True)

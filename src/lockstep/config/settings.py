@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from lockstep.config.choices import check_choices, check_unused
+from lockstep.config.choices import check_choices
 from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.config.optimizer import OptimizerConfig
 from lockstep.config.recipe import (
@@ -25,7 +25,6 @@ DataName = Literal["mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits"
 GENERATED_DATA: tuple[DataName, ...] = ("synthetic",)
 """The data sets that have no files. A test holds this and `DataName` equal to the table in lockstep.data."""
 StorageName = Literal["resident", "streamed"]
-STORAGE_SETTINGS: dict[StorageName, tuple[str, ...]] = {"resident": (), "streamed": ("num_workers",)}
 ReductionName = Literal["exact", "fast"]
 """How gradients are summed."""
 
@@ -72,7 +71,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The images."""
+    """The data, and how it is read."""
 
     name: DataName = "mnist"
     """Data set. 'synthetic' is generated: it needs no files and is for quick tests."""
@@ -85,8 +84,12 @@ class DataConfig:
     storage: StorageName = "resident"
     """Where the training images are kept. resident: on the device. streamed: on disk, prefetched by worker
     processes, for a set that does not fit into memory. The losses are the same."""
-    num_workers: int = 1
-    """Worker processes per rank that prefetch (streamed only)."""
+    num_workers: int = 0
+    """Worker processes per rank that read ahead what is not on the device: streamed images, and a task's
+    Dataset. 0: the rank reads by itself. The losses are the same."""
+    worker_context: Literal["fork", "spawn", "forkserver"] = "fork"
+    """How workers start. fork: at once. spawn and forkserver: each imports torch anew (seconds), which a data
+    set that uses CUDA or has threads needs."""
     fetch_timeout_seconds: float = 120.0
     """Time limit for each source that missing files are fetched from (seconds)."""
 
@@ -99,8 +102,10 @@ class DataConfig:
             self.storage,
             f"needs files, and data.name = {self.name!r} has none; leave it at resident",
         )
-        require(self.num_workers >= 1, "data.num_workers", self.num_workers, "must be >= 1 process")
-        check_unused(self, "data", "storage", STORAGE_SETTINGS)
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must be >= 0 processes")
+        is_used = self.num_workers > 0 or self.worker_context == "fork"
+        rule = "is for data.num_workers >= 1, and there are none; leave it at fork"
+        require(is_used, "data.worker_context", self.worker_context, rule)
         seconds = self.fetch_timeout_seconds
         require(seconds > 0, "data.fetch_timeout_seconds", seconds, "must be > 0 seconds; the default is 120")
 
@@ -163,7 +168,7 @@ class TrackingConfig:
 
 
 BUILT_IN_TASK_SETTINGS: dict[str, tuple[str, ...]] = {
-    "data": ("name", "root", "num_train", "storage", "num_workers", "fetch_timeout_seconds"),
+    "data": ("name", "root", "num_train", "storage", "fetch_timeout_seconds"),
     "augment": tuple(entry.name for entry in fields(AugmentConfig)),
     "model": ("name", "dropout", "args"),
     "loss": tuple(entry.name for entry in fields(LossConfig)),

@@ -2,16 +2,20 @@
 
 from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
-from lockstep.data.dataset_samples import Collate, samples_of
+from lockstep.data.dataset_samples import samples_of
 from lockstep.data.generators import generator_states, restored_generators, seed_generators
 from lockstep.data.image_samples import ImageSamples
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.prefetch import Prefetcher, SpanReader
-from lockstep.data.samples import Samples, describe_data
+from lockstep.data.reading import Collate
+from lockstep.data.sample_trees import shapes_of
+from lockstep.data.samples import Chunks, Samples, chunks_of, describe_data
 from lockstep.data.sources import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
+from lockstep.data.workers import reported_deaths, worker_warnings
 
 __all__ = [
     "DATA_SOURCES",
+    "Chunks",
     "Collate",
     "Dataset",
     "ImageFiles",
@@ -23,15 +27,19 @@ __all__ = [
     "Span",
     "SpanReader",
     "build_augment",
+    "chunks_of",
     "describe_data",
     "fetch_dataset",
     "generator_states",
     "load_dataset",
     "missing_files",
     "normalised",
+    "reported_deaths",
     "resident_spans",
     "restored_generators",
     "samples_of",
     "seed_generators",
+    "shapes_of",
     "windows",
+    "worker_warnings",
 ]

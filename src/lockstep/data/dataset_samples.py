@@ -1,44 +1,49 @@
-"""Any map-style Dataset of torch as samples: read one by one, or held on the device if it is of tensors."""
+"""Any map-style Dataset of torch as samples: read in the order of the plan, by workers or in this process."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
-from torch.utils.data import IterableDataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
-from lockstep.data.batches import MicroBatch, micro_batch, resident_spans, windows
-from lockstep.data.generators import restored_generators, seed_generators
-from lockstep.data.samples import Samples
-from lockstep.errors import refuse
+from lockstep.config import DataConfig
+from lockstep.data.batches import MicroBatch, micro_batch
+from lockstep.data.reading import CPU, Collate, KeyedReader
+from lockstep.data.sample_checks import check_labels, refused_data
+from lockstep.data.sample_trees import add_value
+from lockstep.data.samples import NUM_DIGESTED, Samples, spread_ids
+from lockstep.data.tensor_samples import TensorSamples
+from lockstep.data.workers import ReadFailure, Workers
+from lockstep.errors import DataError, refuse
 from lockstep.plan import Plan
 
-Collate = Callable[[list[Any]], Any]
-"""From a list of samples to a batch (inputs, targets)."""
 
-NUM_DIGESTED = 16
-"""Samples, evenly spread, that stand for a data set in its digest: reading all may take hours."""
-
-CPU = torch.device("cpu")
-
-
-def samples_of(field: str, dataset: Any, seed: int, collate: Collate = default_collate) -> Samples:
+def samples_of(
+    name: str,
+    dataset: Any,
+    seed: int,
+    collate: Collate = default_collate,
+    *,
+    num_classes: int = 0,
+    config: DataConfig | None = None,
+) -> Samples:
     """A data set of any kind as samples.
 
     Args:
-        field: what the data set is, for messages, such as 'task.train'.
+        name: what the data set is, for messages, such as 'task.train'.
         dataset: has `__len__` and `__getitem__`, whose samples are pairs (input, target).
         seed: of the run.
         collate: makes a batch of several samples.
+        num_classes: if not 0, targets that are numbers must be classes.
+        config: says which processes read it; None: this one.
 
     Raises:
         ConfigError: it is not such a data set.
@@ -48,146 +53,129 @@ def samples_of(field: str, dataset: Any, seed: int, collate: Collate = default_c
     kind = type(dataset).__name__
     if isinstance(dataset, IterableDataset):
         rule = "is an IterableDataset, which cannot be read by number; use a Dataset with __getitem__"
-        raise refuse(field, kind, rule)
+        raise refuse(name, kind, rule)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise refuse(
-            field, kind, "must be a Dataset with __len__ and __getitem__, or a function that makes one"
+            name, kind, "must be a Dataset with __len__ and __getitem__, or a function that makes one"
         )
     if len(dataset) == 0:
-        raise refuse(field, kind, "has no samples")
+        raise refuse(name, kind, "has no samples")
     if type(dataset) is TensorDataset and len(dataset.tensors) == 2 and collate is default_collate:
         inputs, targets = dataset.tensors
+        if num_classes:
+            with refused_data():
+                check_labels(name, targets, num_classes)
         return TensorSamples(inputs=inputs, targets=targets)
-    samples = DatasetSamples(dataset=dataset, seed=seed, collate=collate)
-    samples.check_pairs(field)
-    return samples
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorSamples(Samples):
-    """Two tensors with a row for each sample, held on the device."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def to(self, device: torch.device) -> TensorSamples:
-        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
-
-    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        flat = ids.flatten().to(self.inputs.device)
-        rows = (each.index_select(0, flat) for each in (self.inputs, self.targets))
-        inputs, targets = (each.reshape(*ids.shape, *each.shape[1:]) for each in rows)
-        return inputs, targets
-
-    def windows(
-        self, plan: Plan, rank: int, first_step: int, closing: ExitStack
-    ) -> Iterator[list[MicroBatch]]:
-        spans = resident_spans(self.read, plan, rank, first_step, self.inputs.device)
-        return windows(spans, plan, rank, first_step)
-
-    def update_digest(self, digest: hashlib._Hash) -> None:
-        for index in digested_ids(len(self)):
-            add_value(digest, (self.inputs[index], self.targets[index]))
+    reader = KeyedReader(field=name, dataset=dataset, collate=collate, seed=seed, num_classes=num_classes)
+    with refused_data():
+        reader.evaluation_sample(0)
+    return DatasetSamples(reader=reader, config=config or DataConfig())
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSamples(Samples):
-    """A Dataset that is read sample by sample, in this process.
+    """A Dataset whose samples are read when they are needed, by number."""
 
-    Python's, NumPy's and torch's generators are seeded by (seed, epoch, sample id) before each sample, and by
-    (seed, step, slot) before each collate. So what a transform draws is the same on any topology.
-    """
-
-    dataset: Any
-    seed: int
-    collate: Collate
+    reader: KeyedReader
+    config: DataConfig = field(default_factory=DataConfig)
     device: torch.device = CPU
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.reader.dataset)
 
     def to(self, device: torch.device) -> DatasetSamples:
         return replace(self, device=device)
 
-    def check_pairs(self, field: str) -> None:
-        """Reads the first sample.
-
-        Raises:
-            ConfigError: it is not a pair.
-        """
-        with restored_generators(CPU):
-            sample = self._sample("look at", 0)
-        if not (isinstance(sample, tuple | list) and len(sample) == 2):
-            shown = f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, Sequence) else sample
-            raise refuse(
-                f"{field}[0]", shown, "must be a pair (input, target); each may be a tree of tensors"
-            )
+    @property
+    def is_read_ahead(self) -> bool:
+        return True
 
     def read(self, ids: Tensor) -> tuple[Any, Any]:
-        samples = [self._sample("evaluation sample", index) for index in ids.tolist()]
-        seed_generators(CPU, self.seed, "evaluation collate", int(ids[0]))
-        return self._on_device(samples)
+        """Raises ConfigError, if they cannot be read."""
+        with refused_data():
+            inputs, targets = send_to_device(self.reader.evaluation_batch(ids.tolist()), self.device)
+        return inputs, targets
 
     def windows(
         self, plan: Plan, rank: int, first_step: int, closing: ExitStack
     ) -> Iterator[list[MicroBatch]]:
-        step = first_step
-        while True:
-            epoch, offset = plan.epoch_and_offset(step)
-            for ids_of_step in islice(plan.epoch_steps(epoch), offset, None):
-                yield self._window(plan, rank, step, epoch, torch.from_numpy(ids_of_step))
-                step += 1
+        """Raises ConfigError, if the data set cannot be sent to workers; reading raises DataError."""
+        slots = (
+            (step, slot)
+            for step in count(first_step)
+            for slot, _ in enumerate(plan.window_sizes(step, rank), rank * plan.window)
+        )
+        workers = Workers(MicroBatchReader(self.reader, plan, rank), slots, self.config, self.device)
+        return _windows(plan, rank, first_step, closing.enter_context(workers))
 
-    def _window(self, plan: Plan, rank: int, step: int, epoch: int, ids_of_step: Tensor) -> list[MicroBatch]:
-        window = []
-        for index, size in enumerate(plan.window_sizes(step, rank)):
-            slot = rank * plan.window + index
-            ids = ids_of_step[slot, :size]
-            samples = [self._sample("sample", epoch, number) for number in ids.tolist()]
-            seed_generators(CPU, self.seed, "collate", step, slot)
-            inputs, targets = self._on_device(samples)
-            window.append(micro_batch(plan, rank, step, index, inputs, targets, ids))
-        return window
+    def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
+        """Raises ConfigError, if the data set cannot be sent to workers; reading raises DataError."""
+        workers = Workers(EvaluationReader(self.reader), (), self.config, self.device)
+        return RepeatedBatches(closing.enter_context(workers), ids)
 
-    def _sample(self, purpose: str, *position: int) -> Any:
-        seed_generators(CPU, self.seed, purpose, *position)
-        return self.dataset[position[-1]]
-
-    def _on_device(self, samples: list[Any]) -> tuple[Any, Any]:
-        inputs, targets = send_to_device(self.collate(samples), self.device)
-        return inputs, targets
+    def difference(self, max_samples: int) -> str:
+        """Raises ConfigError, if a sample cannot be read."""
+        with refused_data():
+            return self.reader.difference(spread_ids(len(self), min(NUM_DIGESTED, max_samples)))
 
     def update_digest(self, digest: hashlib._Hash) -> None:
-        with restored_generators(CPU):
-            for index in digested_ids(len(self)):
-                add_value(digest, self._sample("evaluation sample", index))
+        """Raises ConfigError, if a sample cannot be read."""
+        with refused_data():
+            for index in spread_ids(len(self), NUM_DIGESTED):
+                add_value(digest, self.reader.evaluation_sample(index))
 
 
-def digested_ids(num_samples: int) -> list[int]:
-    """The ids of at most NUM_DIGESTED samples: the first, the last, and some in between."""
-    count = min(NUM_DIGESTED, num_samples)
-    return [round(index * (num_samples - 1) / max(1, count - 1)) for index in range(count)]
+def _windows(
+    plan: Plan, rank: int, first_step: int, batches: Iterator[tuple[Tensor, Any, Any]]
+) -> Iterator[list[MicroBatch]]:
+    for step in count(first_step):
+        window = []
+        for index, _ in enumerate(plan.window_sizes(step, rank)):
+            ids, inputs, targets = next(batches)
+            window.append(micro_batch(plan, rank, step, index, inputs, targets, ids))
+        yield window
 
 
-def add_value(digest: hashlib._Hash, value: Any) -> None:
-    """Adds a sample to a digest: trees of tensors, arrays, images, numbers and text."""
-    if isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            digest.update(str(key).encode())
-            add_value(digest, value[key])
-    elif isinstance(value, tuple | list):
-        for entry in value:
-            add_value(digest, entry)
-    elif isinstance(value, Tensor):
-        digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, str | int | float | bool) or value is None:
-        digest.update(json.dumps(value).encode())
-    else:
-        array = np.asarray(value)
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        if array.dtype != object:  # its bytes would be addresses
-            digest.update(np.ascontiguousarray(array).tobytes())
+class MicroBatchReader(Dataset[Any]):
+    """Reads a rank's micro-batches by (step, slot). A worker knows the plan and works out what to read."""
+
+    def __init__(self, reader: KeyedReader, plan: Plan, rank: int) -> None:
+        self.reader, self.plan, self.rank = reader, plan, rank
+        self._step, self._window = -1, torch.empty(0)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Any, Any] | ReadFailure:
+        step, slot = key
+        if step != self._step:
+            span = range(step, step + 1)
+            self._step, self._window = step, torch.from_numpy(self.plan.span_ids(span, self.rank)[0])
+        ids = self._window[slot % self.plan.window]
+        ids = ids[ids >= 0]  # without padding
+        epoch, _ = self.plan.epoch_and_offset(step)
+        try:
+            return ids, *self.reader.training_batch(epoch, step, slot, ids.tolist())
+        except DataError as error:
+            return ReadFailure(message=str(error))
+
+
+class EvaluationReader(Dataset[Any]):
+    """Reads the batches of evaluations by their sample ids."""
+
+    def __init__(self, reader: KeyedReader) -> None:
+        self.reader = reader
+
+    def __getitem__(self, ids: range) -> tuple[Any, Any] | ReadFailure:
+        try:
+            return self.reader.evaluation_batch(ids)
+        except DataError as error:
+            return ReadFailure(message=str(error))
+
+
+@dataclass(frozen=True)
+class RepeatedBatches:
+    """Batches that workers read anew at each iteration."""
+
+    workers: Workers
+    ids: Sequence[range]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self.workers.read(self.ids)

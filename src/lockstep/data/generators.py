@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lockstep.plan import derive_seed
 
@@ -59,3 +62,31 @@ def restored_generators(device: torch.device) -> Iterator[None]:
         torch.default_generator.set_state(cpu)
         if on_device is not None:
             torch.cuda.set_rng_state(on_device, device)
+
+
+MAX_ENTRIES = 64
+"""A longer list or dict holds samples, not transforms."""
+
+
+def seeded_transforms(dataset: Any) -> list[Any]:
+    """The transforms that a data set holds and that have a `set_random_seed`, outermost only.
+
+    albumentations 2 ignores the global generators: each of its transforms has generators of its own. They are
+    looked for in attributes, at any depth: in lists and dicts, in a Compose, in a data set that is wrapped.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+    waiting = [dataset]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, type | ModuleType | FunctionType | Tensor | np.ndarray):
+            continue
+        seen.add(id(value))
+        if callable(getattr(value, "set_random_seed", None)):
+            found.append(value)
+        elif isinstance(value, dict | list | tuple):
+            if len(value) <= MAX_ENTRIES:
+                waiting += value.values() if isinstance(value, dict) else value
+        else:
+            waiting += vars(value).values() if hasattr(value, "__dict__") else ()
+    return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lockstep.config import DataConfig
 from lockstep.data.augment import Augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
 from lockstep.data.images import ImageFiles, ImageStore
@@ -30,8 +31,8 @@ class ImageSamples(Samples):
     device: torch.device = CPU
     augment: Augment | None = None
     """How training images are changed."""
-    num_workers: int = 1
-    """Processes that prefetch images from files."""
+    config: DataConfig = field(default_factory=DataConfig)
+    """Says which processes prefetch images from files."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,6 +41,10 @@ class ImageSamples(Samples):
         images = self.images if isinstance(self.images, ImageFiles) else self.images.to(device)
         return replace(self, images=images, device=device)
 
+    @property
+    def is_read_ahead(self) -> bool:
+        return isinstance(self.images, ImageFiles)
+
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         pixels, labels = self.images.read(ids)
         return normalised(pixels.to(self.device)), labels.to(self.device)
@@ -47,11 +52,10 @@ class ImageSamples(Samples):
     def windows(
         self, plan: Plan, rank: int, first_step: int, closing: ExitStack
     ) -> Iterator[list[MicroBatch]]:
-        """Raises ConfigError, if there are more worker processes than cores."""
         spans: Iterable[Span]
         if isinstance(self.images, ImageFiles):
             reader = SpanReader(self.images, plan, rank, first_step)
-            spans = closing.enter_context(Prefetcher(reader, self.device, self.num_workers))
+            spans = closing.enter_context(Prefetcher(reader, self.device, self.config))
         else:
             spans = resident_spans(self.images.read, plan, rank, first_step, self.device)
         return windows(spans, plan, rank, first_step, prepare=normalised, augment=self.augment)

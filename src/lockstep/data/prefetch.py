@@ -6,31 +6,22 @@ nothing. Workers send uint8 pixels only. All computing is done on the device, as
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import signal
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from types import TracebackType
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
+from lockstep.config import DataConfig
 from lockstep.data.batches import Span, without_padding
 from lockstep.data.images import ImageFiles
-from lockstep.errors import counted, require
-from lockstep.launch import STOP_SIGNALS, num_cores
+from lockstep.data.workers import Workers
 from lockstep.plan import Plan
 
 SPAN_SAMPLES = 2048
 """About how many samples a worker hands over together, 1.6 MB of pixels: enough to pay for the hand-over."""
-
-SPANS_AHEAD = 2
-"""Spans that each worker keeps ready."""
 
 Arrays = tuple[Tensor, Tensor, Tensor]
 """Sample ids (steps, window, micro), images (steps, window, micro, 28, 28), labels (steps, window, micro)."""
@@ -44,68 +35,31 @@ class SpanReader(IterableDataset[Arrays]):
 
     def __iter__(self) -> Iterator[Arrays]:
         worker = get_worker_info()
-        assert worker is not None, "must run in a worker process"
-        for array in islice(self.span_ids(), worker.id, None, worker.num_workers):
-            ids = torch.from_numpy(array)
+        turn, num_turns = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        spans = self.plan.spans(self.first_step, SPAN_SAMPLES)
+        for steps in islice(spans, turn, None, num_turns):
+            ids = torch.from_numpy(self.plan.span_ids(steps, self.rank))
             yield ids, *self.files.read(without_padding(ids))
-
-    def span_ids(self) -> Iterator[NDArray[np.int64]]:
-        """Yields the sample ids of each span, (steps, window, micro). No span crosses the end of an epoch."""
-        plan = self.plan
-        max_steps = max(1, SPAN_SAMPLES // (plan.window * plan.batch.micro_size))
-        epoch, offset = plan.epoch_and_offset(self.first_step)
-        while True:
-            mine = (ids[plan.slots_of(self.rank)] for ids in islice(plan.epoch_steps(epoch), offset, None))
-            while steps := list(islice(mine, max_steps)):
-                yield np.stack(steps)
-            epoch, offset = epoch + 1, 0
 
 
 class Prefetcher:
-    """The spans of a reader on the device, in order. Worker processes read them while earlier ones are used.
+    """The spans of a reader on the device, in order, which workers prefetch; see `Workers`.
 
-    The workers are forked here, so make this before the process starts threads. They end on `close`, when the
-    process exits, or when it is killed. If a worker dies, the run fails with an error.
-
-    Raises:
-        ConfigError: there are more workers than cores.
+    Args:
+        reader: reads the spans.
+        device: of the spans.
+        config: says how many workers there are, and how they start.
     """
 
-    def __init__(self, reader: SpanReader, device: torch.device, num_workers: int) -> None:
-        cores = num_cores()
-        rule = f"must not exceed the {counted(cores, 'core')} that this process may use; one is often enough"
-        require(num_workers <= cores, "data.num_workers", num_workers, rule)
-        is_cuda = device.type == "cuda"
-        loader = DataLoader(
-            reader,
-            batch_size=None,
-            num_workers=num_workers,
-            prefetch_factor=SPANS_AHEAD,
-            pin_memory=is_cuda,
-            multiprocessing_context="fork",
-            worker_init_fn=_die_with_parent,
-            generator=torch.Generator(),  # or it would draw from the one that a user's model may use
-        )
-        # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its step. A
-        # signal that is blocked during a fork stays blocked in the child, from its first moment.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            self._arrays: Iterator[Arrays] = iter(loader)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        atexit.register(self.close)  # runs before multiprocessing's, which would wait for the workers
-        self._device = device
-        self._copies = torch.cuda.Stream(device) if is_cuda else None
+    def __init__(self, reader: SpanReader, device: torch.device, config: DataConfig) -> None:
+        self._workers = Workers(reader, None, config, device)
 
     def __iter__(self) -> Iterator[Span]:
         return self
 
     def __next__(self) -> Span:
-        arrays = next(self._arrays)
-        if self._copies is None:
-            ids, images, labels = (array.to(self._device) for array in arrays)
-        else:
-            ids, images, labels = _uploaded(arrays, self._device, self._copies)
+        """Raises DataError, if a worker died."""
+        ids, images, labels = next(self._workers)
         return Span(ids=ids, windows=zip(images, labels, strict=True))
 
     def __enter__(self) -> Prefetcher:
@@ -118,28 +72,4 @@ class Prefetcher:
 
     def close(self) -> None:
         """Ends the workers."""
-        atexit.unregister(self.close)
-        # torch has no public name for this and leaves it to the garbage collector. That is too late if a
-        # traceback holds the iterator: at exit the process would wait for the workers forever.
-        shut_down = getattr(self._arrays, "_shutdown_workers", None)
-        self._arrays = iter([])
-        if shut_down is not None:
-            shut_down()
-
-
-def _uploaded(arrays: Arrays, device: torch.device, copies: torch.cuda.Stream) -> list[Tensor]:
-    """Copies from pinned memory on a separate stream, while earlier steps are still being computed."""
-    with torch.cuda.stream(copies):
-        uploaded = [array.to(device, non_blocking=True) for array in arrays]
-    compute = torch.cuda.current_stream(device)
-    compute.wait_stream(copies)
-    for tensor in uploaded:
-        tensor.record_stream(compute)  # keeps its memory from the next copy while a step still reads it
-    return uploaded
-
-
-def _die_with_parent(worker_id: int) -> None:
-    """Ends a worker with its parent: it shares what its parent has open, such as the run folder's lock."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._workers.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from lockstep.data.batches import MicroBatch
 from lockstep.plan import Plan
+
+NUM_DIGESTED = 16
+"""Samples, evenly spread, that stand for a data set in its digest: reading all may take hours."""
 
 
 class Samples(ABC):
@@ -43,6 +47,24 @@ class Samples(ABC):
             closing: closes what reads the data ahead, such as worker processes.
         """
 
+    @property
+    def is_read_ahead(self) -> bool:
+        """Whether worker processes read it, if there are any."""
+        return False
+
+    def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
+        """(inputs, targets) of each of several batches of sample ids, on the device, at each iteration anew.
+
+        Args:
+            ids: the samples of each batch.
+            closing: closes what reads them ahead, such as worker processes.
+        """
+        return _Batches(self.read, ids)
+
+    def difference(self, max_samples: int) -> str:
+        """What differs between two reads of at most so many samples from equal seeds; empty if nothing."""
+        return ""
+
     @abstractmethod
     def update_digest(self, digest: hashlib._Hash) -> None:
         """Adds to a digest what distinguishes these samples from others."""
@@ -52,16 +74,73 @@ class Samples(ABC):
         return None
 
 
-def describe_data(name: str, train: Samples, test: Samples | None) -> dict[str, Any]:
-    """What distinguishes data from other data: a name, sizes, and a SHA-256."""
+@dataclass(frozen=True)
+class _Batches:
+    """Batches that are read one by one, when they are needed."""
+
+    read: Callable[[Tensor], tuple[Any, Any]]
+    ids: Sequence[range]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return (self.read(torch.arange(each.start, each.stop)) for each in self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunks:
+    """The batches of an evaluation that one rank scores."""
+
+    num_samples: int
+    """In the whole set."""
+    num_chunks: int
+    """Of all ranks."""
+    mine: range
+    """The numbers of this rank's chunks: the ranks take them in turn."""
+    ids: Sequence[range]
+    """The sample ids of each of them."""
+    batches: Iterable[tuple[Any, Any]]
+    """The (inputs, targets) of each of them, on the device, at each iteration anew."""
+
+
+def chunks_of(samples: Samples, size: int, rank: int, world_size: int, closing: ExitStack) -> Chunks:
+    """Cuts a test set into chunks of a fixed size, so that a score has the same bits on any number of ranks.
+
+    Args:
+        samples: the test set.
+        size: samples per chunk.
+        rank: of this process.
+        world_size: the number of ranks.
+        closing: closes what reads the chunks ahead, such as worker processes.
+    """
+    num_chunks = -(-len(samples) // size)
+    mine = range(rank, num_chunks, world_size)
+    ids = [range(chunk * size, min((chunk + 1) * size, len(samples))) for chunk in mine]
+    return Chunks(
+        num_samples=len(samples),
+        num_chunks=num_chunks,
+        mine=mine,
+        ids=ids,
+        batches=samples.batches(ids, closing),
+    )
+
+
+def spread_ids(num_samples: int, count: int) -> list[int]:
+    """The ids of at most `count` samples: the first, the last, and some in between."""
+    count = min(count, num_samples)
+    return [round(index * (num_samples - 1) / max(1, count - 1)) for index in range(count)]
+
+
+def describe_data(
+    name: str, train: Samples, test: Samples | None, *, is_repeatable: bool = True
+) -> dict[str, Any]:
+    """What distinguishes data from other data: a name, sizes, and a SHA-256, if two reads give the same."""
     digest = hashlib.sha256()
     for samples in (train, test):
-        if samples is not None:
+        if samples is not None and is_repeatable:
             digest.update(str(len(samples)).encode())
             samples.update_digest(digest)
     return {
         "name": name,
         "num_train": len(train),
         "num_test": len(test) if test is not None else 0,
-        "sha256": digest.hexdigest(),
+        "sha256": digest.hexdigest() if is_repeatable else "",
     }

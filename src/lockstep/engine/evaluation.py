@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.data import Samples, seed_generators
+from lockstep.data import Chunks, seed_generators
 from lockstep.engine.model_traits.buffers import restored_buffers
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
@@ -31,52 +31,50 @@ Chunk = dict[str, Measure]
 
 
 def evaluate(
-    model: nn.Module, task: Task, samples: Samples, ranks: Ranks, *, step: int, seed: int, chunk_size: int
+    model: nn.Module, task: Task, chunks: Chunks, ranks: Ranks, *, step: int, seed: int
 ) -> Evaluation:
     """Scores every sample once. All ranks must call it.
 
-    Ranks take chunks in turn. The model is in evaluation mode and is left as it was, its buffers and each
+    The model is in evaluation mode and is left as it was, its buffers and each
     module's mode included. What it draws is seeded for each chunk.
 
     Args:
         model: the network.
         task: gives loss and metrics.
-        samples: what is scored.
+        chunks: what this rank scores.
         ranks: share the work.
         step: optimizer steps done so far.
         seed: of the run.
-        chunk_size: samples per forward. Fixed, so that a score has the same bits on any number of ranks.
 
     Raises:
         ConfigError: the loss or a metric has none of the forms of a measurement.
         RunStopped: on every rank, if a value is not finite.
+        DataError: a chunk cannot be read.
     """
-    num_chunks = math.ceil(len(samples) / chunk_size)
     mine: dict[int, tuple[Chunk, dict[str, Tensor]]] = {}
 
     def score_chunks() -> None:
-        for chunk in range(ranks.rank, num_chunks, ranks.world_size):
-            ids = torch.arange(chunk * chunk_size, min((chunk + 1) * chunk_size, len(samples)))
-            inputs, targets = samples.read(ids)
+        for chunk, ids, batch in zip(chunks.mine, chunks.ids, chunks.batches, strict=True):
+            inputs, targets = batch
             seed_generators(ranks.device, seed, "evaluation", chunk)
             mine[chunk] = score_batch(model, task, inputs, targets, len(ids))
 
     # Not inference_mode: what a model caches under it would fail its next backward.
     with evaluation_mode(model), torch.no_grad():
         ranks.on_all(score_chunks)
-    mine = {chunk: _on_cpu(*scores) for chunk, scores in mine.items()}  # after the last forward: a sync point
+    mine = {chunk: _on_cpu(*each) for chunk, each in mine.items()}  # after the last forward: a sync point
     everyone = {chunk: each for of_rank in ranks.gather_objects(mine) for chunk, each in of_rank.items()}
-    chunks = [everyone[chunk][0] for chunk in range(num_chunks)]
-    details = [everyone[chunk][1] for chunk in range(num_chunks)]
+    scores = [everyone[chunk][0] for chunk in range(chunks.num_chunks)]
+    details = [everyone[chunk][1] for chunk in range(chunks.num_chunks)]
     known = {
-        name: torch.cat([chunk[name].per_sample for chunk in chunks])  # type: ignore[misc]
-        for name in chunks[0]
-        if all(chunk[name].per_sample is not None for chunk in chunks)
+        name: torch.cat([chunk[name].per_sample for chunk in scores])  # type: ignore[misc]
+        for name in scores[0]
+        if all(chunk[name].per_sample is not None for chunk in scores)
     }
     result = Evaluation(
         step=step,
-        num_samples=len(samples),
-        values={name: _mean([chunk[name] for chunk in chunks], known.get(name)) for name in chunks[0]},
+        num_samples=chunks.num_samples,
+        values={name: _mean([chunk[name] for chunk in scores], known.get(name)) for name in scores[0]},
         columns=known | {name: torch.cat([each[name] for each in details]) for name in details[0]},
         headline=task.headline,
         higher_is_better=task.higher_is_better,

@@ -86,15 +86,14 @@ def score_test_set(run: Run) -> Record:
     Raises:
         RunStopped: a value is not finite.
     """
-    assert run.test_samples is not None, "there is nothing to score"
+    assert run.test_chunks is not None, "there is nothing to score"
     run.evaluation = evaluate(
         run.model,
         run.task,
-        run.test_samples,
+        run.test_chunks,
         run.ranks,
         step=run.step,
         seed=run.seed,
-        chunk_size=run.eval_size,
     )
     return {**run.evaluation.record()}
 

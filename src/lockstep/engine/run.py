@@ -11,7 +11,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from lockstep.config import TrainConfig
-from lockstep.data import MicroBatch, Samples
+from lockstep.data import Chunks, MicroBatch, Samples
 from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.timers import StepTimer, Stopwatch
@@ -62,15 +62,15 @@ class Run:
     train_samples: Samples
     test_samples: Samples | None
     """What evaluations score; None: there are none."""
-    eval_size: int
-    """Samples per forward of an evaluation."""
+    test_chunks: Chunks | None
+    """This rank's part of it."""
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks except the main one."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know before the first step."""
     closing: ExitStack = field(default_factory=ExitStack)
-    """Closed when the run ends: the processes that prefetch data."""
+    """Closed when the run ends: the processes that read data ahead."""
 
     @property
     def num_updates(self) -> int:

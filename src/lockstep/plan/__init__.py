@@ -2,7 +2,6 @@
 
 from lockstep.plan.keyed_random import Purpose, random_words, uniform
 from lockstep.plan.plan import PADDING, Plan
-from lockstep.plan.sample_order import sample_order
 from lockstep.plan.seeds import derive_seed
 from lockstep.plan.window import window_for_reduction, window_length
 
@@ -12,7 +11,6 @@ __all__ = [
     "Purpose",
     "derive_seed",
     "random_words",
-    "sample_order",
     "uniform",
     "window_for_reduction",
     "window_length",

@@ -19,7 +19,7 @@ ROUNDS = 10
 
 
 class Purpose(IntEnum):
-    """What a draw is for. Two purposes never share a counter. Changing a number would change every run."""
+    """What a draw is for: below 256, and never shared. Changing a number would change every run."""
 
     SHUFFLE = 0
     SYNTHETIC_DATA = 2
@@ -55,11 +55,12 @@ def random_words(seed: int, purpose: int, time: int, ids: Words, block: int | Wo
         seed: 63 bits, the key.
         purpose: what the draw is for.
         time: the step or the epoch, below 2**32.
-        ids: int64 array of sample ids, each below 2**32.
+        ids: int64 array of sample ids, each below 2**56.
         block: which four words of a longer sequence, below 2**32; an array broadcasts against `ids`.
     """
     zero = ids * 0
-    counter = (zero + block, zero + ids, zero + (time & MASK), zero + int(purpose))
+    # The upper bits of an id share a word with the purpose, which is below 256.
+    counter = (zero + block, ids & MASK, zero + (time & MASK), (ids >> 32 << 8) + int(purpose))
     return philox4x32(counter, (seed & MASK, (seed >> 32) & MASK))
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lockstep.config import BatchConfig
 from lockstep.errors import require
-from lockstep.plan.sample_order import order_slices
+from lockstep.plan.sample_order import sample_order
 from lockstep.plan.window import window_length
 
 PADDING = -1
@@ -106,23 +105,32 @@ class Plan:
         epochs, rest = self.epoch_and_offset(steps)
         return epochs * self.samples_per_epoch + rest * self.batch.global_size
 
-    def epoch_ids(self, epoch: int) -> NDArray[np.int64]:
-        """Sample ids of a whole epoch, (steps_per_epoch, num_slots, micro_size), with PADDING at the end."""
-        return np.stack(list(self.epoch_steps(epoch)))
-
     def step_ids(self, step: int) -> NDArray[np.int64]:
-        """Sample ids of a step, (num_slots, micro_size)."""
-        epoch, offset = self.epoch_and_offset(step)
-        return next(islice(self.epoch_steps(epoch), offset, None))
+        """Sample ids of a step, (num_slots, micro_size), with PADDING at the end of an epoch."""
+        return self._ids(range(step, step + 1), slice(0, self.num_slots))[0]
 
-    def epoch_steps(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Yields the sample ids of each step of an epoch, (num_slots, micro_size), in little memory."""
-        size, shape = self.batch.global_size, (-1, self.num_slots, self.batch.micro_size)
-        rest = np.empty(0, dtype=np.int64)
-        for order in order_slices(self.seed, epoch, self.num_samples):
-            ids = np.concatenate([rest, order])
-            whole = len(ids) // size * size
-            yield from ids[:whole].reshape(shape)
-            rest = ids[whole:].copy()
-        if len(rest) and not self.drop_last:
-            yield np.pad(rest, (0, size - len(rest)), constant_values=PADDING).reshape(shape)[0]
+    def spans(self, first_step: int, max_samples: int) -> Iterator[range]:
+        """Yields consecutive steps from a step on, without end, to be read together.
+
+        A span has at most `max_samples` samples on each rank, or one step, and ends with its epoch.
+        """
+        max_steps = max(1, max_samples // (self.window * self.batch.micro_size))
+        while True:
+            _, offset = self.epoch_and_offset(first_step)
+            span = range(first_step, first_step + min(max_steps, self.steps_per_epoch - offset))
+            yield span
+            first_step = span.stop
+
+    def span_ids(self, span: range, rank: int) -> NDArray[np.int64]:
+        """Sample ids of a rank in consecutive steps of one epoch, (steps, window, micro), with PADDING."""
+        return self._ids(span, self.slots_of(rank))
+
+    def _ids(self, span: range, slots: slice) -> NDArray[np.int64]:
+        epoch, offset = self.epoch_and_offset(span.start)
+        size, micro = self.batch.global_size, self.batch.micro_size
+        firsts = np.arange(offset, offset + len(span), dtype=np.int64) * size
+        positions = firsts[:, None] + np.arange(slots.start * micro, slots.stop * micro)
+        is_sample = positions < self.num_samples
+        ids = np.full(positions.shape, PADDING)
+        ids[is_sample] = sample_order(self.seed, epoch, self.num_samples)[positions[is_sample]]
+        return ids.reshape(len(span), -1, micro)

@@ -24,9 +24,9 @@ TASK_FILE = "task.json"
 """How the task of the run is scored."""
 DATASET_FILE = "dataset.json"
 """Name, sizes and digest of the data."""
-RUN_FORMAT = 2
+RUN_FORMAT = 3
 """How a run draws its random numbers, recorded with each start. 1: dropout by sample, short batches padded.
-2: all draws of a forward by slot, nothing padded."""
+2: all draws of a forward by slot, nothing padded. 3: the order of the samples by a Feistel network."""
 CHECKPOINTS_FOLDER = "checkpoints"
 """A folder for each checkpoint, named after its step."""
 WANDB_ID_FILE = "wandb-id"

@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "data.root",
     "data.storage",
     "data.num_workers",
+    "data.worker_context",
     "data.fetch_timeout_seconds",
     "train.log_every",
     "train.eval_every",

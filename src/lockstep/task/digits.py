@@ -21,7 +21,7 @@ def digits_task(config: Config) -> Task:
 
     def train() -> ImageSamples:
         augment = build_augment(config.augment, config.seed)
-        return ImageSamples(images=dataset().train, augment=augment, num_workers=config.data.num_workers)
+        return ImageSamples(images=dataset().train, augment=augment, config=config.data)
 
     def test() -> ImageSamples:
         return ImageSamples(images=dataset().test)

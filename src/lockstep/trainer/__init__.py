@@ -4,10 +4,11 @@ from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
 from lockstep.trainer.make_model import model_of
 from lockstep.trainer.open_sinks import open_sinks
-from lockstep.trainer.parts import Parts, check_same_data, make_parts, task_samples
+from lockstep.trainer.parts import Parts, check_same_data, make_parts
 from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
+from lockstep.trainer.task_data import task_samples
 
 __all__ = [
     "Parts",

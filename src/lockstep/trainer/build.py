@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lockstep.config import Config
+from lockstep.data import chunks_of, worker_warnings
 from lockstep.engine import (
     Reduction,
     Run,
@@ -52,6 +53,12 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     closing = ExitStack()
     closing.callback(restore_forward, model, own_forward)
+    windows = parts.train.windows(plan, ranks.rank, first_step, closing)
+    test_chunks = None
+    if parts.test is not None:
+        size = config.batch.eval_size
+        test_chunks = chunks_of(parts.test, size, ranks.rank, ranks.world_size, closing)
+    is_read_ahead = parts.train.is_read_ahead or (parts.test is not None and parts.test.is_read_ahead)
     return Run(
         step=first_step,
         skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
@@ -61,7 +68,6 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         seed=config.seed,
         num_steps=num_steps,
         intervals=config.train,
-        eval_size=config.batch.eval_size,
         ranks=ranks,
         plan=plan,
         model=model,
@@ -70,12 +76,13 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         task=parts.task,
         reduction=Reduction(prepared, traits, ranks.world_size, config.reduction),
         traits=traits,
-        warnings=warnings,
+        warnings=[*parts.warnings, *worker_warnings(config.data, is_read_ahead), *warnings],
         max_grad_norm=config.optimizer.max_grad_norm,
         lr_factor=partial(lr_factor, num_steps=num_steps, config=config.schedule),
-        windows=parts.train.windows(plan, ranks.rank, first_step, closing),
+        windows=windows,
         train_samples=parts.train,
         test_samples=parts.test,
+        test_chunks=test_chunks,
         closing=closing,
     )
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from lockstep.config import Config
-from lockstep.data import ImageSamples, Samples, describe_data, samples_of, seed_generators
+from lockstep.data import ImageSamples, Samples, describe_data
 from lockstep.engine import build_optimizer
 from lockstep.errors import refuse, require
 from lockstep.launch.ranks import Ranks
@@ -24,10 +23,9 @@ from lockstep.runs import (
     write_atomically,
     write_task_facts,
 )
-from lockstep.task import Task, is_instance
+from lockstep.task import Task
 from lockstep.trainer.make_model import check_equal, has_lazy_parameters, make_model, materialise
-
-T = TypeVar("T")
+from lockstep.trainer.task_data import check_lengths, differing_reads, read_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,9 @@ class Parts:
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
     data: dict[str, Any] | None
     """Name, sizes and digest of the data; None for images in files, which are checked as they are opened."""
+
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know of the data before training."""
 
     def describe(self) -> dict[str, Any]:
         """Name, sizes and digest of the data, whatever it is."""
@@ -63,9 +64,12 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
     else:
         optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
         train, test = read_data(config, task, ranks)
-    data = None
+    data, warnings = None, []
     if not isinstance(train, ImageSamples):
-        data = ranks.on_all(lambda: describe_data(task.name, train, test))
+        check_lengths(ranks, train, test)
+        warnings = ranks.on_main(lambda: differing_reads(config, train, test))
+        is_repeatable = not warnings
+        data = ranks.on_all(lambda: describe_data(task.name, train, test, is_repeatable=is_repeatable))
         check_equal(ranks, data, "task.train", "the data")
     return Parts(
         task=task,
@@ -75,6 +79,7 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         test=test,
         initial_weights=initial_weights,
         data=data,
+        warnings=warnings,
     )
 
 
@@ -90,41 +95,6 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     fused = None if config.precision == "fp16" or is_complex else True
     groups = task.parameter_groups(model) if task.parameter_groups else None
     return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
-
-
-def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Samples | None]:
-    """The training and test data on the device, made under the run's seed, on one process of a node first.
-
-    Raises:
-        ConfigError: on every rank, if the data cannot be fetched or read.
-    """
-
-    train = first_on_each_node(ranks, lambda: task_samples(config, task, "train"))
-    if task.test is None:
-        return train.to(ranks.device), None
-    test = first_on_each_node(ranks, lambda: task_samples(config, task, "test"))
-    return train.to(ranks.device), test.to(ranks.device)
-
-
-def task_samples(config: Config, task: Task, which: Literal["train", "test"]) -> Samples:
-    """The training or test data of a task, made under the run's seed; missing files are fetched.
-
-    Raises:
-        ConfigError: it cannot be fetched or read.
-    """
-    data = getattr(task, which)
-    seed_generators(torch.device("cpu"), config.seed, f"{which} data")
-    made = data if is_instance(data) else data()
-    return samples_of(f"task.{which}", made, config.seed, task.collate)
-
-
-def first_on_each_node(ranks: Ranks, action: Callable[[], T]) -> T:
-    """Runs an action on one process of each node, which may download files, then on the others."""
-    is_first = ranks.accelerator.is_local_main_process
-    done: list[T] = []
-    ranks.on_all(lambda: done.append(action()) if is_first else None)
-    ranks.on_all(lambda: None if is_first else done.append(action()))
-    return done[0]
 
 
 def check_same_parts(parts: Parts, folder: Path) -> None:

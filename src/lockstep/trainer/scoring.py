@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from lockstep.config import Config
-from lockstep.data import restored_generators, seed_generators
+from lockstep.data import chunks_of, reported_deaths, restored_generators, seed_generators
 from lockstep.engine import evaluate as score
 from lockstep.errors import ConfigError, refuse, require
 from lockstep.launch import Launch, read_launch
@@ -28,7 +29,7 @@ from lockstep.task import Evaluation, Task, confusion
 from lockstep.trainer.build import restore_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
 from lockstep.trainer.make_model import make_model, model_of, set_weights
-from lockstep.trainer.parts import read_data
+from lockstep.trainer.task_data import read_data
 
 
 def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
@@ -101,11 +102,10 @@ def evaluate_checkpoint(
         assert test is not None
         own_forward = vars(model).get("forward")
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
-        chunk_size = config.batch.eval_size
-        result = score(
-            model, task, test, ranks, step=checkpoint.step, seed=config.seed, chunk_size=chunk_size
-        )
-        restore_forward(model, own_forward)
+        with ExitStack() as closing, reported_deaths():
+            closing.callback(restore_forward, model, own_forward)
+            chunks = chunks_of(test, config.batch.eval_size, ranks.rank, ranks.world_size, closing)
+            result = score(model, task, chunks, ranks, step=checkpoint.step, seed=config.seed)
         return {
             "checkpoint_step": result.step,
             "data": task.name,

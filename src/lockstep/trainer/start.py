@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lockstep.config import Config
-from lockstep.data import restored_generators
+from lockstep.data import reported_deaths, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted, require
@@ -83,6 +83,7 @@ def train(
         Interrupted: on every rank after the same step, if one was asked to stop; a checkpoint is saved. It is
             a SystemExit: a program that does not catch it ends with exit code 75.
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
+        DataError: on the rank that cannot read its data. With several ranks, its process must then end.
     """
     began = time.perf_counter()
     if isinstance(task, Config):
@@ -169,7 +170,8 @@ def _train_to_end(
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, parts, sinks))
         phases.end_phase("set_up")
-        train_loop(run, Observers(*observers))
+        with reported_deaths():
+            train_loop(run, Observers(*observers))
         phases.end_phase("train")
         phases.split_phase("train", run.clock.this_start(), rest="evaluate_and_save")
         summary = write_summary(run, config.precision, phases)

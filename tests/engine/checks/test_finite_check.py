@@ -79,7 +79,7 @@ def test_a_run_stops_at_the_first_non_finite_step_and_does_not_save_it(monkeypat
         return losses * torch.nan if calls == 5 * 4 + 3 else losses  # step 6, slot 2
 
     run.task = replace(run.task, loss=poisoned)
-    ids = run.plan.epoch_ids(0)[5, 2].tolist()
+    ids = run.plan.step_ids(5)[2].tolist()
     with pytest.raises(RunStopped, match=r"step 6: .*lockstep replay unused/run --step 6") as stop:
         train(run)
     assert str(ids) in str(stop.value)

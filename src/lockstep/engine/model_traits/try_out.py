@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators
+from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators, shapes_of
 from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.model_traits.parameter_use import ParameterUse
 from lockstep.errors import ConfigError, counted, first_line, refuse
@@ -195,15 +195,6 @@ def is_torchs(error: Exception) -> bool:
     """Whether torch raised an error: it has torch's types, or comes out of torch's code."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error) in (RuntimeError, IndexError) or "torch" in Path(frames[-1].filename).parts
-
-
-def shapes_of(value: Any) -> str:
-    """The shapes in a tree of tensors, for messages."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {shapes_of(entry)}" for name, entry in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(shapes_of, value)) + "]"
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:

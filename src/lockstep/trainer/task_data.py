@@ -1,0 +1,95 @@
+"""The data of a task in this process: made, read and checked before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import torch
+
+from lockstep.config import Config
+from lockstep.data import Samples, samples_of, seed_generators
+from lockstep.errors import ConfigError, counted
+from lockstep.launch.ranks import Ranks
+from lockstep.task import Task, is_instance
+
+T = TypeVar("T")
+
+
+def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Samples | None]:
+    """The training and test data on the device, made under the run's seed, on one process of a node first.
+
+    Raises:
+        ConfigError: on every rank, if the data cannot be fetched or read.
+    """
+
+    train = first_on_each_node(ranks, lambda: task_samples(config, task, "train"))
+    if task.test is None:
+        return train.to(ranks.device), None
+    test = first_on_each_node(ranks, lambda: task_samples(config, task, "test"))
+    return train.to(ranks.device), test.to(ranks.device)
+
+
+def task_samples(config: Config, task: Task, which: Literal["train", "test"]) -> Samples:
+    """The training or test data of a task, made under the run's seed; missing files are fetched.
+
+    Raises:
+        ConfigError: it cannot be fetched or read.
+    """
+    data = getattr(task, which)
+    seed_generators(torch.device("cpu"), config.seed, f"{which} data")
+    made = data if is_instance(data) else data()
+    return samples_of(
+        f"task.{which}",
+        made,
+        config.seed,
+        task.collate,
+        num_classes=len(task.classes),
+        config=config.data,
+    )
+
+
+def first_on_each_node(ranks: Ranks, action: Callable[[], T]) -> T:
+    """Runs an action on one process of each node, which may download files, then on the others."""
+    is_first = ranks.accelerator.is_local_main_process
+    done: list[T] = []
+    ranks.on_all(lambda: done.append(action()) if is_first else None)
+    ranks.on_all(lambda: None if is_first else done.append(action()))
+    return done[0]
+
+
+def differing_reads(config: Config, train: Samples, test: Samples | None) -> list[str]:
+    """Reads a micro-batch of each set twice from equal seeds; warns of what differs.
+
+    Raises:
+        ConfigError: something differs, and the reduction is exact; or a sample cannot be read.
+    """
+    warnings = []
+    for name, samples in (("task.train", train), ("task.test", test)):
+        difference = samples.difference(config.batch.micro_size) if samples is not None else ""
+        if difference and config.reduction == "exact":
+            raise ConfigError(
+                f"{name}: {difference}; draw from Python's, NumPy's or torch's global generators, or give a "
+                "transform that is an attribute of the data set a set_random_seed; or use --reduction fast, "
+                "which promises no equal bits"
+            )
+        if difference:
+            warnings.append(f"{name}: {difference}, so this run cannot be repeated")
+    return warnings
+
+
+def check_lengths(ranks: Ranks, train: Samples, test: Samples | None) -> None:
+    """Checks that the data has the same sizes on all ranks, which must call it.
+
+    Raises:
+        ConfigError: on every rank, if it has not.
+    """
+    sizes = ranks.gather_objects({"task.train": len(train), "task.test": 0 if test is None else len(test)})
+    for rank, size in enumerate(sizes):
+        for name, count in size.items():
+            if count != sizes[0][name]:
+                raise ConfigError(
+                    f"{name}: has {counted(count, 'sample')} on rank {rank} and {sizes[0][name]} on rank 0; "
+                    "give every process the same data, made by a function under the run's seed; Lockstep "
+                    "shares it out itself"
+                )

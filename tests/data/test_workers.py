@@ -1,0 +1,81 @@
+"""Worker processes: how they start, and what is said if they cannot, die, or are too many."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+import reading_tasks
+from lockstep.config import DataConfig
+from lockstep.data import worker_warnings
+from lockstep.data.dataset_samples import EvaluationReader
+from lockstep.data.reading import KeyedReader
+from lockstep.data.workers import Workers, reported_deaths
+from lockstep.errors import ConfigError, DataError
+
+CPU = torch.device("cpu")
+
+
+def evaluation_of(dataset):
+    return EvaluationReader(KeyedReader(field="task.test", dataset=dataset, collate=default_collate, seed=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_workers_that_are_not_forked_read_the_same_and_ignore_what_stops_a_run(context):
+    reader = evaluation_of(reading_tasks.Albumented(9, transform=reading_tasks.albumentations_transform()))
+    config = DataConfig(num_workers=1, worker_context=context)
+    ids = [range(4), range(4, 9)]
+    with Workers(reader, (), config, CPU) as workers:
+        (worker,) = multiprocessing.active_children()
+        for number in signal.SIGTERM, signal.SIGUSR1, signal.SIGINT:
+            os.kill(worker.pid, number)
+        for _ in range(2):
+            for batch, each in zip(workers.read(ids), ids, strict=True):
+                assert torch.equal(batch[0], reader[each][0])
+    assert multiprocessing.active_children() == []
+
+
+def test_a_data_set_that_cannot_be_sent_is_refused():
+    dataset = reading_tasks.Photographs(transform=lambda image: image)
+    config = DataConfig(num_workers=1, worker_context="spawn")
+    rule = r"data\.worker_context = 'spawn': cannot send the data set to the workers \(.*lambda.*\); use fork"
+    with pytest.raises(ConfigError, match=rule):
+        Workers(evaluation_of(dataset), (), config, CPU)
+
+
+def test_a_worker_that_dies_ends_the_reading_in_one_line():
+    reader = evaluation_of(reading_tasks.Failing(5, is_killed=True))
+    with Workers(reader, (), DataConfig(num_workers=2), CPU) as workers:
+        rule = r"^a process that reads the data has died: DataLoader worker .*; if the machine was short of"
+        with pytest.raises(DataError, match=rule) as failure, reported_deaths():
+            list(workers.read([range(3), range(3, 6), range(6, 9)]))
+    assert "\n" not in str(failure.value)
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="mine"), reported_deaths():
+        raise RuntimeError("mine")
+
+
+def test_reading_draws_nothing_from_the_generators_of_the_program():
+    before = torch.get_rng_state()
+    for num_workers in (0, 1):
+        with Workers(
+            evaluation_of(reading_tasks.WithNoise()), (), DataConfig(num_workers=num_workers), CPU
+        ) as it:
+            next(it.read([range(3)]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_that_are_too_many_or_not_used_are_told(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    assert worker_warnings(DataConfig(num_workers=2), is_used=True) == []
+    assert worker_warnings(DataConfig(), is_used=False) == []
+    (warning,) = worker_warnings(DataConfig(num_workers=3), is_used=True)
+    assert warning == "data.num_workers = 3 is more than the 2 cores of a process"
+    (warning,) = worker_warnings(DataConfig(num_workers=1), is_used=False)
+    assert warning == "data.num_workers = 1 is not used: all data is on the device"
