@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+import reading_tasks
 from image_files import synthetic_files
-from lockstep.config import ModelConfig, TrainConfig
+from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, TrainConfig
 from lockstep.engine import take_step
 from lockstep.engine.checkpointing import snapshot
+from lockstep.engine.records import score_test_set
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.task import build_model
 from processes import exact_fingerprints
@@ -125,6 +127,24 @@ def test_a_streamed_run_gives_the_same_bits_as_a_resident_one(tmp_path):
             for _ in range(200):  # twenty epochs, one span each, without waiting for the device
                 take_step(run)
         digests.append(weights_sha256(run.model.state_dict()))
+    assert digests[0] == digests[1]
+
+
+def test_a_dataset_gives_the_same_bits_with_and_without_workers():
+    digests = []
+    for num_workers in (0, 2):
+        config = Config(
+            precision="no",
+            data=DataConfig(num_workers=num_workers),
+            batch=BatchConfig(global_size=16, micro_size=4),
+        )
+        run = built_run(config, fresh_ranks(), task=reading_tasks.mixup())
+        with run.closing:
+            for _ in range(30):  # without waiting for the device
+                take_step(run)
+            score_test_set(run)
+        assert run.evaluation is not None
+        digests.append((weights_sha256(run.model.state_dict()), run.evaluation.values["loss"]))
     assert digests[0] == digests[1]
 
 
