@@ -286,9 +286,9 @@ def test_classes_that_do_not_fit_the_outputs_or_labels_are_refused_before_traini
 
     with pytest.raises(ConfigError, match=r"task\.classes = 3: with 3 classes the model must return logits"):
         built_run(CONFIG, task=task(4, torch.zeros(40, dtype=torch.int64)))
-    with pytest.raises(ConfigError, match=r"task\.classes = 3: targets must be class indices"):
+    with pytest.raises(ConfigError, match=r"task\.train\[0\] target = 0\.0: must be an integer"):
         built_run(CONFIG, task=task(3, torch.zeros(40)))
-    with pytest.raises(ConfigError, match=r"task\.classes = 3: targets must be classes from 0 to 2, .* 7"):
+    with pytest.raises(ConfigError, match=r"task\.train\[0\] target = 7: must be an integer from 0"):
         built_run(CONFIG, task=task(3, torch.full((40,), 7)))
 
 
