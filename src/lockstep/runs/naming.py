@@ -31,5 +31,5 @@ def derived_name(config: Config) -> str:
     digest = hashlib.sha256(yaml.safe_dump(plain_values(defining)).encode()).hexdigest()
     # The class of 'package.module:Class'; for a task its module, as all functions may be called make_task.
     model, module = config.model.name.rpartition(":")[2], config.task.name.partition(":")[0]
-    name = module.rpartition(".")[2] or f"{config.data.name}-{model}"
+    name = module.rpartition(".")[2] or f"{config.data.short_name}-{model}"
     return f"{name}-{digest[:8]}"
