@@ -11,7 +11,7 @@ from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.errors import require
 
 DIGIT_SETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits", "synthetic")
-"""The data sets with 28 x 28 grey pixels and ten classes. A test holds this equal to the table in lockstep.data."""
+"""The sets of 28 x 28 grey pixels in ten classes. A test holds this equal to the table in lockstep.data."""
 GENERATED_DATA = ("synthetic",)
 """The data sets that have no files."""
 FOLDER = "folder"
@@ -24,8 +24,8 @@ class DataConfig:
     """The images."""
 
     name: str = "mnist"
-    """Data set: mnist, fashion-mnist, kmnist, qmnist, emnist-digits or synthetic (generated, for quick tests).
-    Or folder: images in data.root/train/CLASS and data.root/test/CLASS. Or torchvision:NAME, such as
+    """Data set: mnist, fashion-mnist, kmnist, qmnist, emnist-digits, or synthetic (generated, for quick
+    tests). Or folder: images in data.root/train/CLASS and data.root/test/CLASS. Or torchvision:NAME, such as
     torchvision:CIFAR10; or huggingface:PATH; or your own, as 'package.module:function'."""
     args: dict[str, Any] = field(default_factory=dict)
     """Arguments of your own function, of torchvision's class, or the columns of a Hugging Face set, such as
@@ -33,8 +33,8 @@ class DataConfig:
     root: str = "data"
     """Folder of the files. Missing ones of a named set are fetched into it."""
     image_size: int = 0
-    """Resize the shorter side to this many pixels and cut out the central square. 0: images as they are, which
-    must all have the same size. Not for the sets of digits."""
+    """Resize the shorter side to this many pixels and cut out the central square. 0: images as they are;
+    they must then have the same size. Not for the sets of digits."""
     transforms: dict[str, Any] = field(default_factory=dict)
     """Transforms of torchvision.transforms.v2 for each training image, by name and arguments, such as
     '--data.transforms.RandomHorizontalFlip "{p: 0.5}"'. The images are then streamed."""
@@ -88,7 +88,7 @@ class DataConfig:
 
     @property
     def short_name(self) -> str:
-        """The name as part of a folder's name: 'CIFAR10', 'mnist', the module of a function, a file's stem."""
+        """The name as part of a folder's name: 'CIFAR10', 'mnist', a function's module, a file's stem."""
         kind, _, rest = self.name.partition(":")
         if kind == "torchvision" or not rest:
             return rest or kind

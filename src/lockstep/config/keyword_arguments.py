@@ -1,4 +1,4 @@
-"""Keyword arguments for what a config names: leaves called `args`, such as `model.args`, and `data.transforms`.
+"""Keyword arguments for what a config names: leaves called `args`, and `data.transforms`.
 
 Their values are any that YAML has. In a file they are a map. On the command line each is a flag of its own,
 `--model.args.width 64`, whose value is read as YAML.

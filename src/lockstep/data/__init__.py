@@ -4,7 +4,9 @@ from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
 from lockstep.data.dataset_samples import Collate, samples_of
 from lockstep.data.generators import generator_states, restored_generators, seed_generators
+from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
 from lockstep.data.image_samples import ImageSamples
+from lockstep.data.image_sets import ImageSet, image_samples, load_image_set, transformed_digits
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.prefetch import Prefetcher, SpanReader
 from lockstep.data.samples import Samples, describe_data
@@ -12,10 +14,13 @@ from lockstep.data.sources import DATA_SOURCES, fetch_dataset, load_dataset, mis
 
 __all__ = [
     "DATA_SOURCES",
+    "DIGIT_FACTS",
     "Collate",
     "Dataset",
+    "ImageFacts",
     "ImageFiles",
     "ImageSamples",
+    "ImageSet",
     "ImageStore",
     "MicroBatch",
     "Prefetcher",
@@ -26,12 +31,15 @@ __all__ = [
     "describe_data",
     "fetch_dataset",
     "generator_states",
+    "image_samples",
     "load_dataset",
+    "load_image_set",
     "missing_files",
     "normalised",
     "resident_spans",
     "restored_generators",
     "samples_of",
     "seed_generators",
+    "transformed_digits",
     "windows",
 ]

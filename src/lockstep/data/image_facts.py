@@ -1,4 +1,4 @@
-"""What is measured on the training images: classes, channels, size, and the mean and deviation of their pixels."""
+"""What is measured on the training images: classes, channels, size, mean and deviation of their pixels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from lockstep.config import IMAGE_SIZE, NUM_CLASSES
+from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 
 NUM_VALUES = 256  # of a byte
 
@@ -25,6 +28,8 @@ class ImageFacts:
     """Of each channel, over all training pixels, on a scale from 0 to 1."""
     std: tuple[float, ...]
     """The deviation of each channel, on the same scale; 1 for a channel whose pixels are all the same."""
+    has_test: bool = True
+    """Whether there are test images."""
 
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -47,12 +52,23 @@ class ImageFacts:
             size=values["size"],
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
+            has_test=values["num_test"] > 0,
         )
 
     def normaliser(self, device: torch.device) -> Normaliser:
         """What turns pixels on a device into the inputs of a model."""
         mean, std = (torch.tensor(each, device=device) * 255 for each in (self.mean, self.std))
         return Normaliser(mean=mean[:, None, None], std=std[:, None, None])
+
+
+DIGIT_FACTS = ImageFacts(
+    classes=tuple(str(digit) for digit in range(NUM_CLASSES)),
+    channels=1,
+    size=IMAGE_SIZE,
+    mean=(PIXEL_MEAN / 255,),
+    std=(PIXEL_STD / 255,),
+)
+"""Of the sets of digits, which are all normalised like MNIST."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +84,7 @@ class Normaliser:
 
 
 def count_values(pixels: Tensor) -> Tensor:
-    """How often each value occurs in each channel, int64 (channels, 256), of uint8 (images, channels, ...)."""
+    """How often each value occurs in each channel, int64 (channels, 256); pixels are (images, channels, ...)."""
     flat = pixels.movedim(1, 0).flatten(1)
     return torch.stack([torch.bincount(channel, minlength=NUM_VALUES) for channel in flat])
 

@@ -29,7 +29,9 @@ def plain_image(where: str, image: Any) -> Image.Image | Tensor:
     """
     if isinstance(image, Image.Image):
         if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
-            raise refuse(where, f"mode {image.mode}", "has more than 8 bits per channel; convert it to 8 bits")
+            raise refuse(
+                where, f"mode {image.mode}", "has more than 8 bits per channel; convert it to 8 bits"
+            )
         mode = "L" if image.mode in GREY_MODES else "RGB"
         return image if image.mode == mode else image.convert(mode)
     if not isinstance(image, np.ndarray | Tensor):

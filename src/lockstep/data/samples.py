@@ -47,13 +47,18 @@ class Samples(ABC):
     def update_digest(self, digest: hashlib._Hash) -> None:
         """Adds to a digest what distinguishes these samples from others."""
 
+    def description(self) -> dict[str, Any]:
+        """What else a run keeps of its training data besides a digest, as JSON values."""
+        return {}
+
     def pictures(self, ids: Tensor) -> Tensor | None:
-        """The samples as grey images, uint8 (batch, height, width), if that is what they are."""
+        """The samples as images, if that is what they are: digits, uint8 (batch, height, width), whose ink is
+        bright; any others (batch, height, width, 1 or 3)."""
         return None
 
 
 def describe_data(name: str, train: Samples, test: Samples | None) -> dict[str, Any]:
-    """What distinguishes data from other data: a name, sizes, and a SHA-256."""
+    """What distinguishes data from other data: a name, sizes, a SHA-256, and what is known of the training data."""
     digest = hashlib.sha256()
     for samples in (train, test):
         if samples is not None:
@@ -64,4 +69,5 @@ def describe_data(name: str, train: Samples, test: Samples | None) -> dict[str, 
         "num_train": len(train),
         "num_test": len(test) if test is not None else 0,
         "sha256": digest.hexdigest(),
+        **train.description(),
     }

@@ -3,7 +3,7 @@
 from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
 from lockstep.trainer.open_sinks import open_sinks
-from lockstep.trainer.parts import Parts, make_parts, model_of, task_samples
+from lockstep.trainer.parts import Parts, first_on_each_node, make_parts, model_of, task_samples
 from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
@@ -16,6 +16,7 @@ __all__ = [
     "evaluate",
     "evaluate_checkpoint",
     "find_task",
+    "first_on_each_node",
     "load",
     "make_parts",
     "model_of",

@@ -36,7 +36,7 @@ class Parts:
     initial_weights: str
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
     data: dict[str, Any] | None
-    """Name, sizes and digest of the data; None for images in files, which are checked as they are opened."""
+    """Name, sizes and digest of the data; None for digits, whose files are checked as they are opened."""
 
     def describe(self) -> dict[str, Any]:
         """Name, sizes and digest of the data, whatever it is."""
@@ -58,9 +58,9 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
         train, test = read_data(config, task, ranks)
     data = None
-    if not isinstance(train, ImageSamples):
+    if not isinstance(train, ImageSamples) or train.facts is not None:
         data = ranks.on_all(lambda: describe_data(task.name, train, test))
-        check_equal(ranks, data, "task.train", "the data")
+        check_equal(ranks, data, "data.name" if train.description() else "task.train", "the data")
     return Parts(
         task=task,
         model=model,
@@ -203,10 +203,10 @@ def check_equal(ranks: Ranks, value: object, field: str, what: str) -> None:
     values = ranks.gather_objects(value)
     differing = [rank for rank, each in enumerate(values) if each != values[0]]
     if differing:
-        raise ConfigError(
-            f"{field}: {what} of rank {differing[0]} and of rank 0 differ; give a function, which is called "
-            "under the run's seed in every process"
-        )
+        remedy = "give a function, which is called under the run's seed in every process"
+        if field == "data.name":
+            remedy = "the files, or what the function returns, must be the same in every process"
+        raise ConfigError(f"{field}: {what} of rank {differing[0]} and of rank 0 differ; {remedy}")
 
 
 def check_same_parts(parts: Parts, folder: Path) -> None:
@@ -224,8 +224,11 @@ def check_same_parts(parts: Parts, folder: Path) -> None:
     if parts.data is not None and path.exists():
         before, now = json.loads(path.read_text()), parts.data
         changed = ", ".join(name for name in now if now[name] != before.get(name))
+        field = "task.train"
+        if parts.train.description():  # images that the data settings name
+            field, remedy = "data.name", "put the same images back, or choose another run.name"
         rule = f"run {str(folder)!r} began with other data ({changed} differ); {remedy}"
-        require(not changed, "task.train", now["name"], rule)
+        require(not changed, field, now["name"], rule)
 
 
 def write_parts(parts: Parts, folder: Path) -> None:
