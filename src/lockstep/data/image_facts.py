@@ -84,7 +84,7 @@ class Normaliser:
 
 
 def count_values(pixels: Tensor) -> Tensor:
-    """How often each value occurs in each channel, int64 (channels, 256); pixels are (images, channels, ...)."""
+    """How often each value occurs, int64 (channels, 256), in pixels (images, channels, height, width)."""
     flat = pixels.movedim(1, 0).flatten(1)
     return torch.stack([torch.bincount(channel, minlength=NUM_VALUES) for channel in flat])
 

@@ -1,4 +1,4 @@
-"""Images as samples: bytes that are on the device, or digits streamed from files, normalised on the device."""
+"""Images as samples: bytes on the device, or digits streamed from files; normalised on the device."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Samples(ABC):
 
 
 def describe_data(name: str, train: Samples, test: Samples | None) -> dict[str, Any]:
-    """What distinguishes data from other data: a name, sizes, a SHA-256, and what is known of the training data."""
+    """What distinguishes data from other data: a name, sizes, a SHA-256, and the description of train."""
     digest = hashlib.sha256()
     for samples in (train, test):
         if samples is not None:

@@ -108,7 +108,7 @@ def fetch_dataset(config: DataConfig) -> str:
 
 
 def missing_files(config: DataConfig) -> list[Path]:
-    """The files of a set of digits that do not exist; none of any other set, which is looked at when it is read."""
+    """The files of a set of digits that do not exist; none for other sets, which are checked when read."""
     if not config.is_digits:
         return []
     return DATA_SOURCES[config.name].missing_files(Path(config.root))

@@ -29,8 +29,8 @@ def draw_contact_sheet(
     Drawn with PIL: there may be hundreds of images, for which matplotlib takes ten times as long.
 
     Args:
-        images: uint8 (samples, height, width), drawn dark on white, or (samples, height, width, 1 or 3), drawn
-            as they are. Without samples, the picture is only the title.
+        images: uint8 (samples, height, width), drawn dark on white, or (samples, height, width, 1 or 3),
+            drawn as they are. Without samples, the picture is only the title.
         labels: the name of the true class of each sample.
         predictions: the name of the network's class for each sample.
         notes: a short line for each sample.
