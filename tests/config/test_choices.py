@@ -16,9 +16,9 @@ from lockstep.config import (
     ScheduleConfig,
 )
 from lockstep.config.choices import choices_of, nearest
+from lockstep.config.data import DIGIT_SETS, GENERATED_DATA, STORAGE_SETTINGS
 from lockstep.config.optimizer import UNFIT
 from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
-from lockstep.config.settings import GENERATED_DATA, STORAGE_SETTINGS
 from lockstep.data import DATA_SOURCES
 from lockstep.data.file_source import FileSource
 from lockstep.engine import OPTIMIZERS
@@ -40,7 +40,6 @@ def all_choices():
 
 
 TABLES = {
-    ("data", "name"): DATA_SOURCES,
     ("", "reduction"): REDUCTIONS,
     ("data", "storage"): STORAGE_SETTINGS,
     ("tracking", "mode"): ("auto", *MODES),
@@ -52,6 +51,7 @@ def test_each_list_of_names_is_its_table():
     assert {key: sorted(names) for key, names in all_choices().items()} == {
         key: sorted(table) for key, table in TABLES.items()
     }
+    assert list(DATA_SOURCES) == list(DIGIT_SETS)
     assert list(MODELS) == list(BUILT_IN_MODELS)
     assert list(OPTIMIZERS) == list(TORCH_OPTIMIZERS)
 

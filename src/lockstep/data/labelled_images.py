@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from lockstep.data.image_pixels import fitted, pixels_of, plain_image, size_of
-from lockstep.errors import refuse
+from lockstep.errors import ConfigError, refuse
 
 PlainImage = Image.Image | Tensor
 
@@ -115,8 +115,8 @@ class DecodedImages:
         before, after = size_of(image), size_of(changed)
         wanted = self.image_size or self.size
         if after not in (before, (wanted, wanted)):
-            made = f"make {after[0]} x {after[1]} pixels of {before[0]} x {before[1]}"
-            remedy = "; state data.image_size so, which also resizes the test images" * (after[0] == after[1])
-            rule = f"{made}, and the test images have {wanted} x {wanted}{remedy}"
-            raise refuse("data.transforms", where, rule)
+            raise ConfigError(
+                f"data.transforms: they make {after[0]} x {after[1]} pixels of {where} ({before[0]} x {before[1]}), "
+                f"and the test images have {wanted} x {wanted}; make both the same with data.image_size"
+            )
         return self._with_channels(where, changed)
