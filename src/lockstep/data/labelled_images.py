@@ -115,8 +115,8 @@ class DecodedImages:
         before, after = size_of(image), size_of(changed)
         wanted = self.image_size or self.size
         if after not in (before, (wanted, wanted)):
+            made = f"they make {after[0]} x {after[1]} pixels of {where}, {before[0]} x {before[1]}"
             raise ConfigError(
-                f"data.transforms: they make {after[0]} x {after[1]} pixels of {where} ({before[0]} x {before[1]}), "
-                f"and the test images have {wanted} x {wanted}; make both the same with data.image_size"
+                f"data.transforms: {made}, and the test images have {wanted} x {wanted}; make both the same with data.image_size"
             )
         return self._with_channels(where, changed)

@@ -65,7 +65,6 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
             memory, or a label is no class.
     """
     first = images[0][0]
-    check_square(images, first)
     if keep:
         check_memory(len(images) * first.numel())
     size = first.shape[1]
@@ -77,6 +76,7 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
             if image.shape[1:] != first.shape[1:]:
                 raise different_sizes(images, index, image, first)
             labels.append(label)
+        check_square(images, first)  # after the sizes of some, as the message then names two
         for channels in {len(image) for image, _ in chunk}:
             same = torch.stack([image for image, _ in chunk if len(image) == channels])
             counts[channels] = counts.get(channels, 0) + count_values(same)
