@@ -15,6 +15,7 @@ DIGIT_SETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits", "sy
 GENERATED_DATA = ("synthetic",)
 """The data sets that have no files."""
 FOLDER = "folder"
+"""The name of image files in data.root."""
 StorageName = Literal["resident", "streamed"]
 STORAGE_SETTINGS: dict[StorageName, tuple[str, ...]] = {"resident": (), "streamed": ("num_workers",)}
 

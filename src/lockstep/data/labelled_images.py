@@ -117,6 +117,7 @@ class DecodedImages:
         if after not in (before, (wanted, wanted)):
             made = f"they make {after[0]} x {after[1]} pixels of {where}, {before[0]} x {before[1]}"
             raise ConfigError(
-                f"data.transforms: {made}, and the test images have {wanted} x {wanted}; make both the same with data.image_size"
+                f"data.transforms: {made}, and the test images have {wanted} x {wanted}; "
+                "make both the same with data.image_size"
             )
         return self._with_channels(where, changed)
