@@ -32,5 +32,5 @@ def derived_name(config: Config) -> str:
     # Of 'package.module:Class' the class; of a task's reference the module, as functions share names.
     module, colon, _ = config.task.name.partition(":")
     task = module.rpartition(".")[2] if colon else module
-    name = task or f"{config.data.name}-{config.model.name.rpartition(':')[2]}"
+    name = task or f"{config.data.short_name}-{config.model.name.rpartition(':')[2]}"
     return f"{name}-{digest[:8]}"

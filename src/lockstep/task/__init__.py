@@ -12,8 +12,8 @@ from lockstep.task.classification import (
     num_correct,
     worst_mistakes,
 )
-from lockstep.task.digits import digits_task
 from lockstep.task.evaluation import Evaluation
+from lockstep.task.image_classification import image_classification_task
 from lockstep.task.losses import build_criterion
 from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
@@ -39,7 +39,7 @@ __all__ = [
     "check_value_name",
     "class_columns",
     "confusion",
-    "digits_task",
+    "image_classification_task",
     "is_classification",
     "is_instance",
     "measure",

@@ -8,7 +8,7 @@ from lockstep.trainer.parts import Parts, check_same_data, make_parts
 from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
-from lockstep.trainer.task_data import task_samples
+from lockstep.trainer.task_data import first_on_each_node, task_samples
 
 __all__ = [
     "Parts",
@@ -19,6 +19,7 @@ __all__ = [
     "evaluate",
     "evaluate_checkpoint",
     "find_task",
+    "first_on_each_node",
     "load",
     "make_parts",
     "model_of",

@@ -129,6 +129,9 @@ def check_equal(ranks: Ranks, value: object, field: str, what: str) -> None:
     values = ranks.gather_objects(value)
     differing = [rank for rank, each in enumerate(values) if each != values[0]]
     if differing:
+        if field == "data.name":
+            remedy = "the files, or what the function returns, must be the same in every process"
+            raise ConfigError(f"{field}: {what} of rank {differing[0]} and of rank 0 differ; {remedy}")
         raise ConfigError(
             f"{field}: {what} of rank {differing[0]} and of rank 0 differ; give a function, which every "
             "process calls under the same seeds, and draw in it from Python's, NumPy's or torch's global "

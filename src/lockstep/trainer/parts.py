@@ -40,7 +40,7 @@ class Parts:
     initial_weights: str
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
     data: dict[str, Any] | None
-    """Name, sizes and digest of the data; None for images in files, which are checked as they are opened."""
+    """Name, sizes and digest of the data; None for digits, whose files are checked as they are opened."""
 
     warnings: list[str] = field(default_factory=list)
     """What the user should know of the data before training."""
@@ -65,12 +65,12 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
         train, test = read_data(config, task, ranks)
     data, warnings = None, []
-    if not isinstance(train, ImageSamples):
+    if not isinstance(train, ImageSamples) or train.facts is not None:
         check_lengths(ranks, train, test)
         warnings = ranks.on_main(lambda: differing_reads(config, train, test))
         is_repeatable = not warnings
         data = ranks.on_all(lambda: describe_data(task.name, train, test, is_repeatable=is_repeatable))
-        check_equal(ranks, data, "task.train", "the data")
+        check_equal(ranks, data, "data.name" if train.description() else "task.train", "the data")
     return Parts(
         task=task,
         model=model,
@@ -127,8 +127,11 @@ def check_same_data(parts: Parts, folder: Path) -> None:
     if parts.data is not None and path.exists():
         before, now = json.loads(path.read_text()), parts.data
         changed = ", ".join(name for name in now if now[name] != before.get(name))
+        field = "task.train"
+        if parts.train.description():  # images that the data settings name
+            field, remedy = "data.name", "put the same images back, or choose another run.name"
         rule = f"run {str(folder)!r} began with other data ({changed} differ); {remedy}"
-        require(not changed, "task.train", now["name"], rule)
+        require(not changed, field, now["name"], rule)
 
 
 def write_parts(parts: Parts, folder: Path) -> None:

@@ -29,7 +29,7 @@ from lockstep.task import Evaluation, Task, confusion
 from lockstep.trainer.build import restore_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
 from lockstep.trainer.make_model import make_model, model_of, set_weights
-from lockstep.trainer.task_data import read_data
+from lockstep.trainer.task_data import first_on_each_node, read_data
 
 
 def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def load(task: Task | str | None, folder: Path | str) -> nn.Module:
     path, cpu = Path(folder), torch.device("cpu")
     config = settings_of_run(path, task)
     with restored_generators(cpu):
-        config, found = find_task(config, task if isinstance(task, Task) else None)
+        config, found = find_task(config, task if isinstance(task, Task) else None, path)
         seed_generators(cpu, config.seed, "model")
         model = model_of(found).to(cpu)
     checkpoint, _ = load_newest_checkpoint(path / CHECKPOINTS_FOLDER)
@@ -95,7 +95,8 @@ def evaluate_checkpoint(
     """
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
         checkpoint = named_checkpoint(path, ranks)
-        config, task = ranks.on_all(lambda: find_task(config, task))
+        folder = path if (path / SETTINGS_FILE).exists() else path.resolve().parent.parent
+        config, task = first_on_each_node(ranks, lambda: find_task(config, task, folder))
         require(task.test is not None, "task.test", None, "is missing, so there is nothing to score")
         model = model_with_weights(config, task, ranks, checkpoint)
         _, test = read_data(config, task, ranks)
