@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 import lockstep
 
-TEXT = (Path(__file__).parent.parent / "LICENSE").read_text()
+TEXT = (Path(__file__).resolve().parent.parent / "LICENSE").read_text()
 ALPHABET = sorted(set(TEXT))
 IGNORED = -100
 

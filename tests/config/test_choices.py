@@ -17,9 +17,9 @@ from lockstep.config import (
     ScheduleConfig,
 )
 from lockstep.config.choices import choices_of, nearest
+from lockstep.config.data import DIGIT_SETS, GENERATED_DATA
 from lockstep.config.optimizer import UNFIT
 from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
-from lockstep.config.settings import GENERATED_DATA
 from lockstep.data import DATA_SOURCES
 from lockstep.data.file_source import FileSource
 from lockstep.engine import OPTIMIZERS
@@ -41,7 +41,6 @@ def all_choices():
 
 
 TABLES = {
-    ("data", "name"): DATA_SOURCES,
     ("data", "storage"): ("resident", "streamed"),
     ("data", "worker_context"): multiprocessing.get_all_start_methods(),
     ("", "reduction"): REDUCTIONS,
@@ -54,6 +53,7 @@ def test_each_list_of_names_is_its_table():
     assert {key: sorted(names) for key, names in all_choices().items()} == {
         key: sorted(table) for key, table in TABLES.items()
     }
+    assert list(DATA_SOURCES) == list(DIGIT_SETS)
     assert list(MODELS) == list(BUILT_IN_MODELS)
     assert list(OPTIMIZERS) == list(TORCH_OPTIMIZERS)
 

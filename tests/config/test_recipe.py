@@ -18,7 +18,7 @@ from lockstep.errors import ConfigError
         (BatchConfig, {"global_size": 100}, "batch.global_size = 100"),
         (ModelConfig, {"dropout": 1.0}, "model.dropout = 1.0"),
         (ModelConfig, {"name": "lockstep.task.models.mlp:Mlp", "dropout": 0.5}, "model.dropout = 0.5"),
-        (AugmentConfig, {"shift_pixels": 15}, "augment.shift_pixels = 15"),
+        (AugmentConfig, {"shift_pixels": -1}, "augment.shift_pixels = -1"),
         (OptimizerConfig, {"lr": -1.0}, "optimizer.lr = -1.0"),
         (OptimizerConfig, {"lr": float("nan")}, "optimizer.lr = nan"),
         (OptimizerConfig, {"max_grad_norm": 0.0}, "optimizer.max_grad_norm = 0.0"),

@@ -74,3 +74,35 @@ def test_a_sample_gets_the_same_draw_in_any_micro_batch_and_after_any_resume():
     ids, whole = images_of_step(64, 3)
     assert torch.equal(images_of_step(8, 3)[0], ids)
     assert torch.allclose(images_of_step(8, 3)[1], whole, atol=1e-6)
+
+
+def test_crop_and_mirror_copy_whole_pixels():
+    augment = Augment(config=AugmentConfig(crop_pixels=2, flip=True), seed=1)
+    images = torch.arange(3 * 6 * 6).float().reshape(1, 3, 6, 6).expand(600, -1, -1, -1) + 1
+    draws = augment.draws(0, torch.arange(600))
+    changed = augment.apply(images, draws)
+    padded = torch.nn.functional.pad(images[:1], (2, 2, 2, 2))[0]
+    places = set()
+    for image in changed:
+        found = [
+            (row, column, mirrored)
+            for row in range(5)
+            for column in range(5)
+            for mirrored in (False, True)
+            if torch.equal(
+                image.flip(-1) if mirrored else image, padded[:, row : row + 6, column : column + 6]
+            )
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) == 50
+    assert 250 < int((draws[:, 8] < 0.5).sum()) < 350
+
+
+def test_crop_and_mirror_leave_the_other_draws_alone():
+    ids = torch.arange(100)
+    before = Augment(config=ALL, seed=5).draws(3, ids)
+    after = Augment(config=AugmentConfig(crop_pixels=2, flip=True), seed=5).draws(3, ids)
+    assert torch.equal(after[:, :6], before)
+    alone = Augment(config=AugmentConfig(flip=True), seed=5).apply(torch.rand(100, 2, 8, 8), after)
+    assert alone.shape == (100, 2, 8, 8)

@@ -6,7 +6,7 @@ from torch import nn
 
 from lockstep.config import BatchConfig, Config, TrainConfig
 from lockstep.engine import score_test_set, step_record, take_step
-from lockstep.errors import RunStopped
+from lockstep.errors import RankError
 from lockstep.task import Task
 from runs import built_run
 
@@ -96,7 +96,7 @@ def test_a_loss_that_changes_its_form_ends_the_run_and_says_how():
     form = squares
     run = built_run(config_of(), task=task_of(loss=lambda *pair: form(*pair)))
     form = weighted
-    with pytest.raises(RunStopped, match=r"task\.loss returned a pair \(sum, count\) .*after no pair"):
+    with pytest.raises(RankError, match=r"task\.loss returned a pair \(sum, count\) .*after no pair"):
         take_step(run)
 
 

@@ -9,12 +9,12 @@ import pytest
 from processes import BIN, ROOT, read_run, run
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SHORTER = {"character_lm": ["--train.epochs", "3"]}
+SHORTER = {"character_lm": ["--train.epochs", "5"]}
 """Example → flags that make its run cheaper here."""
 LEARNT = {
     "own_model_and_data": lambda run: run["test_accuracy"] > 0.85,  # measured: 0.91; by chance: 0.1
-    "character_lm": lambda run: run["test_accuracy"] > 0.22,  # measured: 0.29; always a space: 0.17
-    "table_regression": lambda run: run["test_loss"] < 0.65,  # measured: 0.52; always the mean: 0.9
+    "character_lm": lambda run: run["test_loss"] < 2.85,  # measured: 2.70; frequencies alone: 2.97
+    "table_regression": lambda run: run["test_loss"] < 0.65,  # measured: 0.49; always the mean: 1.12
 }
 TORCHRUN = ["torchrun", "--standalone", "--nproc_per_node", "2"]
 

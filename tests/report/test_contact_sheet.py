@@ -34,3 +34,20 @@ def test_only_a_wrong_prediction_is_red():
     image = np.zeros((1, 28, 28), np.uint8)
     assert not (draw(image, ["3"], ["3"]) == RED).all(axis=2).any()
     assert (draw(image, ["3"], ["5"]) == RED).all(axis=2).any()
+
+
+def test_colours_and_photographs_are_drawn_as_they_are():
+    red = np.zeros((1, 32, 32, 3), np.uint8)
+    red[..., 0] = 255
+    sheet = draw(red, ["rose"], ["rose"])[TITLE_HEIGHT:]
+    assert (sheet == (255, 0, 0)).all(axis=2).sum() == (3 * 32) ** 2
+    grey = draw(np.full((1, 32, 32, 1), 77, np.uint8), ["rose"], ["rose"])[TITLE_HEIGHT:]
+    assert (grey[: 3 * 32] == 77).all(axis=2).sum() == (3 * 32) ** 2
+
+
+def test_large_images_become_smaller_and_long_names_are_cut():
+    one = draw(np.zeros((1, 448, 448, 3), np.uint8), ["0"], ["0"])
+    assert (one[TITLE_HEIGHT:] == 0).all(axis=2).sum() == 224**2
+    name = "a very long name of a class"
+    pair = draw(np.zeros((2, 28, 28), np.uint8), [name, "0"], [name, "0"])[TITLE_HEIGHT + 112 :]
+    assert (pair[:, 144:152] == 255).all()  # nothing reaches the next picture

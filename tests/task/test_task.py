@@ -31,7 +31,7 @@ TASK = Task(name="lines", model=nn.Linear(1, 1), train=[(0.0, 1.0)], loss=nn.MSE
             {"metrics": {"f1": 0.5}},
             r"task\.metrics\[f1\] = 'float': must be a function of outputs and targets",
         ),
-        ({"metrics": {"loss": mean_error}}, r"task\.metrics = 'loss': must not be 'loss'.*another name"),
+        ({"metrics": {"loss": mean_error}}, r"task\.metrics = 'loss': must be a Python name that no other"),
         ({"headline": "f1"}, r"task\.headline = 'f1': must be one of loss$"),
         ({"metrics": {"mae": mean_error}, "headline": "f1"}, r"'f1': must be one of loss, mae$"),
     ],

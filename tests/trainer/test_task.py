@@ -22,6 +22,7 @@ from lockstep.config import (
 )
 from lockstep.engine import take_step
 from lockstep.errors import ConfigError, RunStopped
+from lockstep.runs import read_metrics
 from runs import built_run, record_gradients
 
 CONFIG = lockstep.Config(
@@ -253,7 +254,7 @@ def test_a_task_has_parameter_groups_and_an_augmentation_of_its_own():
     [
         ({"name": "a/b"}, r"task\.name = 'a/b': must be a name"),
         ({"headline": "accuracy"}, r"task\.headline = 'accuracy': must be one of loss"),
-        ({"metrics": {"loss": F.mse_loss}}, r"task\.metrics = 'loss': must not be 'loss'"),
+        ({"metrics": {"loss": F.mse_loss}}, r"task\.metrics = 'loss': must be a Python name that no other"),
         ({"loss": 3}, r"task\.loss = 'int': must be a function"),
     ],
 )
@@ -263,6 +264,62 @@ def test_a_wrong_task_is_refused_when_it_is_made(changes, message):
 
 
 def test_an_evaluation_that_is_not_a_number_stops_the_run(tmp_path):
-    task = tasks.line(metrics={"ratio": lambda outputs, targets: targets[:, 0] / 0 * 0})
-    with pytest.raises(RunStopped, match=r"the evaluation after step 3: the test ratio is nan"):
+    ratio = {"ratio": lambda outputs, targets: targets[:, 0] / 0 * 0}
+    result = lockstep.train(tasks.line(metrics=ratio), config_in(tmp_path))
+    assert result.summary["test_ratio"] is None
+    assert read_metrics(result.folder)[0]["ratio"] is None
+    task = tasks.line(name="headline", metrics=ratio, headline="ratio")
+    with pytest.raises(RunStopped, match=r"the evaluation after step 3: the test ratio is not a finite"):
         lockstep.train(task, config_in(tmp_path))
+
+
+def test_classes_that_do_not_fit_the_outputs_or_labels_are_refused_before_training():
+    def task(num_outputs, labels):
+        data = TensorDataset(torch.rand(len(labels), 2), labels)
+        return lockstep.Task(
+            name="classes",
+            model=lambda: nn.Linear(2, num_outputs),
+            train=data,
+            loss=lambda outputs, targets: outputs.square().mean(1),
+            classes=["a", "b", "c"],
+        )
+
+    with pytest.raises(ConfigError, match=r"task\.classes = 3: with 3 classes the model must return logits"):
+        built_run(CONFIG, task=task(4, torch.zeros(40, dtype=torch.int64)))
+    with pytest.raises(ConfigError, match=r"task\.train\[0\] target = 0\.0: must be an integer"):
+        built_run(CONFIG, task=task(3, torch.zeros(40)))
+    with pytest.raises(ConfigError, match=r"task\.train\[0\] target = 7: must be an integer from 0"):
+        built_run(CONFIG, task=task(3, torch.full((40,), 7)))
+
+
+def test_test_data_that_does_not_fit_is_known_before_training():
+    wide = TensorDataset(torch.rand(5, 2), torch.rand(5, 1))
+    with pytest.raises(ConfigError, match=r"task\.test = 'line': cannot be scored \(inputs \(2, 2\)"):
+        built_run(CONFIG, task=tasks.line(test=wide))
+
+
+def test_half_precision_sums_are_float32():
+    run = built_run(CONFIG, task=tasks.line(loss=lambda outputs, targets: (outputs[:, 0] * 0 + 300).half()))
+    result = take_step(run)
+    assert result.losses.sum().item() == pytest.approx(300, rel=1e-6)
+
+
+def test_another_headline_or_changed_source_on_a_resume_does_not_pass_in_silence(tmp_path, capsys):
+    lockstep.train(tasks.line(), config_in(tmp_path))
+    folder = next(tmp_path.iterdir())
+    settings = folder / "config.yaml"
+    settings.write_text(settings.read_text().replace("sha256:", "sha256:0"))
+    lockstep.train(tasks.line(), config_in(tmp_path))
+    assert "was finished with other source" in capsys.readouterr().out
+    (folder / "summary.json").unlink()
+    other = {"metrics": {"size": lambda outputs, targets: outputs[:, 0]}, "headline": "size"}
+    with pytest.raises(ConfigError, match=r"task\.headline = 'size': run .* began with 'loss'"):
+        lockstep.train(tasks.line(**other), config_in(tmp_path))
+
+
+def test_a_model_trained_in_bf16_is_left_without_autocast(tmp_path):
+    task = tasks.line_of_instances()
+    lockstep.train(task, config_in(tmp_path, precision="bf16"))
+    assert "forward" not in vars(task.model)
+    x = torch.rand(4, 1)
+    assert torch.equal(task.model(x), F.linear(x, task.model.weight, task.model.bias))

@@ -80,9 +80,12 @@ def check_disk_space(config: Config) -> str:
     Raises:
         ConfigError: they do not.
     """
+    from torch.nn.parameter import is_lazy
+
     from lockstep.trainer import find_task, model_of
 
-    parameters = sum(parameter.numel() for parameter in model_of(find_task(config, None)[1]).parameters())
+    model = model_of(find_task(config, None)[1])
+    parameters = sum(parameter.numel() for parameter in model.parameters() if not is_lazy(parameter))
     # float32 weights, and Adam's two moments of each.
     needed = 3 * 4 * parameters * (config.train.keep_checkpoints + EXTRA_CHECKPOINTS)
     free = shutil.disk_usage(config.run.dir).free

@@ -17,7 +17,7 @@ def fetch(argv: list[str]) -> int:
         print(HELP, end="")
         return 0
     settings = parse_config(argv)
-    if settings.task.name:
+    if settings.task.name or not settings.data.is_digits:
         return fetch_task(settings)
     config = settings.data
     from lockstep.data import fetch_dataset, load_dataset
@@ -32,11 +32,12 @@ def fetch(argv: list[str]) -> int:
 
 
 def fetch_task(config: Config) -> int:
-    """Makes the data of a task, which fetches it; returns the exit code."""
+    """Makes the data of a task, or images other than digits, which fetches it; returns the exit code."""
     from lockstep.trainer import find_task, task_samples
 
     config, task = find_task(config, None)
     train = task_samples(config, task, "train")
     num_test = 0 if task.test is None else len(task_samples(config, task, "test"))
-    print(f"lockstep: {config.task.name} has {len(train)} training and {num_test} test samples")
+    name = config.task.name or config.data.name
+    print(f"lockstep: {name} has {len(train)} training and {num_test} test samples")
     return 0

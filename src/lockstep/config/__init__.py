@@ -2,6 +2,7 @@
 
 from lockstep.config.arguments import parse, parse_config, take_option, yaml_flags
 from lockstep.config.choices import nearest
+from lockstep.config.data import DIGIT_SETS, FOLDER, DataConfig
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
 from lockstep.config.optimizer import OPTIMIZER_SETTINGS, TORCH_OPTIMIZERS, OptimizerConfig
 from lockstep.config.recipe import (
@@ -15,7 +16,6 @@ from lockstep.config.references import argument_names, check_arguments, import_r
 from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
 from lockstep.config.settings import (
     Config,
-    DataConfig,
     ReductionName,
     RunConfig,
     TaskConfig,
@@ -24,6 +24,8 @@ from lockstep.config.settings import (
 )
 
 __all__ = [
+    "DIGIT_SETS",
+    "FOLDER",
     "IMAGE_SIZE",
     "NUM_CLASSES",
     "OPTIMIZER_SETTINGS",

@@ -1,4 +1,4 @@
-"""Keyword arguments for what a config names: leaves called `args`, such as `model.args`.
+"""Keyword arguments for what a config names: leaves called `args`, and `data.transforms`.
 
 Their values are any that YAML has. In a file they are a map. On the command line each is a flag of its own,
 `--model.args.width 64`, whose value is read as YAML.
@@ -40,7 +40,7 @@ ValueDumper.add_implicit_resolver(_FLOAT, _EXPONENT_FLOAT, list("-+.0123456789")
 
 def is_arguments(name: str) -> bool:
     """Whether a dotted name is that of a leaf with keyword arguments."""
-    return name.rpartition(".")[2] == "args"
+    return name.rpartition(".")[2] in ("args", "transforms")
 
 
 def plain_arguments(field: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ that implements it (MODELS, LOSSES, OPTIMIZERS, SCHEDULES). A test holds the two
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from lockstep.config.choices import check_choice, check_unused
-from lockstep.config.digits import IMAGE_SIZE
 from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.errors import require
 
@@ -59,7 +58,8 @@ class ModelConfig:
     name: str = "cnn"
     """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or a classifier of torchvision, such
     as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that returns the model: a
-    torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10)."""
+    torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10); for other data, of its shape
+    and number of classes."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
     args: dict[str, Any] = field(default_factory=dict)
@@ -98,16 +98,30 @@ class AugmentConfig:
     cutout_pixels: int = 0
     """Blank out a square with sides of this many pixels."""
 
+    crop_pixels: int = 0
+    """Pad each side by this many pixels of the mean colour, and cut a part of the image's own size out at
+    random."""
+    flip: bool = False
+    """Mirror half of the images, left to right."""
+
     def __post_init__(self) -> None:
-        limits = {
-            "shift_pixels": IMAGE_SIZE // 2,
-            "rotate_degrees": 180,
-            "scale": 0.9,
-            "cutout_pixels": IMAGE_SIZE,
-        }
+        limits = {"shift_pixels": inf, "rotate_degrees": 180, "scale": 0.9, "cutout_pixels": inf}
+        for name, limit in {**limits, "crop_pixels": inf}.items():
+            value = getattr(self, name)
+            limits_rule = "must be >= 0" if limit == inf else f"must be in [0, {limit}]"
+            require(0 <= value <= limit, f"augment.{name}", value, f"{limits_rule}; 0 turns it off")
+
+    def check_size(self, size: int) -> None:
+        """Checks what is stated in pixels against images of `size` x `size` pixels.
+
+        Raises:
+            ConfigError: an image would be moved or blanked out altogether.
+        """
+        limits = {"shift_pixels": size // 2, "cutout_pixels": size, "crop_pixels": size}
         for name, limit in limits.items():
             value = getattr(self, name)
-            require(0 <= value <= limit, f"augment.{name}", value, f"must be in [0, {limit}]; 0 turns it off")
+            rule = f"must be in [0, {limit}], as the images have {size} x {size} pixels; 0 turns it off"
+            require(value <= limit, f"augment.{name}", value, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +145,7 @@ class LossConfig:
         name, value = "loss.label_smoothing", self.label_smoothing
         require(0 <= value < 1, name, value, "must be in [0, 1); 0 turns it off")
         weights = self.class_weights
-        is_valid = all(0 <= weight < math.inf for weight in weights) and (not weights or max(weights) > 0)
+        is_valid = all(0 <= weight < inf for weight in weights) and (not weights or max(weights) > 0)
         require(is_valid, "loss.class_weights", weights, "must be finite weights >= 0, and not all 0")
         check_unused(self, "loss", "name", LOSS_SETTINGS)
         object.__setattr__(self, "args", plain_arguments("loss.args", self.args))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lockstep.config.choices import check_choices
+from lockstep.config.data import DataConfig
+from lockstep.config.digits import IMAGE_SIZE
 from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.config.optimizer import OptimizerConfig
 from lockstep.config.recipe import (
@@ -21,10 +23,6 @@ from lockstep.config.recipe import (
 )
 from lockstep.errors import require
 
-DataName = Literal["mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits", "synthetic"]
-GENERATED_DATA: tuple[DataName, ...] = ("synthetic",)
-"""The data sets that have no files. A test holds this and `DataName` equal to the table in lockstep.data."""
-StorageName = Literal["resident", "streamed"]
 ReductionName = Literal["exact", "fast"]
 """How gradients are summed."""
 
@@ -67,47 +65,6 @@ class TaskConfig:
         rule = "are for the function that task.name names; name one"
         require(bool(self.name) or not self.args, "task.args", self.args, rule)
         object.__setattr__(self, "args", plain_arguments("task.args", self.args))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The data, and how it is read."""
-
-    name: DataName = "mnist"
-    """Data set. 'synthetic' is generated: it needs no files and is for quick tests."""
-    root: str = "data"
-    """Folder in torchvision's layout (MNIST/raw/...). Missing files are fetched into it."""
-    num_train: int = 0
-    """Train on this many samples only, the first ones. 0: all of them."""
-    drop_last: bool = False
-    """Leave out the last, incomplete global batch of each epoch."""
-    storage: StorageName = "resident"
-    """Where the training images are kept. resident: on the device. streamed: on disk, prefetched by worker
-    processes, for a set that does not fit into memory. The losses are the same."""
-    num_workers: int = 0
-    """Worker processes per rank that read ahead what is not on the device: streamed images, and a task's
-    Dataset. 0: the rank reads by itself. The losses are the same."""
-    worker_context: Literal["fork", "spawn", "forkserver"] = "fork"
-    """How workers start. fork: at once. spawn and forkserver: each imports torch anew (seconds), which a data
-    set that uses CUDA or has threads needs."""
-    fetch_timeout_seconds: float = 120.0
-    """Time limit for each source that missing files are fetched from (seconds)."""
-
-    def __post_init__(self) -> None:
-        check_choices(self, "data")
-        require(self.num_train >= 0, "data.num_train", self.num_train, "must be >= 0; 0 uses all samples")
-        require(
-            self.storage == "resident" or self.name not in GENERATED_DATA,
-            "data.storage",
-            self.storage,
-            f"needs files, and data.name = {self.name!r} has none; leave it at resident",
-        )
-        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must be >= 0 processes")
-        is_used = self.num_workers > 0 or self.worker_context == "fork"
-        rule = "is for data.num_workers >= 1, and there are none; leave it at fork"
-        require(is_used, "data.worker_context", self.worker_context, rule)
-        seconds = self.fetch_timeout_seconds
-        require(seconds > 0, "data.fetch_timeout_seconds", seconds, "must be > 0 seconds; the default is 120")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +125,10 @@ class TrackingConfig:
 
 
 BUILT_IN_TASK_SETTINGS: dict[str, tuple[str, ...]] = {
-    "data": ("name", "root", "num_train", "storage", "fetch_timeout_seconds"),
+    "data": (
+        *("name", "args", "root", "image_size", "transforms", "num_train"),
+        *("storage", "fetch_timeout_seconds"),
+    ),
     "augment": tuple(entry.name for entry in fields(AugmentConfig)),
     "model": ("name", "dropout", "args"),
     "loss": tuple(entry.name for entry in fields(LossConfig)),
@@ -213,6 +173,8 @@ class Config:
         )
         if self.task.name:
             self._check_no_built_in_task()
+        elif self.data.is_digits:
+            self.augment.check_size(IMAGE_SIZE)
 
     def _check_no_built_in_task(self) -> None:
         for name, settings in BUILT_IN_TASK_SETTINGS.items():

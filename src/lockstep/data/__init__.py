@@ -4,7 +4,9 @@ from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
 from lockstep.data.dataset_samples import samples_of
 from lockstep.data.generators import generator_states, restored_generators, seed_generators
+from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
 from lockstep.data.image_samples import ImageSamples
+from lockstep.data.image_sets import ImageSet, image_samples, load_image_set, transformed_digits
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
 from lockstep.data.prefetch import Prefetcher, SpanReader
 from lockstep.data.reading import Collate
@@ -15,11 +17,14 @@ from lockstep.data.workers import reported_deaths, worker_warnings
 
 __all__ = [
     "DATA_SOURCES",
+    "DIGIT_FACTS",
     "Chunks",
     "Collate",
     "Dataset",
+    "ImageFacts",
     "ImageFiles",
     "ImageSamples",
+    "ImageSet",
     "ImageStore",
     "MicroBatch",
     "Prefetcher",
@@ -31,7 +36,9 @@ __all__ = [
     "describe_data",
     "fetch_dataset",
     "generator_states",
+    "image_samples",
     "load_dataset",
+    "load_image_set",
     "missing_files",
     "normalised",
     "reported_deaths",
@@ -40,6 +47,7 @@ __all__ = [
     "samples_of",
     "seed_generators",
     "shapes_of",
+    "transformed_digits",
     "windows",
     "worker_warnings",
 ]

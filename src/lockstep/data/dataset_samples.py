@@ -60,7 +60,7 @@ def samples_of(
         )
     if len(dataset) == 0:
         raise refuse(name, kind, "has no samples")
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2 and collate is default_collate:
+    if type(dataset) is TensorDataset and len(dataset.tensors) == 2 and collate is default_collate:
         inputs, targets = dataset.tensors
         if num_classes:
             with refused_data():

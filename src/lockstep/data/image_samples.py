@@ -1,11 +1,12 @@
-"""Grey images as samples: bytes that are on the device or streamed from disk, normalised on the device."""
+"""Images as samples: bytes on the device, or digits streamed from files; normalised on the device."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 from lockstep.config import DataConfig
 from lockstep.data.augment import Augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
-from lockstep.data.images import ImageFiles, ImageStore
+from lockstep.data.image_facts import ImageFacts
+from lockstep.data.images import ImageFiles, ImageStore, StoredImages
 from lockstep.data.prefetch import Prefetcher, SpanReader
-from lockstep.data.samples import Samples
+from lockstep.data.sample_trees import add_value
+from lockstep.data.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.plan import Plan
 
 CPU = torch.device("cpu")
@@ -25,9 +28,11 @@ DIGEST_SIZE = 4096  # samples read at a time for a digest: a set on disk may be 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSamples(Samples):
-    """Inputs are normalised pixels, float32 (batch, 1, height, width), targets are labels, int64 (batch,)."""
+    """Inputs are normalised pixels, float32 (batch, channels, size, size), targets labels, int64 (batch,)."""
 
     images: ImageStore | ImageFiles
+    facts: ImageFacts | None = None
+    """What was measured on the training images; None for digits, which share one mean and deviation."""
     device: torch.device = CPU
     augment: Augment | None = None
     """How training images are changed."""
@@ -47,7 +52,10 @@ class ImageSamples(Samples):
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         pixels, labels = self.images.read(ids)
-        return normalised(pixels.to(self.device)), labels.to(self.device)
+        return self._normalise()(pixels.to(self.device)), labels.to(self.device)
+
+    def _normalise(self) -> Callable[[Tensor], Tensor]:
+        return self.facts.normaliser(self.device) if self.facts else normalised
 
     def windows(
         self, plan: Plan, rank: int, first_step: int, closing: ExitStack
@@ -58,14 +66,38 @@ class ImageSamples(Samples):
             spans = closing.enter_context(Prefetcher(reader, self.device, self.config))
         else:
             spans = resident_spans(self.images.read, plan, rank, first_step, self.device)
-        return windows(spans, plan, rank, first_step, prepare=normalised, augment=self.augment)
+        return windows(spans, plan, rank, first_step, prepare=self._normalise(), augment=self.augment)
 
     def update_digest(self, digest: hashlib._Hash) -> None:
-        """All pixels and labels, without torch: W&B's thread may call it while a step computes."""
+        """All pixels and labels of digits, without torch: W&B's thread may call it while a step computes."""
+        if self.facts is not None:
+            update_image_digest(digest, len(self), StoredImages(images=self.images).__getitem__)
+            return
         for start in range(0, len(self), DIGEST_SIZE):
             for array in self.images.slice(start, start + DIGEST_SIZE):
                 digest.update(np.ascontiguousarray(array).data)
 
-    def pictures(self, ids: Tensor) -> Tensor:
+    def description(self) -> dict[str, Any]:
+        return self.facts.as_json() if self.facts else {}
+
+    def pictures(self, ids: Tensor) -> Tensor | None:
         pixels, _ = self.images.read(ids)
-        return pixels.to("cpu")
+        return as_pictures(pixels.to("cpu"))
+
+
+def as_pictures(pixels: Tensor) -> Tensor | None:
+    """Pixels with the channels last, uint8 (batch, height, width, 1 or 3); of digits as they are.
+
+    None if they have other channels than grey or colours.
+    """
+    if pixels.ndim == 3:
+        return pixels
+    return pixels.movedim(1, -1).contiguous() if pixels.shape[1] in (1, 3) else None
+
+
+def update_image_digest(
+    digest: hashlib._Hash, count: int, sample: Callable[[int], tuple[Tensor, int]]
+) -> None:
+    """Adds a few samples, evenly spread: the same, wherever the images are kept."""
+    for index in spread_ids(count, NUM_DIGESTED):
+        add_value(digest, sample(index))

@@ -14,7 +14,10 @@ from lockstep.data.idx import IdxFile
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStore:
-    """Images (samples, 28, 28) as uint8 and labels (samples,) as int64, in memory or on a device."""
+    """Images, uint8, and labels (samples,), int64, in memory or on a device.
+
+    Digits are (samples, 28, 28), any other images (samples, channels, size, size).
+    """
 
     images: Tensor
     labels: Tensor
@@ -27,7 +30,7 @@ class ImageStore:
         return ImageStore(images=self.images.to(device), labels=self.labels.to(device))
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (*ids, 28, 28) and labels (*ids) of sample ids of any shape."""
+        """Images (*ids, ...) and labels (*ids) of sample ids of any shape."""
         # index_select copies whole rows. Indexing with a tensor copies pixel by pixel.
         flat = ids.flatten().to(self.labels.device)
         images, labels = self.images.index_select(0, flat), self.labels.index_select(0, flat)
@@ -77,6 +80,20 @@ class ImageFiles:
         upright = np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
         digits = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
         return upright, digits.astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """The same images as a map-style Dataset: pixels, uint8 (28, 28), and labels."""
+
+    images: ImageStore | ImageFiles
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        pixels, labels = self.images.read(torch.tensor([index]))
+        return pixels[0], int(labels[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,8 +69,13 @@ class Samples(ABC):
     def update_digest(self, digest: hashlib._Hash) -> None:
         """Adds to a digest what distinguishes these samples from others."""
 
+    def description(self) -> dict[str, Any]:
+        """What else a run keeps of its training data besides a digest, as JSON values."""
+        return {}
+
     def pictures(self, ids: Tensor) -> Tensor | None:
-        """The samples as grey images, uint8 (batch, height, width), if that is what they are."""
+        """The samples as images, if that is what they are: digits, uint8 (batch, height, width), whose ink is
+        bright; any others (batch, height, width, 1 or 3)."""
         return None
 
 
@@ -132,7 +137,10 @@ def spread_ids(num_samples: int, count: int) -> list[int]:
 def describe_data(
     name: str, train: Samples, test: Samples | None, *, is_repeatable: bool = True
 ) -> dict[str, Any]:
-    """What distinguishes data from other data: a name, sizes, and a SHA-256, if two reads give the same."""
+    """What distinguishes data from other data: a name, sizes, what is known of train, and a SHA-256.
+
+    The SHA-256 is empty if two reads do not give the same.
+    """
     digest = hashlib.sha256()
     for samples in (train, test):
         if samples is not None and is_repeatable:
@@ -143,4 +151,5 @@ def describe_data(
         "num_train": len(train),
         "num_test": len(test) if test is not None else 0,
         "sha256": digest.hexdigest() if is_repeatable else "",
+        **train.description(),
     }

@@ -1,4 +1,4 @@
-"""The data sets by name, and loading one."""
+"""The sets of digits by name, and loading one."""
 
 from __future__ import annotations
 
@@ -108,5 +108,7 @@ def fetch_dataset(config: DataConfig) -> str:
 
 
 def missing_files(config: DataConfig) -> list[Path]:
-    """The files of a data set that do not exist."""
+    """The files of a set of digits that do not exist; none for other sets, which are checked when read."""
+    if not config.is_digits:
+        return []
     return DATA_SOURCES[config.name].missing_files(Path(config.root))

@@ -4,10 +4,17 @@ from lockstep.engine.checkpointing import save_checkpoint_of, snapshot
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
-from lockstep.engine.evaluation import evaluate
+from lockstep.engine.evaluation import evaluate, evaluation_mode, score_batch
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
-from lockstep.engine.model_traits.try_out import LossForm, ModelTraits, check_sizes, try_out
+from lockstep.engine.model_traits.try_out import (
+    LossForm,
+    ModelTraits,
+    check_sizes,
+    is_torchs,
+    shapes_of,
+    try_out,
+)
 from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
@@ -45,14 +52,18 @@ __all__ = [
     "check_schedule",
     "check_sizes",
     "evaluate",
+    "evaluation_mode",
     "first_violation",
     "format_events",
+    "is_torchs",
     "lr_factor",
     "off_formula",
     "optimizer_kind",
     "restored_buffers",
     "save_checkpoint_of",
+    "score_batch",
     "score_test_set",
+    "shapes_of",
     "snapshot",
     "step_record",
     "take_step",

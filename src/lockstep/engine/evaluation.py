@@ -14,7 +14,17 @@ from lockstep.data import Chunks, seed_generators
 from lockstep.engine.model_traits.buffers import restored_buffers
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
-from lockstep.task import LOSS, Evaluation, Measure, Task, call_model, class_columns, measure, named_values
+from lockstep.task import (
+    LOSS,
+    Evaluation,
+    Measure,
+    Task,
+    call_model,
+    check_classes,
+    class_columns,
+    measure,
+    named_values,
+)
 
 Chunk = dict[str, Measure]
 """The values of one chunk by name, on the CPU."""
@@ -42,15 +52,16 @@ def evaluate(
         DataError: a chunk cannot be read.
     """
     mine: dict[int, tuple[Chunk, dict[str, Tensor]]] = {}
-    # Not inference_mode: what a model caches under it would fail its next backward.
-    with evaluation_mode(model), torch.no_grad():
+
+    def score_chunks() -> None:
         for chunk, ids, batch in zip(chunks.mine, chunks.ids, chunks.batches, strict=True):
             inputs, targets = batch
             seed_generators(ranks.device, seed, "evaluation", chunk)
-            outputs = call_model(model, inputs)
-            values = _values(task, outputs, targets, len(ids))
-            columns = class_columns(outputs, targets) if task.classes else {}
-            mine[chunk] = values, columns
+            mine[chunk] = score_batch(model, task, inputs, targets, len(ids))
+
+    # Not inference_mode: what a model caches under it would fail its next backward.
+    with evaluation_mode(model), torch.no_grad():
+        ranks.on_all(score_chunks)
     mine = {chunk: _on_cpu(*each) for chunk, each in mine.items()}  # after the last forward: a sync point
     everyone = {chunk: each for of_rank in ranks.gather_objects(mine) for chunk, each in of_rank.items()}
     scores = [everyone[chunk][0] for chunk in range(chunks.num_chunks)]
@@ -72,13 +83,30 @@ def evaluate(
     return result
 
 
+def score_batch(
+    model: nn.Module, task: Task, inputs: Any, targets: Any, num_samples: int
+) -> tuple[Chunk, dict[str, Tensor]]:
+    """The values of a batch in evaluation mode, and what is known of each sample.
+
+    Raises:
+        ConfigError: the loss or a metric has none of the forms of a measurement, or the classes do not fit.
+    """
+    outputs = call_model(model, inputs)
+    values = _values(task, outputs, targets, num_samples)
+    if task.classes:
+        check_classes(outputs, targets, len(task.classes))
+        return values, class_columns(outputs, targets)
+    return values, {}
+
+
 def stop_if_undefined(result: Evaluation) -> None:
-    """Raises RunStopped, if a value of an evaluation is not finite."""
-    for name, value in result.values.items():
-        if not math.isfinite(value):
+    """Raises RunStopped, if the loss or the headline value of an evaluation is not finite."""
+    for name in dict.fromkeys([LOSS, result.headline]):
+        value = result.values[name]
+        if value is None:
             raise RunStopped(
-                f"the evaluation after step {result.step}: the test {name} is {value}; look for an overflow "
-                "or a division by zero in the model's evaluation mode, the loss or the metric"
+                f"the evaluation after step {result.step}: the test {name} is not a finite number; look for "
+                "an overflow or a division by zero in the model's evaluation mode, the loss or the metric"
             )
 
 
@@ -96,19 +124,26 @@ def _on_cpu(values: Chunk, columns: dict[str, Tensor]) -> tuple[Chunk, dict[str,
         name: Measure(
             total=each.total.to("cpu", torch.float64),
             count=each.count if isinstance(each.count, int) else each.count.to("cpu", torch.float64),
-            per_sample=None if each.per_sample is None else each.per_sample.float().to("cpu"),
+            per_sample=None if each.per_sample is None else _copy(each.per_sample),
         )
         for name, each in values.items()
     }
     return measures, {name: column.to("cpu") for name, column in columns.items()}
 
 
-def _mean(chunks: list[Measure], per_sample: Tensor | None) -> float:
-    """The mean over all chunks, summed in float64 in the order of the samples."""
+def _copy(values: Tensor) -> Tensor:
+    """On the CPU with memory of its own: of a view, the whole tensor would be sent to every rank."""
+    return values.float().to("cpu").clone()
+
+
+def _mean(chunks: list[Measure], per_sample: Tensor | None) -> float | None:
+    """The mean over all chunks, summed in float64 in the order of the samples; None if it is not finite."""
     if per_sample is not None:
-        return per_sample.double().mean().item()
-    count = sum(float(each.count) for each in chunks)
-    return sum(float(each.total) for each in chunks) / count if count else math.nan
+        mean = per_sample.double().mean().item()
+    else:
+        count = sum(float(each.count) for each in chunks)
+        mean = sum(float(each.total) for each in chunks) / count if count else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from lockstep.data import seed_generators
@@ -14,7 +17,7 @@ from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
 from lockstep.engine.run import Run
 from lockstep.engine.scores import StepScores
-from lockstep.errors import Interrupted
+from lockstep.errors import ConfigError, Interrupted, RankError
 from lockstep.runs import Record
 from lockstep.task import share_of_mean, training_forward
 
@@ -90,7 +93,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         observer.on_micro_batch(run, batch)
         # So the forward and the loss draw the same for this slot on any rank, and after any resume.
         seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
-        with reduction.accumulate(batch):
+        with reduction.accumulate(batch), own_mistakes():
             outputs, targets = training_forward(run.task, reduction.model, batch)
             observer.on_forward(run, batch, outputs)
             loss = run.task.loss(outputs, targets)
@@ -101,7 +104,8 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         observer.on_backward(run, batch)
         losses.append(share.total.detach())
         if is_logged:
-            scores.add(outputs, targets, loss, batch.num_samples)
+            with own_mistakes():
+                scores.add(outputs, targets, loss, batch.num_samples)
         del outputs, targets, loss  # or they would stay in memory during the next forward
 
     with run.timer.section("communication"):
@@ -137,6 +141,15 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     )
     observer.on_step_end(run, result)
     return result
+
+
+@contextmanager
+def own_mistakes() -> Iterator[None]:
+    """Lets a rank report by itself what it finds wrong within a step: the others may not have it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise RankError(str(error)) from error
 
 
 def is_log_due(run: Run, step: int) -> bool:

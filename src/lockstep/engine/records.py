@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -98,8 +99,9 @@ def score_test_set(run: Run) -> Record:
 
 
 def _mean(total: float, count: float) -> float | None:
-    """None if nothing was counted: JSON has no NaN."""
-    return total / count if count else None
+    """None if it is not finite, as when nothing was counted: JSON has no NaN."""
+    mean = total / count if count else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def send_record(run: Run, record: Record) -> None:

@@ -15,7 +15,7 @@ from lockstep.data import MicroBatch
 from lockstep.engine.flat_buffer import FlatBuffer
 from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.step_buffers import StepBuffers
-from lockstep.errors import RunStopped
+from lockstep.errors import RankError
 
 Exchange = Callable[[Tensor, int, int], None]
 """Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
@@ -87,11 +87,11 @@ class Reduction:
         """What the loss of this micro-batch is divided by, shape (), if it counts; to be called once in it.
 
         Raises:
-            RunStopped: the loss counted in the trials before step 1 and does not now, or the other way round.
+            RankError: the loss counted in the trials before step 1 and does not now, or the other way round.
         """
         if (count is not None) != self._has_count:
             before, now = ("a pair (sum, count)", "no pair")[:: 1 if self._has_count else -1]
-            raise RunStopped(f"task.loss returned {now} for a micro-batch, after {before}; return one form")
+            raise RankError(f"task.loss returned {now} for a micro-batch, after {before}; return one form")
         if count is not None:
             self._counts.append(count.detach().float().reshape(()))
 

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from lockstep.engine.model_traits.try_out import LossForm
-from lockstep.task import LOSS, Task, measure, named_values
+from lockstep.errors import refuse
+from lockstep.task import LOSS, Measure, Task, measure, named_values
 
 
 class StepScores:
     """The parts of the loss and the metrics of one rank's micro-batches in a step."""
 
     def __init__(self, task: Task, form: LossForm) -> None:
+        self._parts = form.parts
         self.names = [*form.parts, *task.metrics]
         """The parts of the loss, then the metrics."""
         self._task = task
@@ -32,15 +34,18 @@ class StepScores:
         Raises:
             ConfigError: a metric or a part of the loss is none of the forms of a measurement.
         """
-        values = {f"task.loss[{name}]": part for name, part in named_values("task.loss", loss).items()}
-        del values[f"task.loss[{LOSS}]"]
+        parts = named_values("task.loss", loss)
+        if set(parts) != {LOSS, *self._parts}:
+            rule = f"must have the same parts each time: {', '.join((LOSS, *self._parts))}"
+            raise refuse("task.loss", f"parts {', '.join(parts)}", rule)
+        values = {f"task.loss[{name}]": parts[name] for name in self._parts}
         with torch.no_grad():
             metrics = {
                 f"task.metrics[{name}]": metric(outputs, targets)
                 for name, metric in self._task.metrics.items()
             }
             measures = [measure(field, value, num_samples) for field, value in (values | metrics).items()]
-            pairs = [torch.stack([_float(each.total), _float(each.count)]) for each in measures]
+            pairs = [_pair(each) for each in measures]
         if pairs:
             self._rows.append(torch.stack([pair.to(pairs[0].device) for pair in pairs]))
 
@@ -52,5 +57,7 @@ class StepScores:
         return rows
 
 
-def _float(value: Tensor | int) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float32)
+def _pair(value: Measure) -> Tensor:
+    """(sum, count), float32 (2,), on the device of the sum."""
+    total = value.total.float()
+    return torch.stack([total, torch.as_tensor(value.count, dtype=torch.float32, device=total.device)])

@@ -35,7 +35,7 @@ from lockstep.plan import window_for_reduction
 from lockstep.report import shown
 from lockstep.runs.environment import device_name
 from lockstep.task import LOSS
-from lockstep.trainer import batch_sizes, build_run, find_task, make_parts
+from lockstep.trainer import batch_sizes, build_run, find_task, first_on_each_node, make_parts
 
 
 def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
@@ -52,7 +52,7 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
 
 def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
-    config, task = ranks.on_all(lambda: find_task(config, None))
+    config, task = first_on_each_node(ranks, lambda: find_task(config, None))
     run = build_run(config, ranks, make_parts(config, task, ranks))
     with run.closing:
         return explain_step(run, config, step)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+
+
+def floating_tensors(value: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in what a module returned."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex():
+            yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from floating_tensors(entry)
+    elif isinstance(value, tuple | list):
+        for entry in value:
+            yield from floating_tensors(entry)
 
 
 @contextmanager
@@ -17,8 +30,7 @@ def record_non_finite(model: nn.Module) -> Iterator[list[str]]:
 
     def forward_hook(name: str) -> Any:
         def check(module: nn.Module, inputs: object, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            if not tensor.isfinite().all():
+            if not all(tensor.isfinite().all() for tensor in floating_tensors(output)):
                 origins.append(f"the output of {name} ({type(module).__name__})")
 
         return check

@@ -46,8 +46,14 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
         if is_plain:
             with restored_buffers(run.model):
                 local = [_row_sums(run, module, batch) for batch in window]  # each (rows, 3)
-            sums = [each for of_rank in run.ranks.gather_objects(local) for each in of_rank]
+            everyone = [each for of_rank in run.ranks.gather_objects(local) for each in of_rank]
+            if any(sums is None for sums, _ in everyone):
+                continue  # the forward does not use it
+            sums = [each for each, _ in everyone if each is not None]
+            # A loss that counts is a mean only once it is divided by what the global batch counts.
+            count = sum(count for _, count in everyone) if run.traits.loss.has_own_count else 1.0
             squares, saturated, units = torch.stack(sums).sum(dim=0).unbind(dim=1)
+            squares = squares / count**2
             weight: Any = module.weight_hh_l0
             recurrences.append(
                 Recurrence(
@@ -60,8 +66,11 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
     return recurrences
 
 
-def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
-    """Sums over one micro-batch, (rows, 3): squared gradients, saturated units, and all units."""
+def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> tuple[Tensor | None, float]:
+    """Sums over one micro-batch, (rows, 3): squared gradients, saturated units, and all units; and its count.
+
+    No sums, if the forward does not use the module.
+    """
     states: list[Tensor] = []
     time = 1 if module.batch_first else 0
 
@@ -78,12 +87,15 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
     handle = module.register_forward_hook(row_by_row)
     try:
         outputs, targets = training_forward(run.task, run.model, batch)
-        loss = share_of_mean(run.task.loss(outputs, targets), batch).total
+        share = share_of_mean(run.task.loss(outputs, targets), batch)
     finally:
         handle.remove()
     scaler = run.ranks.accelerator.scaler
     scale = scaler.get_scale() if scaler is not None else 1.0  # else small fp16 gradients become 0
-    gradients = torch.autograd.grad(loss * scale, states)
+    count = 0.0 if share.count is None else share.count.item()
+    if not states:
+        return None, count
+    gradients = torch.autograd.grad(share.total * scale, states)
     sums = []
     for state, gradient in zip(states, gradients, strict=True):
         is_saturated = state.detach().to("cpu").abs() > SATURATED
@@ -96,4 +108,4 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> Tensor:
                 ]
             )
         )
-    return torch.stack(sums)
+    return torch.stack(sums), count

@@ -31,7 +31,14 @@ from lockstep.runs import (
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
 from lockstep.task import Task
-from lockstep.trainer import build_run, find_task, make_parts, settings_of_run
+from lockstep.trainer import (
+    build_run,
+    check_same_data,
+    find_task,
+    first_on_each_node,
+    make_parts,
+    settings_of_run,
+)
 
 COMPARED = ("loss", "grad_norm", "weights_digest")
 """What every task has of each step, besides its metrics."""
@@ -136,8 +143,10 @@ def _replay_on(
         torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on how threads share it
     now = environment(ranks) | {"num_threads": torch.get_num_threads()}
     checkpoint = broadcast_newest_checkpoint(folder, ranks, before=step)
-    config, found = ranks.on_all(lambda: find_task(config, task))
-    run = build_run(config, ranks, make_parts(config, found, ranks), checkpoint)
+    config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
+    parts = make_parts(config, found, ranks)
+    ranks.on_main(lambda: check_same_data(parts, folder))
+    run = build_run(config, ranks, parts, checkpoint)
     with run.closing:
         if not 1 <= step <= run.num_steps:
             raise refuse("--step", step, f"must be from 1 to {run.num_steps}, the last step of this run")

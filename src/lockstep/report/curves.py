@@ -191,6 +191,9 @@ def _fit_y(axes: Axes, name: str) -> None:
     """
     _linear_y(axes, name)
     values = np.concatenate([line.get_ydata() for line in axes.lines])
+    if (values < 0).any():  # such as a log-likelihood
+        axes.set_ylim(values.min() - 0.05 * np.ptp(values), values.max() + 0.05 * np.ptp(values))
+        return
     positive = values[values > 0]
     if len(positive) == 0:
         axes.set_ylim(0, 1)

@@ -12,6 +12,7 @@ from lockstep.runs.files import (
     STARTS_FILE,
     SUMMARY_FILE,
     SYNCED_FILE,
+    TASK_FILE,
     WANDB_ID_FILE,
     Record,
     checkpoint_step,
@@ -29,7 +30,7 @@ from lockstep.runs.files import (
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import check_format, check_may_resume, check_same_run, saved_identity
 from lockstep.runs.sinks import MetricsFile, Sink, Status
-from lockstep.runs.starts import environment_at, record_start
+from lockstep.runs.starts import changed_source, environment_at, record_start
 from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 
 __all__ = [
@@ -40,12 +41,14 @@ __all__ = [
     "STARTS_FILE",
     "SUMMARY_FILE",
     "SYNCED_FILE",
+    "TASK_FILE",
     "WANDB_ID_FILE",
     "MetricsFile",
     "Record",
     "Sink",
     "Status",
     "TaskFacts",
+    "changed_source",
     "check_format",
     "check_may_resume",
     "check_same_run",

@@ -36,7 +36,7 @@ class SavedEvaluation:
     mistakes: list[int]
     """Sample ids in the test set, the highest loss first, at most NUM_MISTAKES."""
     images: torch.Tensor | None
-    """The images of these mistakes, uint8 (mistakes, height, width), if the samples are images."""
+    """The images of these mistakes, as `Samples.pictures` gives them, if the samples are images."""
 
 
 class EvaluationSink:

@@ -29,7 +29,8 @@ def derived_name(config: Config) -> str:
     if defining.get("precision") == "no":
         del defining["precision"]
     digest = hashlib.sha256(yaml.safe_dump(plain_values(defining)).encode()).hexdigest()
-    # The class of 'package.module:Class'; for a task its module, as all functions may be called make_task.
-    model, module = config.model.name.rpartition(":")[2], config.task.name.partition(":")[0]
-    name = module.rpartition(".")[2] or f"{config.data.name}-{model}"
+    # Of 'package.module:Class' the class; of a task's reference the module, as functions share names.
+    module, colon, _ = config.task.name.partition(":")
+    task = module.rpartition(".")[2] if colon else module
+    name = task or f"{config.data.short_name}-{config.model.name.rpartition(':')[2]}"
     return f"{name}-{digest[:8]}"

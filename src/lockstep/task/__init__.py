@@ -5,19 +5,20 @@ from lockstep.task.classification import (
     LABEL,
     PREDICTION,
     accuracy,
+    check_classes,
     class_columns,
     confusion,
     is_classification,
     num_correct,
     worst_mistakes,
 )
-from lockstep.task.digits import digits_task
 from lockstep.task.evaluation import Evaluation
+from lockstep.task.image_classification import image_classification_task
 from lockstep.task.losses import build_criterion
 from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
 from lockstep.task.models.image_shape import ImageShape
-from lockstep.task.task import Task, call_model, is_instance, training_forward
+from lockstep.task.task import Task, call_model, check_value_name, is_instance, training_forward
 
 __all__ = [
     "CONFIDENCE",
@@ -34,9 +35,11 @@ __all__ = [
     "build_criterion",
     "build_model",
     "call_model",
+    "check_classes",
+    "check_value_name",
     "class_columns",
     "confusion",
-    "digits_task",
+    "image_classification_task",
     "is_classification",
     "is_instance",
     "measure",

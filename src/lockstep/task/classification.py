@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lockstep.errors import require
 from lockstep.task.evaluation import Evaluation
 
 LABEL = "label"
@@ -29,6 +30,27 @@ def class_columns(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     predictions = outputs.argmax(dim=1)
     confidences = outputs.float().softmax(dim=1).gather(1, predictions[:, None])[:, 0]
     return {LABEL: targets, PREDICTION: predictions, CONFIDENCE: confidences}
+
+
+def check_classes(outputs: Any, targets: Any, num_classes: int) -> None:
+    """Checks that outputs and targets are those of a classification. Waits for the device.
+
+    Raises:
+        ConfigError: they are not logits (batch, num_classes) and class indices (batch,).
+    """
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    rule = f"with {num_classes} classes the model must return logits (batch, {num_classes}), not {shape}"
+    is_logits = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] == num_classes
+    require(is_logits, "task.classes", num_classes, rule)
+    is_labels = isinstance(targets, Tensor) and targets.dim() == 1 and not targets.is_floating_point()
+    shown = (
+        f"{tuple(targets.shape)} {targets.dtype}" if isinstance(targets, Tensor) else type(targets).__name__
+    )
+    rule = f"targets must be class indices, integers (batch,), not {shown}"
+    require(is_labels, "task.classes", num_classes, rule)
+    low, high = int(targets.min()), int(targets.max())
+    rule = f"targets must be classes from 0 to {num_classes - 1}, but there is a {low if low < 0 else high}"
+    require(low >= 0 and high < num_classes, "task.classes", num_classes, rule)
 
 
 def is_classification(evaluation: Evaluation) -> bool:

@@ -15,8 +15,9 @@ class Evaluation:
     step: int
     """Optimizer steps done before this evaluation."""
     num_samples: int
-    values: Mapping[str, float]
-    """'loss' and the metrics by name: means over the set, summed in float64 in the order of the samples."""
+    values: Mapping[str, float | None]
+    """'loss' and the metrics by name: means over the set, summed in float64 in the order of the samples. None
+    for a metric that is not finite, as when nothing was counted."""
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     """What is known of each sample, by name, each (samples, ...) on the CPU, in the order of the samples."""
     headline: str = "loss"
@@ -27,8 +28,9 @@ class Evaluation:
     def score(self) -> float:
         """The headline value, negated if lower is better: of two evaluations, the higher one is better."""
         value = self.values[self.headline]
+        assert value is not None, "an evaluation without a headline value stops the run"
         return value if self.higher_is_better else -value
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, float | None]:
         """The values as a record names them: 'test_loss' and so on."""
         return {f"test_{name}": value for name, value in self.values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -46,13 +47,21 @@ def measure(field: str, value: Any, num_samples: int) -> Measure:
     """
     if isinstance(value, tuple | list) and len(value) == 2:
         total, count = (torch.as_tensor(entry) for entry in value)
-        if total.numel() == count.numel() == 1:
-            return Measure(total=total.reshape(()), count=count.reshape(()).to(total.device, torch.float32))
+        if total.numel() == count.numel() == 1 and not count.requires_grad:
+            count = count.reshape(()).to(total.device, torch.float32)
+            return Measure(total=_wide(total.reshape(())), count=count)
     elif isinstance(value, Tensor) and value.shape == (num_samples,):
-        return Measure(total=value.sum(), count=num_samples, per_sample=value)
-    elif isinstance(value, int | float) or (isinstance(value, Tensor) and value.shape == ()):
-        return Measure(total=torch.as_tensor(value) * num_samples, count=num_samples)
+        wide = _wide(value)
+        return Measure(total=wide.sum(), count=num_samples, per_sample=wide)
+    elif isinstance(value, Real) or (isinstance(value, Tensor) and value.shape == ()):
+        total = value if isinstance(value, Tensor) else torch.tensor(float(value))
+        return Measure(total=_wide(total) * num_samples, count=num_samples)
     raise wrong_form(field, value, num_samples)
+
+
+def _wide(value: Tensor) -> Tensor:
+    """The value in at least float32: a sum in half precision overflows, or stops growing."""
+    return value.float() if value.dtype.itemsize < 4 else value
 
 
 def wrong_form(field: str, value: Any, num_samples: int) -> ConfigError:
@@ -61,7 +70,8 @@ def wrong_form(field: str, value: Any, num_samples: int) -> ConfigError:
     return refuse(
         field,
         f"{shown} for {num_samples} samples",
-        f"must be a number per sample ({num_samples},), their mean (), or a pair (sum, count)",
+        f"must be a number per sample ({num_samples},), their mean (), or a pair (sum, count), whose count "
+        "has no gradient",
     )
 
 
@@ -102,10 +112,9 @@ def share_of_mean(value: Any, batch: MicroBatch) -> Share:
     Raises:
         ConfigError: it has none of the forms of a loss.
     """
-    main = named_values("task.loss", value)[LOSS]
-    if isinstance(main, Tensor) and main.shape == (batch.num_samples,):
-        return Share(total=main.sum() * batch.weight)
-    found = measure("task.loss", main, batch.num_samples)
+    if type(value) is Tensor and value.dtype is torch.float32 and value.shape == (batch.num_samples,):
+        return Share(total=value.sum() * batch.weight)  # the usual case: digits spend no time on the others
+    found = measure("task.loss", named_values("task.loss", value)[LOSS], batch.num_samples)
     if isinstance(found.count, Tensor):
         return Share(total=found.total * batch.weight, count=found.count * batch.weight)
     return Share(total=found.total * batch.weight)

@@ -13,6 +13,13 @@ from lockstep.data import Collate, MicroBatch
 from lockstep.errors import require
 from lockstep.task.measures import LOSS
 
+RESERVED = (
+    *(LOSS, "step", "epoch", "samples_seen", "grad_norm", "loss_scale", "skipped_steps", "weights_digest"),
+    *("samples_per_second", "data_seconds", "compute_seconds", "communication_seconds", "samples"),
+    *("label", "prediction", "confidence", "confusion"),
+)
+"""Names that records, summaries or evaluations use themselves."""
+
 Measurement = Callable[[Any, Any], Any]
 """From the outputs of a model and the targets of a batch to one number per sample (batch,), their mean (), or
 a pair (sum, count), such as the summed loss of all tokens and their number."""
@@ -69,11 +76,21 @@ class Task:
         for name, metric in self.metrics.items():
             rule = "must be a function of outputs and targets"
             require(callable(metric), f"task.metrics[{name}]", type(metric).__name__, rule)
-        rule = f"must not be {LOSS!r}, which is the loss; give the metric another name"
-        require(LOSS not in self.metrics, "task.metrics", LOSS, rule)
+            check_value_name("task.metrics", name)
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         values = [LOSS, *self.metrics]
         rule = f"must be one of {', '.join(values)}"
         require(self.headline in values, "task.headline", self.headline, rule)
+
+
+def check_value_name(field: str, name: Any) -> None:
+    """Checks the name of a metric or of a part of a loss.
+
+    Raises:
+        ConfigError: a record has another value of that name.
+    """
+    is_free = isinstance(name, str) and name.isidentifier() and name not in RESERVED
+    require(is_free, field, name, "must be a Python name that no other value of a record has; choose another")
 
 
 def is_instance(part: Any) -> bool:

@@ -2,21 +2,24 @@
 
 from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
+from lockstep.trainer.make_model import model_of
 from lockstep.trainer.open_sinks import open_sinks
-from lockstep.trainer.parts import Parts, make_parts, model_of
+from lockstep.trainer.parts import Parts, check_same_data, make_parts
 from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
-from lockstep.trainer.task_data import task_samples
+from lockstep.trainer.task_data import first_on_each_node, task_samples
 
 __all__ = [
     "Parts",
     "TrainingResult",
     "batch_sizes",
     "build_run",
+    "check_same_data",
     "evaluate",
     "evaluate_checkpoint",
     "find_task",
+    "first_on_each_node",
     "load",
     "make_parts",
     "model_of",

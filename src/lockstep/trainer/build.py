@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
+
+from torch import nn
 
 from lockstep.config import Config
 from lockstep.data import chunks_of, worker_warnings
@@ -20,6 +23,7 @@ from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import run_path
 from lockstep.runs.checkpoint import Checkpoint
+from lockstep.trainer.make_model import set_weights
 from lockstep.trainer.parts import Parts
 from lockstep.trainer.trials import find_traits
 
@@ -32,10 +36,11 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     """
     plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train)))
     model = parts.model
+    own_forward = vars(model).get("forward")
     prepared = ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; it adds no DDP
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     if checkpoint is not None:
-        model.load_state_dict(checkpoint.weights, strict=True)
+        ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint))
         optimizer.load_state_dict(checkpoint.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
@@ -47,6 +52,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     closing = ExitStack()
+    closing.callback(restore_forward, model, own_forward)
     windows = parts.train.windows(plan, ranks.rank, first_step, closing)
     test_chunks = None
     if parts.test is not None:
@@ -79,6 +85,19 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         test_chunks=test_chunks,
         closing=closing,
     )
+
+
+def restore_forward(model: nn.Module, own_forward: Any) -> None:
+    """Takes back the forward under autocast that Accelerate gave a model: a program may use it again.
+
+    Args:
+        model: prepared by Accelerate.
+        own_forward: a forward that the instance had before, apart from its class's; None if it had none.
+    """
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
+    if own_forward is not None:
+        vars(model)["forward"] = own_forward
 
 
 def make_plan(config: Config, ranks: Ranks, num_samples: int) -> Plan:

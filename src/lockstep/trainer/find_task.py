@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from dataclasses import replace
@@ -11,10 +12,10 @@ from pathlib import Path
 import torch
 
 from lockstep.config import Config, TaskConfig, check_arguments, import_reference, parse_config
-from lockstep.data import seed_generators
+from lockstep.data import ImageFacts, seed_generators
 from lockstep.errors import refuse, require
-from lockstep.runs import SETTINGS_FILE
-from lockstep.task import Task, digits_task
+from lockstep.runs import DATASET_FILE, SETTINGS_FILE
+from lockstep.task import Task, image_classification_task
 
 
 def with_task(config: Config, task: Task | str | None) -> Config:
@@ -47,17 +48,24 @@ def settings_of_run(folder: Path, task: Task | str | None) -> Config:
     return with_task(parse_config(["--config", str(file)]), task)
 
 
-def find_task(config: Config, given: Task | None) -> tuple[Config, Task]:
+def find_task(config: Config, given: Task | None, folder: Path | None = None) -> tuple[Config, Task]:
     """The task of a run, and the config with the task's source.
+
+    Args:
+        config: the settings.
+        given: the task, if a program hands it over.
+        folder: of the run: what was measured on its images when it began.
 
     Raises:
         ConfigError: it cannot be made, or only the script that made it can make it again.
     """
     name = config.task.name
     if given is not None:
+        rule = "are for a task that is named by reference, and this one is given itself; leave them out"
+        require(not config.task.args, "task.args", config.task.args, rule)
         return config, given
     if not name:
-        return config, digits_task(config)
+        return config, image_classification_task(config, measured_facts(folder))
     if ":" not in name:
         made_in = config.task.source.partition(" ")[0] or "a notebook"
         raise refuse(
@@ -75,6 +83,13 @@ def find_task(config: Config, given: Task | None) -> tuple[Config, Task]:
     require(isinstance(task, Task), "task.name", name, rule)
     source = source_of(name.partition(":")[0])
     return replace(config, task=replace(config.task, source=source)), task
+
+
+def measured_facts(folder: Path | None) -> ImageFacts | None:
+    """What was measured on the training images of the run in a folder; None if nothing was."""
+    if folder is None or not (folder / DATASET_FILE).exists():
+        return None
+    return ImageFacts.from_json(json.loads((folder / DATASET_FILE).read_text()))
 
 
 def source_of(module: str) -> str:

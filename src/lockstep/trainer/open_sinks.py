@@ -1,8 +1,8 @@
-"""Opens the sinks of a run: its metrics file, the console, its evaluations and W&B."""
+"""Opens and closes the sinks of a run: its metrics file, the console, its evaluations and W&B."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from lockstep.config import Config, as_dict
 from lockstep.engine import Run
 from lockstep.report import Console, say
-from lockstep.runs import MetricsFile
+from lockstep.runs import MetricsFile, Sink, Status
 from lockstep.runs.evaluations import EvaluationSink
 from lockstep.tracking.wandb_run import WandbRun
 
@@ -44,6 +44,15 @@ def open_sinks(
             dataset=describe,
         )
         run.sinks.append(wandb_run)
+
+
+def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:
+    """Closes each of the sinks. One that fails is only a warning: how the run ended is already decided."""
+    for sink in sinks:
+        try:
+            sink.close(status, reason)
+        except Exception as error:
+            say(f"warning: {type(sink).__name__} was not closed ({type(error).__name__}: {error})")
 
 
 def weights_and_gradients(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
 from lockstep.config import Config
-from lockstep.data import ImageSamples, Samples, describe_data, seed_generators
+from lockstep.data import ImageSamples, Samples, describe_data
 from lockstep.engine import build_optimizer
-from lockstep.errors import ConfigError, refuse, require
+from lockstep.errors import refuse, require
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import DATASET_FILE, TaskFacts, read_task_facts, write_atomically, write_task_facts
-from lockstep.runs.checkpoint import weights_sha256
-from lockstep.task import Task, call_model, is_instance
+from lockstep.runs import (
+    DATASET_FILE,
+    TASK_FILE,
+    TaskFacts,
+    read_task_facts,
+    write_atomically,
+    write_task_facts,
+)
+from lockstep.task import Task
+from lockstep.trainer.make_model import check_equal, has_lazy_parameters, make_model, materialise
 from lockstep.trainer.task_data import check_lengths, differing_reads, read_data
 
 
@@ -34,7 +40,7 @@ class Parts:
     initial_weights: str
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
     data: dict[str, Any] | None
-    """Name, sizes and digest of the data; None for images in files, which are checked as they are opened."""
+    """Name, sizes and digest of the data; None for digits, whose files are checked as they are opened."""
 
     warnings: list[str] = field(default_factory=list)
     """What the user should know of the data before training."""
@@ -59,12 +65,12 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
         train, test = read_data(config, task, ranks)
     data, warnings = None, []
-    if not isinstance(train, ImageSamples):
+    if not isinstance(train, ImageSamples) or train.facts is not None:
         check_lengths(ranks, train, test)
         warnings = ranks.on_main(lambda: differing_reads(config, train, test))
         is_repeatable = not warnings
         data = ranks.on_all(lambda: describe_data(task.name, train, test, is_repeatable=is_repeatable))
-        check_equal(ranks, data, "task.train", "the data")
+        check_equal(ranks, data, "data.name" if train.description() else "task.train", "the data")
     return Parts(
         task=task,
         model=model,
@@ -75,79 +81,6 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         data=data,
         warnings=warnings,
     )
-
-
-def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str]:
-    """The model on the device, made under the run's seed; and of one given as an instance the SHA-256.
-
-    Raises:
-        ConfigError: on every rank, if it is none that can be trained, or not the same on all ranks.
-    """
-
-    def make() -> nn.Module:
-        seed_generators(ranks.device, config.seed, "model")
-        model = model_of(task)
-        check_model((config.task.name and "task.model") or "model.name", model)
-        return model
-
-    model = ranks.on_all(make)
-    digest = ""
-    if is_instance(task.model):
-        rule = "has lazy parameters; give a function that makes it"
-        lazy = has_lazy_parameters(model)
-        ranks.on_all(lambda: require(not lazy, "task.model", type(model).__name__, rule))
-        digest = weights_sha256(model.state_dict())
-        check_equal(ranks, digest, "task.model", "the initial weights")
-    return model.to(ranks.device), digest
-
-
-def model_of(task: Task) -> nn.Module:
-    """The model of a task: as it was given, or as its function makes it."""
-    model: Any = task.model
-    return model if is_instance(model) else model()
-
-
-def check_model(field: str, model: Any) -> None:
-    """Checks what can be known of a model without running it.
-
-    Raises:
-        ConfigError: it cannot be trained, or not with the same bits on any number of ranks.
-    """
-    kind = type(model).__name__
-    require(isinstance(model, nn.Module), field, kind, "must be, or make, a torch.nn.Module")
-    is_trainable = any(parameter.requires_grad for parameter in model.parameters())
-    require(is_trainable, field, kind, "has no parameters to train; set requires_grad on some")
-    for layer, module in model.named_modules():
-        rule = f"{layer!r} is a SyncBatchNorm, whose statistics depend on the ranks; use BatchNorm"
-        require(not isinstance(module, nn.SyncBatchNorm), field, kind, rule)
-    for key, value in model.state_dict().items():
-        rule = f"{key!r} in its state_dict is a {type(value).__name__}; a checkpoint holds tensors only"
-        require(isinstance(value, Tensor), field, kind, rule)
-
-
-def has_lazy_parameters(model: nn.Module) -> bool:
-    """Whether a model has parameters whose shape its first forward decides, as nn.LazyLinear has."""
-    return any(is_lazy(parameter) for parameter in model.parameters())
-
-
-def materialise(config: Config, task: Task, model: nn.Module, train: Samples) -> None:
-    """Gives lazy parameters their shapes and, under the run's seed, their values.
-
-    The forward runs in evaluation mode, so that it leaves the statistics of BatchNorm alone.
-
-    Raises:
-        ConfigError: the forward does not use one of them.
-    """
-    inputs, _ = train.read(torch.arange(min(2, len(train))))
-    modes = [(module, module.training) for module in model.modules()]
-    seed_generators(next(model.parameters()).device, config.seed, "lazy parameters")
-    with torch.no_grad():
-        call_model(model.eval(), inputs)
-    for module, mode in modes:
-        module.training = mode
-    for name, parameter in model.named_parameters():
-        rule = f"{name!r} is lazy, and the forward does not use it, so it has no shape; remove it or use it"
-        require(not is_lazy(parameter), "task.model", type(model).__name__, rule)
 
 
 def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.Optimizer:
@@ -164,21 +97,6 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
 
 
-def check_equal(ranks: Ranks, value: object, field: str, what: str) -> None:
-    """Checks that something has the same value on all ranks, which must call it.
-
-    Raises:
-        ConfigError: on every rank, if it has not.
-    """
-    values = ranks.gather_objects(value)
-    differing = [rank for rank, each in enumerate(values) if each != values[0]]
-    if differing:
-        raise ConfigError(
-            f"{field}: {what} of rank {differing[0]} and of rank 0 differ; give a function, which is called "
-            "under the run's seed in every process"
-        )
-
-
 def check_same_parts(parts: Parts, folder: Path) -> None:
     """Checks that model and data are those that the run in a folder began with, as far as that is known.
 
@@ -190,12 +108,30 @@ def check_same_parts(parts: Parts, folder: Path) -> None:
     if weights and parts.initial_weights != weights:
         kind = type(parts.model).__name__
         raise refuse("task.model", kind, f"run {str(folder)!r} began with other weights; {remedy}")
+    check_same_data(parts, folder)
+    before, now = read_task_facts(folder), task_facts(parts.task)
+    for name in ("headline", "higher_is_better") if (folder / TASK_FILE).exists() else ():
+        was, value = getattr(before, name), getattr(now, name)
+        rule = f"run {str(folder)!r} began with {was!r}, and compares its checkpoints by it; keep it"
+        require(value == was, f"task.{name}", value, rule)
+
+
+def check_same_data(parts: Parts, folder: Path) -> None:
+    """Checks that the data is that which the run in a folder began with, as far as that is known.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    remedy = "use that data, or choose another run.name"
     path = folder / DATASET_FILE
     if parts.data is not None and path.exists():
         before, now = json.loads(path.read_text()), parts.data
         changed = ", ".join(name for name in now if now[name] != before.get(name))
+        field = "task.train"
+        if parts.train.description():  # images that the data settings name
+            field, remedy = "data.name", "put the same images back, or choose another run.name"
         rule = f"run {str(folder)!r} began with other data ({changed} differ); {remedy}"
-        require(not changed, "task.train", now["name"], rule)
+        require(not changed, field, now["name"], rule)
 
 
 def write_parts(parts: Parts, folder: Path) -> None:

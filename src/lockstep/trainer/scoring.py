@@ -26,9 +26,10 @@ from lockstep.runs.checkpoint_folder import (
     load_newest_checkpoint,
 )
 from lockstep.task import Evaluation, Task, confusion
+from lockstep.trainer.build import restore_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
-from lockstep.trainer.parts import make_model, model_of
-from lockstep.trainer.task_data import read_data
+from lockstep.trainer.make_model import make_model, model_of, set_weights
+from lockstep.trainer.task_data import first_on_each_node, read_data
 
 
 def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def load(task: Task | str | None, folder: Path | str) -> nn.Module:
     path, cpu = Path(folder), torch.device("cpu")
     config = settings_of_run(path, task)
     with restored_generators(cpu):
-        config, found = find_task(config, task if isinstance(task, Task) else None)
+        config, found = find_task(config, task if isinstance(task, Task) else None, path)
         seed_generators(cpu, config.seed, "model")
         model = model_of(found).to(cpu)
     checkpoint, _ = load_newest_checkpoint(path / CHECKPOINTS_FOLDER)
@@ -94,13 +95,16 @@ def evaluate_checkpoint(
     """
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
         checkpoint = named_checkpoint(path, ranks)
-        config, task = ranks.on_all(lambda: find_task(config, task))
+        folder = path if (path / SETTINGS_FILE).exists() else path.resolve().parent.parent
+        config, task = first_on_each_node(ranks, lambda: find_task(config, task, folder))
         require(task.test is not None, "task.test", None, "is missing, so there is nothing to score")
         model = model_with_weights(config, task, ranks, checkpoint)
         _, test = read_data(config, task, ranks)
         assert test is not None
+        own_forward = vars(model).get("forward")
         ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
         with ExitStack() as closing, reported_deaths():
+            closing.callback(restore_forward, model, own_forward)
             chunks = chunks_of(test, config.batch.eval_size, ranks.rank, ranks.world_size, closing)
             result = score(model, task, chunks, ranks, step=checkpoint.step, seed=config.seed)
         return {
@@ -141,20 +145,6 @@ def model_with_weights(config: Config, task: Task, ranks: Ranks, checkpoint: Che
     model, _ = make_model(config, task, ranks)
     set_weights(config, task, model, checkpoint)
     return model
-
-
-def set_weights(config: Config, task: Task, model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Gives a task's model the weights of a checkpoint.
-
-    Raises:
-        ConfigError: they do not fit.
-    """
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    fits = shapes == {name: value.shape for name, value in checkpoint.weights.items()}
-    field, value = ("task.name", task.name) if config.task.name else ("model.name", config.model.name)
-    rule = f"does not fit the weights of this checkpoint; leave --{field} out"
-    require(fits, field, value, rule)
-    model.load_state_dict(checkpoint.weights, strict=True)
 
 
 def summary_of(task: Task, result: Evaluation) -> dict[str, Any]:

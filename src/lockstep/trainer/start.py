@@ -26,6 +26,7 @@ from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     Sink,
     Status,
+    changed_source,
     check_may_resume,
     checkpoints_in,
     read_metrics,
@@ -41,10 +42,11 @@ from lockstep.tracking import wandb_mode
 from lockstep.tracking.artifact_download import install_checkpoint
 from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, with_task
-from lockstep.trainer.open_sinks import open_sinks
+from lockstep.trainer.open_sinks import close_sinks, open_sinks
 from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
 from lockstep.trainer.startup_line import startup_line
 from lockstep.trainer.summary import write_summary
+from lockstep.trainer.task_data import first_on_each_node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def train(
 
     Args:
         task: what is learnt: a `Task`; or 'package.module:function', which returns one. Or only a config, to
-            train the built-in task, digits.
+            train the built-in task, images in classes.
         config: how it is trained; by default with all settings at their defaults.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks. If one fails to close, a
@@ -136,10 +138,11 @@ def run_training(
         with locked_folder(folder, ranks):
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
             if summary is not None:
+                ranks.on_main(lambda: warn_of_changed_source(config, folder, task))
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
             if resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
-            config, found = ranks.on_all(lambda: find_task(config, task))
+            config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
             with reported_deaths():  # of the processes that read its data
                 summary = _train_to_end(config, found, mode, ranks, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)
@@ -215,13 +218,11 @@ def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[
     run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
 
 
-def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:
-    """Closes each of the sinks. One that fails is only a warning: how the run ended is already decided."""
-    for sink in sinks:
-        try:
-            sink.close(status, reason)
-        except Exception as error:
-            say(f"warning: {type(sink).__name__} was not closed ({type(error).__name__}: {error})")
+def warn_of_changed_source(config: Config, folder: Path, task: Task | None) -> None:
+    """Says if a finished run was of another version of its task: it is not trained again."""
+    config, _ = find_task(config, task)
+    for change in changed_source(config, folder):
+        say(f"warning: {folder} was finished with other source: {change}; for a new run choose a run.name")
 
 
 def with_wandb_group(config: Config) -> Config:

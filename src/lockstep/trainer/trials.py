@@ -13,18 +13,34 @@ from lockstep.engine import (
     StepScores,
     buffer_rules,
     check_sizes,
+    evaluation_mode,
+    is_torchs,
     restored_buffers,
+    score_batch,
+    shapes_of,
     try_out,
 )
-from lockstep.errors import refuse
+from lockstep.errors import ConfigError, first_line, refuse, require
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs.checkpoint import Checkpoint
-from lockstep.task import LOSS, Task, measure, named_values, share_of_mean, training_forward
+from lockstep.task import (
+    LOSS,
+    Task,
+    check_classes,
+    check_value_name,
+    measure,
+    named_values,
+    share_of_mean,
+    training_forward,
+)
 from lockstep.trainer.parts import Parts
 
 NUM_BATCHES = 2
 """Micro-batches of the first step that are tried."""
+
+NUM_TEST_SAMPLES = 2
+"""Test samples that are tried."""
 
 
 def find_traits(
@@ -62,6 +78,8 @@ def find_traits(
         short = [_batch(plan, samples, 0, size) for size in others]
         check_sizes(model, loss_of, [batches[0], *short], field, name)
         form = try_measurements(task, model, batches[0], ranks.device, config.seed)
+        if parts.test is not None:
+            try_evaluation(task, model, parts.test, ranks.device, config.seed)
         found = try_out(model, loss_of, batches, ranks.device, config.seed, config.model.sometimes_used)
         warnings = []
         if found.differences:
@@ -99,8 +117,33 @@ def try_measurements(
             has_own_count=measure("task.loss", loss[LOSS], batch.num_samples).has_own_count,
             parts=tuple(name for name in loss if name != LOSS),
         )
+        for name in form.parts:
+            check_value_name("task.loss", name)
+            rule = "is the name of a part of the loss and of a metric; give one of them another name"
+            require(name not in task.metrics, "task.metrics", name, rule)
         StepScores(task, form).add(outputs, targets, loss, batch.num_samples)
+        if task.classes:
+            check_classes(outputs, targets, len(task.classes))
     return form
+
+
+def try_evaluation(task: Task, model: nn.Module, samples: Samples, device: torch.device, seed: int) -> None:
+    """Scores the first test samples once, so that test data that does not fit is known before training.
+
+    Raises:
+        ConfigError: they do not fit the model, the loss or a metric.
+    """
+    inputs, targets = samples.read(torch.arange(min(NUM_TEST_SAMPLES, len(samples))))
+    with evaluation_mode(model), restored_generators(device), torch.no_grad():
+        seed_generators(device, seed, "try out", 0)
+        try:
+            score_batch(model, task, inputs, targets, min(NUM_TEST_SAMPLES, len(samples)))
+        except Exception as error:
+            if isinstance(error, ConfigError) or not is_torchs(error):
+                raise
+            shapes = f"inputs {shapes_of(inputs)}, targets {shapes_of(targets)}"
+            rule = f"cannot be scored ({shapes}): {first_line(error)}"
+            raise refuse("task.test", task.name, rule) from error
 
 
 def _batch(plan: Plan, samples: Samples, slot: int, size: int) -> MicroBatch:

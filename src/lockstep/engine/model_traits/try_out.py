@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,6 +97,9 @@ def try_out(
     def trial(batch: MicroBatch, number: int) -> list[Tensor | None]:
         seed_generators(device, seed, "try out", number)
         loss = loss_of(batch)
+        if not loss.requires_grad:
+            rule = "does not depend on the model's parameters; return a tensor computed from the outputs"
+            raise refuse("task.loss", f"a tensor {tuple(loss.shape)}", rule)
         loss.backward()
         gradients = [parameter.grad for parameter in trained.values()]
         for (name, parameter), gradient in zip(trained.items(), gradients, strict=True):
@@ -112,6 +117,8 @@ def try_out(
         for name, gradient in zip(trained, outcome[1 : 1 + len(trained)], strict=True):
             counts[name] += gradient is not None
 
+    for parameter in model.parameters():
+        parameter.grad = None  # of what a program did with the model before
     with restored_generators(device):
         seed_generators(device, seed, "try out", 0)
         before_draws = generator_states(device)
@@ -148,7 +155,7 @@ def check_sizes(
 ) -> None:
     """Runs a training forward over a micro-batch of each size that the plan has, the whole one first.
 
-    An error that is not torch's own, such as an AttributeError, is the author's to fix and stays one.
+    An error that an author's code raises, and not torch's, is the author's to fix and keeps its traceback.
 
     Args:
         model: in training mode.
@@ -169,7 +176,7 @@ def check_sizes(
         except Exception as error:
             if isinstance(error, ConfigError):
                 raise
-            if batch is whole and type(error) not in (RuntimeError, IndexError):
+            if batch is whole and not is_torchs(error):
                 raise
             if batch is whole:
                 shapes = f"inputs {shapes_of(batch.inputs)}, targets {shapes_of(batch.targets)}"
@@ -179,9 +186,15 @@ def check_sizes(
                 "batch.micro_size",
                 len(whole.ids),
                 f"leaves {counted(len(batch.ids), 'sample')} for the last micro-batch of an epoch, and "
-                f"{model_name} cannot train on so few ({error}); change batch.micro_size or data.num_train, "
-                "or drop them with --data.drop-last",
+                f"{model_name} cannot train on so few ({error}); change batch.micro_size or the number of "
+                "samples, or drop them with --data.drop-last",
             ) from error
+
+
+def is_torchs(error: Exception) -> bool:
+    """Whether torch raised an error: it has torch's types, or comes out of torch's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error) in (RuntimeError, IndexError) or "torch" in Path(frames[-1].filename).parts
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:

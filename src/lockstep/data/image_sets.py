@@ -1,0 +1,122 @@
+"""From the data settings to images for training and testing, resident or read again each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lockstep.config import FOLDER, DataConfig
+from lockstep.data.augment import Augment
+from lockstep.data.dataset_samples import samples_of
+from lockstep.data.huggingface_sets import open_huggingface
+from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
+from lockstep.data.image_folder import ImageSource, open_folder
+from lockstep.data.image_samples import ImageSamples
+from lockstep.data.images import ImageFiles, ImageStore, StoredImages
+from lockstep.data.labelled_images import DecodedImages, LabelledImages
+from lockstep.data.own_images import open_own
+from lockstep.data.samples import Samples
+from lockstep.data.streamed_images import StreamedImages
+from lockstep.data.survey import Survey, survey, with_facts
+from lockstep.data.torchvision_sets import open_torchvision
+from lockstep.data.transforms import build_transforms
+from lockstep.errors import refuse, require
+
+SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
+    FOLDER: open_folder,
+    "torchvision": open_torchvision,
+    "huggingface": open_huggingface,
+}
+"""What stands before the colon in data.name → what finds the images. Anything else is a user's module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """The images of a set, found and measured."""
+
+    facts: ImageFacts
+    train: DecodedImages
+    test: DecodedImages | None
+    stored_train: ImageStore | None
+    """The training images in memory; None if they are streamed."""
+    stored_test: ImageStore | None
+
+
+def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> ImageSet:
+    """Finds the images, and reads them all once: to keep them in memory, or to measure and check them.
+
+    Args:
+        config: which images, and how they are read.
+        facts: of the run's training images, if they were measured before. Then what is streamed is not read.
+
+    Raises:
+        ConfigError: an image or label is missing or wrong; names it.
+    """
+    transform = build_transforms(config.transforms)
+    source = SOURCES.get(config.name.partition(":")[0], open_own)(config)
+    if facts is not None and source.classes and source.classes != facts.classes:
+        rule = f"has the classes {_shown(source.classes)}, and the run began with {_shown(facts.classes)}"
+        raise refuse("data.name", config.name, f"{rule}; use the same data")
+    if facts is not None and facts.has_test and source.test is None:
+        raise refuse(
+            "data.name", config.name, "has no test images, and the run began with some; put them back"
+        )
+    train = _decoded(config, source.train, config.num_train, len(facts.classes if facts else source.classes))
+    is_streamed = config.storage == "streamed" or transform is not None
+    found: Survey | None = None
+    if facts is None:
+        found = survey(train, keep=not is_streamed)
+        facts = found.facts(source.classes, has_test=source.test is not None)
+    train = with_facts(train, facts)
+    if found is None and not is_streamed:
+        found = survey(train, keep=True)
+    stored = found.store() if found and not is_streamed else None
+    if transform is not None:
+        train = replace(train, transform=transform)
+        train[0]  # so that transforms that do not fit are refused now
+    test, stored_test = None, None
+    if source.test is not None:
+        test = with_facts(_decoded(config, source.test, 0, len(facts.classes)), facts)
+        tested = survey(test, keep=config.storage == "resident")
+        stored_test = tested.store() if config.storage == "resident" else None
+    return ImageSet(facts=facts, train=train, test=test, stored_train=stored, stored_test=stored_test)
+
+
+def image_samples(
+    config: DataConfig, seed: int, images: ImageSet, which: str, augment: Augment | None = None
+) -> Samples:
+    """The training or test samples of a set."""
+    decoded = images.train if which == "train" else images.test
+    stored = images.stored_train if which == "train" else images.stored_test
+    assert decoded is not None
+    if stored is not None:
+        return ImageSamples(images=stored, facts=images.facts, augment=augment)
+    return StreamedImages(
+        samples=samples_of(f"data.{which}", decoded, seed, config=config),
+        images=replace(decoded, transform=None),
+        facts=images.facts,
+        augment=augment,
+    )
+
+
+def transformed_digits(
+    config: DataConfig, seed: int, images: ImageFiles | ImageStore, augment: Augment | None
+) -> Samples:
+    """The training samples of a set of digits with data.transforms."""
+    source = LabelledImages(name=f"{config.name} train", dataset=StoredImages(images=images))
+    plain = with_facts(DecodedImages(source=source, count=len(images)), DIGIT_FACTS)
+    changed = replace(plain, transform=build_transforms(config.transforms))
+    samples = samples_of("data.train", changed, seed, config=config)
+    return StreamedImages(samples=samples, images=plain, facts=DIGIT_FACTS, augment=augment)
+
+
+def _decoded(config: DataConfig, images: LabelledImages, num: int, num_classes: int) -> DecodedImages:
+    count = len(images)
+    require(count > 0, "data.name", config.name, f"has no samples in {images.name}; fill it")
+    require(num <= count, "data.num_train", num, f"{images.name} has {count} samples; 0 uses all of them")
+    size = config.image_size
+    return DecodedImages(source=images, count=num or count, image_size=size, num_classes=num_classes)
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")

@@ -1,0 +1,98 @@
+"""The built-in task: images in classes, as data, model, loss and augment describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from lockstep.config import Config
+from lockstep.data import (
+    DIGIT_FACTS,
+    Dataset,
+    ImageFacts,
+    ImageSamples,
+    ImageSet,
+    Samples,
+    build_augment,
+    image_samples,
+    load_dataset,
+    load_image_set,
+    transformed_digits,
+)
+from lockstep.task.classification import accuracy
+from lockstep.task.losses import build_criterion
+from lockstep.task.models.build import build_model
+from lockstep.task.models.image_shape import ImageShape
+from lockstep.task.task import Task
+
+
+def image_classification_task(config: Config, facts: ImageFacts | None = None) -> Task:
+    """The task that a config describes if it names no other.
+
+    The shape of digits is known, so they are read when they are needed. Other images are read now, unless
+    the facts of a run's training images are given: the model depends on their shape and classes.
+
+    Args:
+        config: the settings.
+        facts: what was measured when the run began.
+
+    Raises:
+        ConfigError: images are missing or wrong, or the settings do not fit them.
+    """
+    if config.data.is_digits:
+        return _digits_task(config)
+    loaded: list[ImageSet] = []
+    if facts is None:
+        loaded.append(load_image_set(config.data))
+        facts = loaded[0].facts
+    config.augment.check_size(facts.size)
+
+    def images() -> ImageSet:
+        if not loaded:
+            loaded.append(load_image_set(config.data, facts))
+        return loaded[0]
+
+    def samples(which: str) -> Samples:
+        augment = build_augment(config.augment, config.seed) if which == "train" else None
+        return image_samples(config.data, config.seed, images(), which, augment)
+
+    shape = ImageShape(channels=facts.channels, size=facts.size, num_classes=len(facts.classes))
+    test = partial(samples, "test") if facts.has_test else None
+    return _task(config, shape, facts.classes, partial(samples, "train"), test)
+
+
+def _digits_task(config: Config) -> Task:
+    @cache
+    def dataset() -> Dataset:
+        return load_dataset(config.data, config.seed)
+
+    def train() -> Samples:
+        augment = build_augment(config.augment, config.seed)
+        if config.data.transforms:
+            return transformed_digits(config.data, config.seed, dataset().train, augment)
+        return ImageSamples(images=dataset().train, augment=augment, config=config.data)
+
+    def test() -> Samples:
+        return ImageSamples(images=dataset().test)
+
+    return _task(config, ImageShape(), DIGIT_FACTS.classes, train, test)
+
+
+def _task(
+    config: Config,
+    shape: ImageShape,
+    classes: tuple[str, ...],
+    train: Callable[[], Samples],
+    test: Callable[[], Samples] | None,
+) -> Task:
+    return Task(
+        name=config.data.short_name,
+        model=partial(build_model, config.model, config.seed, shape),
+        train=train,
+        test=test,
+        loss=build_criterion(config.loss, shape.num_classes),
+        metrics={"accuracy": accuracy},
+        headline="accuracy",
+        higher_is_better=True,
+        classes=classes,
+    )
