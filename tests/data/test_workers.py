@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -54,6 +56,34 @@ def test_a_worker_that_dies_ends_the_reading_in_one_line():
         with pytest.raises(DataError, match=rule) as failure, reported_deaths():
             list(workers.read([range(3), range(3, 6), range(6, 9)]))
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_takes_no_other_reader_with_it():
+    """torch tells of a dead worker wherever the program is: here as other readers start and end."""
+    config = DataConfig(num_workers=1)
+    failing = evaluation_of(reading_tasks.Failing(0, is_killed=True))
+    with Workers(failing, [range(3)], config, CPU) as dying:
+        for _ in range(3):
+            with suppress(DataError), Workers(failing, (), config, CPU):
+                pass
+        with pytest.raises(DataError, match="has died"):
+            next(dying)
+    assert multiprocessing.active_children() == []
+
+
+class Stuck(reading_tasks.Photographs):
+    def __getitem__(self, index):
+        time.sleep(100)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stuck_is_ended():
+    workers = Workers(evaluation_of(Stuck()), [range(3)], DataConfig(num_workers=1), CPU)
+    begin = time.monotonic()
+    workers.close()
+    assert time.monotonic() - begin < 20
+    assert multiprocessing.active_children() == []
 
 
 def test_other_errors_stay_what_they_are():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import multiprocessing
 import pickle
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from types import TracebackType
@@ -82,8 +83,11 @@ class Workers(Iterator[Any]):
             # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its step.
             # A signal that is blocked during a fork stays blocked in the child, from its first moment.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            others = set(multiprocessing.active_children())
+            self._items: Iterator[Any] = iter([])
             try:
-                self._items: Iterator[Any] = iter(self._loader)
+                with reported_deaths():
+                    self._items = iter(self._loader)
             except (TypeError, AttributeError, pickle.PicklingError) as error:
                 rule = (
                     f"cannot send the data set to the workers ({first_line(error)}); use fork, or define its "
@@ -92,7 +96,10 @@ class Workers(Iterator[Any]):
                 raise refuse("data.worker_context", config.worker_context, rule) from error
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        atexit.register(self.close)  # runs before multiprocessing's, which would wait for the workers
+                self._processes = set(multiprocessing.active_children()) - others
+                # Runs before multiprocessing's, which would wait for the workers. Now, as an earlier reader's
+                # worker may just have died.
+                atexit.register(self.close)
 
     def read(self, keys: Iterable[Any]) -> Iterator[Any]:
         """The items of other keys; what was not yet read of the keys before is dropped."""
@@ -125,7 +132,12 @@ class Workers(Iterator[Any]):
         shut_down = getattr(self._items, "_shutdown_workers", None)
         self._items = iter([])
         if shut_down is not None:
-            shut_down()
+            # What torch does here fails as soon as any worker of this process has died.
+            with suppress(DataError), reported_deaths():
+                shut_down()
+        for process in self._processes:
+            process.kill()  # it ignores the signal that torch sends to a worker that is stuck
+            process.join()
 
 
 @contextmanager

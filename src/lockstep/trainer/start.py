@@ -143,7 +143,8 @@ def run_training(
             if resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
-            summary = _train_to_end(config, found, mode, ranks, phases, observers, sinks)
+            with reported_deaths():  # of the processes that read its data
+                summary = _train_to_end(config, found, mode, ranks, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)
 
 
@@ -171,8 +172,7 @@ def _train_to_end(
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, parts, sinks))
         phases.end_phase("set_up")
-        with reported_deaths():
-            train_loop(run, Observers(*observers))
+        train_loop(run, Observers(*observers))
         phases.end_phase("train")
         phases.split_phase("train", run.clock.this_start(), rest="evaluate_and_save")
         summary = write_summary(run, config.precision, phases)
