@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from lockstep.data import ImageSamples, ImageStore, chunks_of
 from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.engine import evaluate
-from lockstep.task import confusion, digits_task, num_correct, worst_mistakes
+from lockstep.task import confusion, image_classification_task, num_correct, worst_mistakes
 from runs import fresh_ranks, small_config
 
 CHUNK_SIZE = small_config().batch.eval_size
@@ -23,7 +23,7 @@ def test_every_sample_is_scored_once(num_samples):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     result = evaluate(
         model,
-        digits_task(small_config()),
+        image_classification_task(small_config()),
         chunks_of(samples, CHUNK_SIZE, 0, 1, ExitStack()),
         fresh_ranks(),
         step=0,

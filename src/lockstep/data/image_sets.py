@@ -62,7 +62,7 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
             "data.name", config.name, "has no test images, and the run began with some; put them back"
         )
     train = _decoded(config, source.train, config.num_train, len(facts.classes if facts else source.classes))
-    is_streamed = config.storage == "streamed" or transform is not None
+    is_streamed = config.in_use == "streamed"
     found: Survey | None = None
     if facts is None:
         found = survey(train, keep=not is_streamed)
