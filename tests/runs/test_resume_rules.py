@@ -55,7 +55,7 @@ def test_differences_are_by_leaf():
 
 def test_the_order_of_transforms_counts():
     def config(*transforms):
-        return Config(data=DataConfig(transforms=dict.fromkeys(transforms, {}), num_workers=2))
+        return Config(data=DataConfig(transforms={name: {} for name in transforms}, num_workers=2))
 
     saved = yaml.safe_load(to_yaml(config("RandomErasing", "RandomHorizontalFlip")))
     assert differences(config("RandomErasing", "RandomHorizontalFlip"), saved) == {}
