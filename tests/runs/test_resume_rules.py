@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lockstep.config import Config, OptimizerConfig, TrainConfig, as_dict, leaves, to_yaml
+from lockstep.config import Config, DataConfig, OptimizerConfig, TrainConfig, as_dict, leaves, to_yaml
 from lockstep.errors import ConfigError
 from lockstep.runs import check_may_resume
 from lockstep.runs.resume_rules import MAY_CHANGE, differences, identity
@@ -51,6 +51,15 @@ def test_differences_are_by_leaf():
     saved = yaml.safe_load(to_yaml(config))
     assert differences(config, saved) == {}
     assert differences(Config(seed=3, optimizer=config.optimizer), saved) == {"seed": (3, 0)}
+
+
+def test_the_order_of_transforms_counts():
+    def config(*transforms):
+        return Config(data=DataConfig(transforms={name: {} for name in transforms}, num_workers=2))
+
+    saved = yaml.safe_load(to_yaml(config("RandomErasing", "RandomHorizontalFlip")))
+    assert differences(config("RandomErasing", "RandomHorizontalFlip"), saved) == {}
+    assert list(differences(config("RandomHorizontalFlip", "RandomErasing"), saved)) == ["data.transforms"]
 
 
 def test_an_unfinished_run_of_another_format_is_refused(tmp_path):

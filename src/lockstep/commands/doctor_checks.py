@@ -114,7 +114,7 @@ def check_data(config: Config) -> str:
     config, task = find_task(config, None)
     train = task_samples(config, task, "train")  # looks at all files, and at MNIST's checksums
     num_test = 0 if task.test is None else len(task_samples(config, task, "test"))
-    storage = "" if config.task.name else f", intact; {config.data.storage} during training"
+    storage = "" if config.task.name else f", intact; {config.data.in_use} during training"
     return f"{task.name}, {len(train)} + {num_test} samples{storage}"
 
 

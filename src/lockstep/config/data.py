@@ -92,6 +92,11 @@ class DataConfig:
         return self.name in DIGIT_SETS
 
     @property
+    def in_use(self) -> StorageName:
+        """Where the training images are kept: what transforms change one by one is streamed."""
+        return "streamed" if self.transforms else self.storage
+
+    @property
     def short_name(self) -> str:
         """The name as part of a folder's name: 'CIFAR10', 'mnist', a function's module, a file's stem."""
         kind, _, rest = self.name.partition(":")

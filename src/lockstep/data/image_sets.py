@@ -20,7 +20,7 @@ from lockstep.data.streamed_images import StreamedImages
 from lockstep.data.survey import Survey, survey, with_facts
 from lockstep.data.torchvision_sets import open_torchvision
 from lockstep.data.transforms import build_transforms
-from lockstep.errors import refuse, require
+from lockstep.errors import ConfigError, first_line, refuse, require
 
 SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
     FOLDER: open_folder,
@@ -62,7 +62,7 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
             "data.name", config.name, "has no test images, and the run began with some; put them back"
         )
     train = _decoded(config, source.train, config.num_train, len(facts.classes if facts else source.classes))
-    is_streamed = config.storage == "streamed" or transform is not None
+    is_streamed = config.in_use == "streamed"
     found: Survey | None = None
     if facts is None:
         found = survey(train, keep=not is_streamed)
@@ -73,13 +73,32 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
     stored = found.store() if found and not is_streamed else None
     if transform is not None:
         train = replace(train, transform=transform)
-        train[0]  # so that transforms that do not fit are refused now
+        try_transforms(train)
     test, stored_test = None, None
     if source.test is not None:
         test = with_facts(_decoded(config, source.test, 0, len(facts.classes)), facts)
-        tested = survey(test, keep=config.storage == "resident")
-        stored_test = tested.store() if config.storage == "resident" else None
+        is_kept = config.storage == "resident"
+        if is_kept or found is not None:  # not if a run goes on with images that it has checked before
+            tested = survey(test, keep=is_kept)
+            stored_test = tested.store() if is_kept else None
     return ImageSet(facts=facts, train=train, test=test, stored_train=stored, stored_test=stored_test)
+
+
+def try_transforms(images: DecodedImages) -> None:
+    """Applies the transforms to the first image.
+
+    Raises:
+        ConfigError: they do not fit it.
+    """
+    try:
+        images[0]
+    except ConfigError:
+        raise
+    except Exception as error:  # torchvision's transforms have no error class in common
+        where = images.source.where(0)
+        raise ConfigError(
+            f"data.transforms: they fail on {where} ({first_line(error)}); change them"
+        ) from error
 
 
 def image_samples(

@@ -82,8 +82,11 @@ class StreamedImages(Samples):
         return self.facts.as_json()
 
     def pictures(self, ids: Tensor) -> Tensor | None:
-        images = [self.images[index][0] for index in ids.tolist()]
-        return as_pictures(torch.stack(images)) if images else None
+        size = self.facts.size
+        images = torch.empty(len(ids), self.facts.channels, size, size, dtype=torch.uint8)
+        for image, index in zip(images, ids.tolist(), strict=True):
+            image.copy_(self.images[index][0])
+        return as_pictures(images)
 
 
 @dataclass(frozen=True, kw_only=True)

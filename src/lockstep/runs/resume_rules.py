@@ -39,7 +39,12 @@ what is computed. `metrics.jsonl` and the checkpoints follow the newest start.""
 
 def identity(config: Config) -> dict[str, Any]:
     """The settings that define a run, by dotted name: two starts of one run must agree in all of them."""
-    return {name: value for name, value in leaves(config).items() if name not in MAY_CHANGE}
+    return {name: in_order(name, value) for name, value in leaves(config).items() if name not in MAY_CHANGE}
+
+
+def in_order(name: str, value: Any) -> Any:
+    """A setting as it is compared: of transforms the order counts, of other maps it does not."""
+    return [list(entry) for entry in value.items()] if name == "data.transforms" else value
 
 
 def differences(config: Config, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -58,7 +63,7 @@ def saved_identity(saved: dict[str, Any]) -> dict[str, Any]:
             if key not in branch:
                 return defaults[name]
             branch = branch[key]
-        return branch
+        return in_order(name, branch)
 
     return {name: value(name) for name in defaults}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
+import torch
+
 from lockstep.config import Config
 from lockstep.data import (
     DIGIT_FACTS,
@@ -17,6 +19,7 @@ from lockstep.data import (
     image_samples,
     load_dataset,
     load_image_set,
+    seed_generators,
     transformed_digits,
 )
 from lockstep.task.classification import accuracy
@@ -41,24 +44,22 @@ def image_classification_task(config: Config, facts: ImageFacts | None = None) -
     """
     if config.data.is_digits:
         return _digits_task(config)
-    loaded: list[ImageSet] = []
-    if facts is None:
-        loaded.append(load_image_set(config.data))
-        facts = loaded[0].facts
-    config.augment.check_size(facts.size)
 
+    @cache
     def images() -> ImageSet:
-        if not loaded:
-            loaded.append(load_image_set(config.data, facts))
-        return loaded[0]
+        seed_generators(torch.device("cpu"), config.seed, "images")  # for what a user's function draws
+        return load_image_set(config.data, facts)
+
+    known = facts or images().facts
+    config.augment.check_size(known.size)
 
     def samples(which: str) -> Samples:
         augment = build_augment(config.augment, config.seed) if which == "train" else None
         return image_samples(config.data, config.seed, images(), which, augment)
 
-    shape = ImageShape(channels=facts.channels, size=facts.size, num_classes=len(facts.classes))
-    test = partial(samples, "test") if facts.has_test else None
-    return _task(config, shape, facts.classes, partial(samples, "train"), test)
+    shape = ImageShape(channels=known.channels, size=known.size, num_classes=len(known.classes))
+    test = partial(samples, "test") if known.has_test else None
+    return _task(config, shape, known.classes, partial(samples, "train"), test)
 
 
 def _digits_task(config: Config) -> Task:

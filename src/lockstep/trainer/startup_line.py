@@ -14,7 +14,7 @@ def startup_line(config: Config, run: Run, mode: str) -> str:
     plan, ranks = run.plan, run.ranks
     threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
     num_test = len(run.test_samples) if run.test_samples is not None else 0
-    storage = "" if config.task.name else f" {config.data.storage}"
+    storage = "" if config.task.name else f" {config.data.in_use}"
     data = f"{run.task.name} {plan.num_samples}+{num_test}{storage}"
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
