@@ -286,3 +286,12 @@ def test_the_digest_is_of_pixels_and_labels(tmp_path):
     assert len(before) == len(hashlib.sha256().hexdigest())
     (root / "train" / "red" / "002.jpg").rename(root / "train" / "blue" / "002.jpg")
     assert description(folder_config(root))["sha256"] != before
+
+
+def test_a_file_that_is_damaged_later_is_still_one_line(tmp_path):
+    config = folder_config(colour_folder(tmp_path, 12, 6), storage="streamed")
+    samples = image_samples(config, 0, load_image_set(config), "train")
+    (tmp_path / "train" / "blue" / "003.png").write_text("damaged")
+    with pytest.raises(ConfigError, match=r"003\.png.*is no image that can be read") as refusal:
+        samples.read(torch.arange(12))
+    assert "\n" not in str(refusal.value)

@@ -33,6 +33,8 @@ def refused_data() -> Iterator[None]:
 
 def unreadable(what: str, error: Exception) -> DataError:
     """The error for data whose own code raised: one line, and below it the traceback from there on."""
+    if isinstance(error, ConfigError):  # Lockstep's own images: it names the file
+        return DataError(str(error))
     trace = error.__traceback__
     while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == HERE:
         trace = trace.tb_next
