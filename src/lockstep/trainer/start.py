@@ -14,7 +14,7 @@ from lockstep.config import Config
 from lockstep.data import reported_deaths, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
-from lockstep.errors import Interrupted, require
+from lockstep.errors import ConfigError, Interrupted, require
 from lockstep.launch import Launch, array_group, read_launch, tell_run_folder
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks, launch_of_group
@@ -220,7 +220,12 @@ def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[
 
 def warn_of_changed_source(config: Config, folder: Path, task: Task | None) -> None:
     """Says if a finished run was of another version of its task: it is not trained again."""
-    config, _ = find_task(config, task)
+    if not config.task.name:
+        return
+    try:
+        config, _ = find_task(config, task)
+    except ConfigError:
+        return  # the run is finished, whatever has become of its task
     for change in changed_source(config, folder):
         say(f"warning: {folder} was finished with other source: {change}; for a new run choose a run.name")
 
