@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from harness import NUM_CORES, Bench, main, seconds_of, side_by_side
-from lockstep.config import Config, DataConfig
+from lockstep.config import Config, DataConfig, ModelConfig
 from lockstep.engine import build_optimizer, take_step
 from lockstep.task import Task
 from lockstep.trainer import build_run, make_parts
@@ -25,6 +30,7 @@ from results import Row, median_row, ratio
 
 GLOBAL_SIZE, MICRO_SIZE = 128, 32
 NUM_CLASSES, NUM_PHOTOGRAPHS = 10, 512
+NUM_JPEGS, SIDE = 1024, 64
 NUM_WORKERS = max(1, min(4, NUM_CORES - 1))
 
 
@@ -75,13 +81,67 @@ def measure(bench: Bench) -> list[Row]:
         }
         times = side_by_side(blocks, bench.count(12))
     workers = f"{NUM_WORKERS} worker{'s' if NUM_WORKERS > 1 else ''}"
+    with TemporaryDirectory() as root:
+        rates = folder_rates(bench, Path(root))
     bare_rates = [repeats * GLOBAL_SIZE / seconds for seconds in times["bare"]]
     return [
         ratio(
             f"step / bare step over a DataLoader, {workers}", times["trainer"], times["bare"], at_most=1.03
         ),
         median_row("bare loop over a DataLoader", bare_rates, "images/s"),
+        ratio(
+            f"reading a folder of JPEGs / bare DataLoader, {workers}",
+            rates["lockstep"],
+            rates["bare"],
+            at_least=0.97,
+        ),
+        *(median_row(f"reading a folder of JPEGs: {name}", rates[name], "images/s") for name in rates),
     ]
+
+
+def folder_rates(bench: Bench, root: Path) -> dict[str, list[float]]:
+    """Images per second of both from a folder of JPEGs, resized and normalised, without training."""
+    generator = np.random.default_rng(0)
+    for index in range(NUM_JPEGS):
+        folder = root / "train" / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        coarse.resize((160, 120), Image.Resampling.BICUBIC).save(folder / f"{index:04}.jpg")
+    config = bench.config(global_size=GLOBAL_SIZE, micro_size=MICRO_SIZE)
+    data = DataConfig(
+        name="folder", root=str(root), image_size=SIDE, storage="streamed", num_workers=NUM_WORKERS
+    )
+    model = ModelConfig(name="mlp")
+    run = bench.run(replace(config, data=data, model=model))
+    resized = v2.Compose([v2.Resize(SIDE), v2.CenterCrop(SIDE), v2.PILToTensor()])
+    loader = DataLoader(
+        ImageFolder(root / "train", resized),
+        batch_size=MICRO_SIZE,
+        shuffle=True,
+        num_workers=NUM_WORKERS,
+        prefetch_factor=2 * GLOBAL_SIZE // MICRO_SIZE // NUM_WORKERS,
+        persistent_workers=True,
+        drop_last=True,
+    )
+    device, repeats = run.ranks.device, bench.count(16)
+
+    def bare_batches() -> Iterator[Tensor]:
+        while True:
+            for images, _ in loader:
+                yield images.to(device).float().sub_(128).div_(64)
+
+    batches, num_images = bare_batches(), repeats * GLOBAL_SIZE
+
+    def read_bare() -> None:
+        for _ in range(GLOBAL_SIZE // MICRO_SIZE):
+            next(batches)
+
+    with run.closing:
+        blocks = {
+            "lockstep": lambda: num_images / seconds_of(lambda: next(run.windows), repeats),
+            "bare": lambda: num_images / seconds_of(read_bare, repeats),
+        }
+        return side_by_side(blocks, bench.count(8))
 
 
 def bare_loop(config: Config, device: torch.device) -> Callable[[], None]:
@@ -93,6 +153,7 @@ def bare_loop(config: Config, device: torch.device) -> Callable[[], None]:
         batch_size=MICRO_SIZE,
         shuffle=True,
         num_workers=NUM_WORKERS,
+        prefetch_factor=2 * GLOBAL_SIZE // MICRO_SIZE // NUM_WORKERS,  # two steps, as the trainer reads ahead
         persistent_workers=True,
         pin_memory=device.type == "cuda",
     )

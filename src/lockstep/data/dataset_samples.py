@@ -21,7 +21,7 @@ from lockstep.data.sample_checks import check_labels, refused_data
 from lockstep.data.sample_trees import add_value
 from lockstep.data.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.data.tensor_samples import TensorSamples
-from lockstep.data.workers import ReadFailure, Workers
+from lockstep.data.workers import AHEAD, ReadFailure, Workers
 from lockstep.errors import DataError, refuse
 from lockstep.plan import Plan
 
@@ -105,7 +105,10 @@ class DatasetSamples(Samples):
             for step in count(first_step)
             for slot, _ in enumerate(plan.window_sizes(step, rank), rank * plan.window)
         )
-        workers = Workers(MicroBatchReader(self.reader, plan, rank), slots, self.config, self.device)
+        # A step takes its whole window before it computes, so the next one must be read meanwhile.
+        ahead = max(AHEAD, -(-2 * plan.window // max(1, self.config.num_workers)))
+        reader = MicroBatchReader(self.reader, plan, rank)
+        workers = Workers(reader, slots, self.config, self.device, ahead)
         return _windows(plan, rank, first_step, closing.enter_context(workers))
 
     def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:

@@ -50,13 +50,19 @@ class Workers(Iterator[Any]):
         keys: what it is asked for, in this order; None for an IterableDataset, which knows itself.
         config: says how many workers there are, and how they start.
         device: of the items.
+        ahead: items that each worker keeps ready.
 
     Raises:
         ConfigError: the reader cannot be sent to workers that are not forked.
     """
 
     def __init__(
-        self, reader: Any, keys: Iterable[Any] | None, config: DataConfig, device: torch.device
+        self,
+        reader: Any,
+        keys: Iterable[Any] | None,
+        config: DataConfig,
+        device: torch.device,
+        ahead: int = AHEAD,
     ) -> None:
         self._keys = _Keys(keys or ())
         self._on_device = _mover(device)
@@ -71,7 +77,7 @@ class Workers(Iterator[Any]):
                 sampler=None if isinstance(reader, IterableDataset) else self._keys,
                 collate_fn=_unchanged,
                 num_workers=config.num_workers,
-                prefetch_factor=AHEAD if has_workers else None,
+                prefetch_factor=ahead if has_workers else None,
                 persistent_workers=has_workers,
                 pin_memory=device.type == "cuda",
                 multiprocessing_context=config.worker_context if has_workers else None,
