@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from lockstep.commands.job import FAILURES_FILE
 from lockstep.runs import newest_checkpoint_step
-from processes import QUICK, ROOT, read_run
+from processes import BIN, QUICK, ROOT, read_run
 from slurm_cluster import Cluster
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
@@ -110,9 +111,11 @@ def train_job(cluster: Cluster, folder: Path, *flags: str, options: list[str] | 
 
 def script_job(cluster: Cluster, folder: Path, *flags: str, options: list[str]) -> Job:
     """Submits slurm/train.sbatch with a script that trains the quick run; the job's folder is in `folder`."""
+    # Not in the repository's root, where the job would find .venv: so with the environment activated.
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     words = [
         *options,
-        f"--export=ALL,LOCKSTEP_SCRIPT={OWN_SCRIPT}",
+        f"--export=ALL,LOCKSTEP_SCRIPT={OWN_SCRIPT},PATH={path}",
         f"--chdir={folder}",
         "slurm/train.sbatch",
     ]
