@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import time
 
 import numpy
@@ -25,10 +24,14 @@ class FailsOnRankOne(Mlp):
 
 
 class Slow(Mlp):
-    """Takes a minute for each forward of a step, when the run has taken over the signals; not in trials."""
+    """Takes a minute for each training forward after the first step: the trials before it are quick."""
+
+    start = None
 
     def forward(self, images):
-        if self.training and signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        if self.start is None:
+            self.start = self.linear1.bias.detach().clone()
+        if self.training and not self.linear1.bias.equal(self.start):
             time.sleep(60)
         return super().forward(images)
 
