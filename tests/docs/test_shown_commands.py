@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from image_files import streamed_words
+from image_folders import colour_folder
 from lockstep.commands.main import COMMANDS
 from lockstep.config import parse_config, take_option
 from processes import BIN, QUICK, ROOT, free_port, lockstep
@@ -124,7 +125,7 @@ def test_the_several_nodes_command_is_one_for_accelerate() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder such as the repository's root, with the runs and the model that the pages speak of."""
+    """A folder such as the repository's root, with the runs, models and images that the pages speak of."""
     folder = tmp_path_factory.mktemp("root")
     for name in ("configs", "scripts"):
         (folder / name).symlink_to(ROOT / name)
@@ -134,6 +135,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = ["--model.name", "mlp", "--batch.global-size", "64"]
         result = lockstep("train", *QUICK, *place, *length, *small)
         assert result.returncode == 0, result.stderr
+    for name in ("photos", "flowers"):
+        colour_folder(folder / name)
     for page in PAGES:
         for path, content in PROGRAM.findall(page.read_text()):
             (folder / path).parent.mkdir(exist_ok=True)
@@ -147,7 +150,7 @@ def tiny(command: str, root: Path) -> str:
     command = re.sub(r"(--nproc_per_node) [2-9]", rf"\1 2 --master_port {free_port()}", command)
     name = [*lockstep_words(command), ""][0]
     more = {"train": TINY, "explain": SYNTHETIC, "doctor": SYNTHETIC}.get(name, [])
-    if "--task" in command:  # it has data of its own
+    if "--task" in command or "--data.name folder" in command:  # it has data of its own
         more = [*UNTRACKED, *(SHORT if name == "train" else [])]
     if "streamed" in command:
         more = [*more, *streamed_words(root)]
