@@ -104,7 +104,7 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     assert steps == [1, 2, 3, 4, 5, 6]
 
     assert main(["report", str(folder)]) == 0
-    figure = draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), "")
+    figure = draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), "", "accuracy")
     assert [line.get_xdata() for line in figure.axes[0].lines if line.get_label() == "resumed"] == [[3, 3]]
     evaluation = read_evaluation(folder)
     assert evaluation.scores.loss == resumed["test_loss"]

@@ -132,4 +132,4 @@ def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
     assert json.loads(result.stdout)["checkpoint_step"] == 3
     result = lockstep("evaluate", str(checkpoint), "--model.name", "rnn")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "model.name = 'rnn': does not fit the weights of this checkpoint" in result.stderr
+    assert "model.name = 'rnn': does not fit the weights of the checkpoint" in result.stderr

@@ -107,8 +107,8 @@ def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75
     last_lines = (tmp_path / "output").read_text().splitlines()[-2:]
-    assert last_lines[0].endswith(f"lockstep sync {tmp_path / 'run'}")
-    assert "run the same command again to resume" in last_lines[1]
+    assert last_lines[1].endswith(f"lockstep sync {tmp_path / 'run'}")
+    assert "run the same command again to resume" in last_lines[0]
     for name, mode, env in (("offline", "offline", {}), ("no-server", "online", server.env)):
         flags = ["--tracking.mode", mode, "--run.dir", str(tmp_path), "--run.name", name]
         result = lockstep("train", *QUICK, *flags, env=env)
