@@ -12,6 +12,7 @@ from lockstep.commands.main import COMMANDS, main
 from lockstep.report.curves import draw_curves
 from lockstep.runs import read_metrics, read_starts, resume_steps
 from lockstep.runs.evaluations import read_evaluation
+from lockstep.task import confusion
 from processes import QUICK, lockstep
 
 pytestmark = pytest.mark.slow
@@ -107,8 +108,8 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     figure = draw_curves(read_metrics(folder), resume_steps(read_starts(folder)), "", "accuracy")
     assert [line.get_xdata() for line in figure.axes[0].lines if line.get_label() == "resumed"] == [[3, 3]]
     evaluation = read_evaluation(folder)
-    assert evaluation.scores.loss == resumed["test_loss"]
-    assert evaluation.scores.confusion.tolist() == resumed["confusion"]
+    assert evaluation.scores.values["loss"] == resumed["test_loss"]
+    assert confusion(evaluation.scores, 10).tolist() == resumed["confusion"]
 
     refused(
         lockstep(*words, "--run.name", folder.name, "--optimizer.lr", "0.1"), "optimizer.lr = 0.1: ", "0.005"
