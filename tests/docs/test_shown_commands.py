@@ -173,7 +173,7 @@ def test_a_shown_command_runs(command: str, workplace: Path, tmp_path: Path) -> 
         input=KEYS,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=170,
     )
     assert result.returncode == 0, f"{SHOWN[command]}: {command}\n{result.stdout}\n{result.stderr}"
     if "pdb" in command or "--break" in command:

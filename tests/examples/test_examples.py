@@ -40,6 +40,7 @@ def test_an_example_is_short(path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_the_same_run_on_one_and_two_processes_and_learns(path, tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"

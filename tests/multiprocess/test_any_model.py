@@ -8,7 +8,7 @@ from interruption import kill as kill_run
 from interruption import start, wait_for_step
 from processes import lockstep, read_run, train_quick, with_support, workers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def digests(num_processes, *words):

@@ -5,7 +5,7 @@ import pytest
 from image_folders import colour_folder
 from processes import launched, lockstep, read_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SETTINGS = [
     *("--batch.global-size", "32", "--batch.micro-size", "8", "--train.epochs", "2"),

@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 
 from processes import ROOT, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIRST = """
 import signal

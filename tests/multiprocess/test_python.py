@@ -6,7 +6,7 @@ from lockstep.config import parse_config
 from lockstep.runs import run_path
 from processes import BIN, QUICK, ROOT, launch_words, read_run, run, train_quick
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 WORKER = str(ROOT / "tests" / "multiprocess" / "python_worker.py")
 SCRIPT = str(ROOT / "tests" / "support" / "own_script.py")

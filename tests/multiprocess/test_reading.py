@@ -9,7 +9,7 @@ from interruption import kill as kill_run
 from interruption import start, wait_for_step
 from processes import BIN, ROOT, read_run, run, with_support, workers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TASKS = ("noise", "crops", "albumented", "mixup", "together")
 SHORT = ["--batch.global-size", "16", "--batch.micro-size", "4", "--train.log-every", "1"]

@@ -8,7 +8,7 @@ from interruption import kill as kill_run
 from interruption import start, wait_for_step
 from processes import read_run, workers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TASKS = ("sentences", "line", "line_of_instances")
 LONG = ["--task", "tasks:sentences", "--task.args.count", "300", "--batch.global-size", "32"]

@@ -44,7 +44,7 @@ def workers(num_processes: int, script: str, *arguments: str) -> subprocess.Comp
     """Runs a script of tests/multiprocess under torchrun, for checks inside the processes."""
     words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
     script = str(ROOT / "tests" / "multiprocess" / script)
-    return run([*words, script, *arguments], env=with_support(), timeout=100)
+    return run([*words, script, *arguments], env=with_support(), timeout=240)
 
 
 def with_support() -> dict[str, str]:
@@ -66,7 +66,7 @@ def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(
-    command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 100
+    command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 240
 ) -> Any:
     """Runs a command and captures its output as text; never raises for its exit code."""
     environment = {**os.environ, **(env or {})}
