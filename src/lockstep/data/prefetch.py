@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -42,8 +41,8 @@ class SpanReader(IterableDataset[Arrays]):
             yield ids, *self.files.read(without_padding(ids))
 
 
-class Prefetcher:
-    """The spans of a reader on the device, in order, which workers prefetch; see `Workers`.
+class Prefetcher(Workers):
+    """The spans of a reader on the device, in order, which workers prefetch.
 
     Args:
         reader: reads the spans.
@@ -52,24 +51,9 @@ class Prefetcher:
     """
 
     def __init__(self, reader: SpanReader, device: torch.device, config: DataConfig) -> None:
-        self._workers = Workers(reader, None, config, device)
-
-    def __iter__(self) -> Iterator[Span]:
-        return self
+        super().__init__(reader, None, config, device)
 
     def __next__(self) -> Span:
         """Raises DataError, if a worker died."""
-        ids, images, labels = next(self._workers)
+        ids, images, labels = super().__next__()
         return Span(ids=ids, windows=zip(images, labels, strict=True))
-
-    def __enter__(self) -> Prefetcher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the workers."""
-        self._workers.close()

@@ -22,7 +22,7 @@ from lockstep.task import (
     call_model,
     check_classes,
     class_columns,
-    measure,
+    measure_batch,
     named_values,
 )
 
@@ -92,7 +92,8 @@ def score_batch(
         ConfigError: the loss or a metric has none of the forms of a measurement, or the classes do not fit.
     """
     outputs = call_model(model, inputs)
-    values = _values(task, outputs, targets, num_samples)
+    loss = named_values("task.loss", task.loss(outputs, targets))
+    values = measure_batch(task, outputs, targets, loss, num_samples)
     if task.classes:
         check_classes(outputs, targets, len(task.classes))
         return values, class_columns(outputs, targets)
@@ -108,15 +109,6 @@ def stop_if_undefined(result: Evaluation) -> None:
                 f"the evaluation after step {result.step}: the test {name} is not a finite number; look for "
                 "an overflow or a division by zero in the model's evaluation mode, the loss or the metric"
             )
-
-
-def _values(task: Task, outputs: Any, targets: Any, num_samples: int) -> Chunk:
-    loss = named_values("task.loss", task.loss(outputs, targets))
-    fields = {name: (f"task.loss[{name}]", value) for name, value in loss.items()}
-    fields[LOSS] = "task.loss", loss[LOSS]
-    for name, metric in task.metrics.items():
-        fields[name] = f"task.metrics[{name}]", metric(outputs, targets)
-    return {name: measure(field, value, num_samples) for name, (field, value) in fields.items()}
 
 
 def _on_cpu(values: Chunk, columns: dict[str, Tensor]) -> tuple[Chunk, dict[str, Tensor]]:

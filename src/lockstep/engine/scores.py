@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lockstep.engine.model_traits.try_out import LossForm
 from lockstep.errors import refuse
-from lockstep.task import LOSS, Measure, Task, measure, named_values
+from lockstep.task import LOSS, Measure, Task, measure_batch, named_values
 
 
 class StepScores:
@@ -38,14 +38,9 @@ class StepScores:
         if set(parts) != {LOSS, *self._parts}:
             rule = f"must have the same parts each time: {', '.join((LOSS, *self._parts))}"
             raise refuse("task.loss", f"parts {', '.join(parts)}", rule)
-        values = {f"task.loss[{name}]": parts[name] for name in self._parts}
         with torch.no_grad():
-            metrics = {
-                f"task.metrics[{name}]": metric(outputs, targets)
-                for name, metric in self._task.metrics.items()
-            }
-            measures = [measure(field, value, num_samples) for field, value in (values | metrics).items()]
-            pairs = [_pair(each) for each in measures]
+            measures = measure_batch(self._task, outputs, targets, parts, num_samples)
+            pairs = [_pair(measures[name]) for name in self.names]
         if pairs:
             self._rows.append(torch.stack([pair.to(pairs[0].device) for pair in pairs]))
 

@@ -18,7 +18,14 @@ from lockstep.task.losses import build_criterion
 from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
 from lockstep.task.models.image_shape import ImageShape
-from lockstep.task.task import Task, call_model, check_value_name, is_instance, training_forward
+from lockstep.task.task import (
+    Task,
+    call_model,
+    check_value_name,
+    is_instance,
+    measure_batch,
+    training_forward,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -43,6 +50,7 @@ __all__ = [
     "is_classification",
     "is_instance",
     "measure",
+    "measure_batch",
     "named_values",
     "num_correct",
     "share_of_mean",

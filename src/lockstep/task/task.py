@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from lockstep.data import Collate, MicroBatch
 from lockstep.errors import require
-from lockstep.task.measures import LOSS
+from lockstep.task.measures import LOSS, Measure, measure
 
 RESERVED = (
     *(LOSS, "step", "epoch", "samples_seen", "grad_norm", "loss_scale", "skipped_steps", "weights_digest"),
@@ -98,6 +98,28 @@ def is_instance(part: Any) -> bool:
     if isinstance(part, type):
         return False
     return isinstance(part, nn.Module) or hasattr(part, "__getitem__") or not callable(part)
+
+
+def measure_batch(
+    task: Task, outputs: Any, targets: Any, loss: Mapping[str, Any], num_samples: int
+) -> dict[str, Measure]:
+    """The loss, its parts and the metrics of a batch by name.
+
+    Args:
+        task: gives the metrics.
+        outputs: what the model returned.
+        targets: what they are compared with.
+        loss: what the task's loss returned, by name; see `named_values`.
+        num_samples: samples in the batch.
+
+    Raises:
+        ConfigError: one of them has none of the forms of a measurement.
+    """
+    fields = {name: (f"task.loss[{name}]", value) for name, value in loss.items()}
+    fields[LOSS] = "task.loss", loss[LOSS]
+    for name, metric in task.metrics.items():
+        fields[name] = f"task.metrics[{name}]", metric(outputs, targets)
+    return {name: measure(field, value, num_samples) for name, (field, value) in fields.items()}
 
 
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:

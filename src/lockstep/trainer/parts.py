@@ -104,12 +104,11 @@ def check_same_parts(parts: Parts, folder: Path) -> None:
         ConfigError: they are not.
     """
     remedy = "give a function that makes it under the run's seed, or choose another run.name"
-    weights = read_task_facts(folder).initial_weights
-    if weights and parts.initial_weights != weights:
+    before, now = read_task_facts(folder), task_facts(parts.task)
+    if before.initial_weights and parts.initial_weights != before.initial_weights:
         kind = type(parts.model).__name__
         raise refuse("task.model", kind, f"run {str(folder)!r} began with other weights; {remedy}")
     check_same_data(parts, folder)
-    before, now = read_task_facts(folder), task_facts(parts.task)
     for name in ("headline", "higher_is_better") if (folder / TASK_FILE).exists() else ():
         was, value = getattr(before, name), getattr(now, name)
         rule = f"run {str(folder)!r} began with {was!r}, and compares its checkpoints by it; keep it"
