@@ -22,6 +22,7 @@ from lockstep.task import (
     call_model,
     check_classes,
     class_columns,
+    evaluating,
     measure_batch,
     named_values,
 )
@@ -141,11 +142,5 @@ def _mean(chunks: list[Measure], per_sample: Tensor | None) -> float | None:
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Puts a model into evaluation mode. Each module's own mode and all buffers come back afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    with restored_buffers(model):
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+    with restored_buffers(model), evaluating(model):
+        yield

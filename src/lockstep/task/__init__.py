@@ -18,6 +18,7 @@ from lockstep.task.losses import build_criterion
 from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
 from lockstep.task.models.image_shape import ImageShape
+from lockstep.task.models.modes import evaluating
 from lockstep.task.task import (
     Task,
     call_model,
@@ -46,6 +47,7 @@ __all__ = [
     "check_value_name",
     "class_columns",
     "confusion",
+    "evaluating",
     "image_classification_task",
     "is_classification",
     "is_instance",

@@ -36,8 +36,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     """
     plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train)))
     model = parts.model
-    own_forward = vars(model).get("forward")
-    prepared = ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; it adds no DDP
+    closing = ExitStack()
+    prepared = prepare_forward(model, ranks, closing)
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     if checkpoint is not None:
         ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint))
@@ -51,8 +51,6 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
-    closing = ExitStack()
-    closing.callback(restore_forward, model, own_forward)
     windows = parts.train.windows(plan, ranks.rank, first_step, closing)
     test_chunks = None
     if parts.test is not None:
@@ -85,6 +83,14 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         test_chunks=test_chunks,
         closing=closing,
     )
+
+
+def prepare_forward(model: nn.Module, ranks: Ranks, closing: ExitStack) -> nn.Module:
+    """The model under autocast, until `closing` closes. Accelerate adds no DistributedDataParallel."""
+    own_forward = vars(model).get("forward")
+    prepared = ranks.accelerator.prepare_model(model, evaluation_mode=True)
+    closing.callback(restore_forward, model, own_forward)
+    return prepared
 
 
 def restore_forward(model: nn.Module, own_forward: Any) -> None:

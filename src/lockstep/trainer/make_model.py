@@ -13,7 +13,7 @@ from lockstep.data import Samples, seed_generators
 from lockstep.errors import ConfigError, require
 from lockstep.launch.ranks import Ranks
 from lockstep.runs.checkpoint import Checkpoint, weights_sha256
-from lockstep.task import Task, call_model, is_instance
+from lockstep.task import Task, call_model, evaluating, is_instance
 
 
 def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str]:
@@ -93,12 +93,9 @@ def materialise(config: Config, task: Task, model: nn.Module, train: Samples) ->
         ConfigError: the forward does not use one of them.
     """
     inputs, _ = train.read(torch.arange(min(2, len(train))))
-    modes = [(module, module.training) for module in model.modules()]
     seed_generators(next(model.parameters()).device, config.seed, "lazy parameters")
-    with torch.no_grad():
-        call_model(model.eval(), inputs)
-    for module, mode in modes:
-        module.training = mode
+    with evaluating(model), torch.no_grad():
+        call_model(model, inputs)
     for name, parameter in model.named_parameters():
         rule = f"{name!r} is lazy, and the forward does not use it, so it has no shape; remove it or use it"
         require(not is_lazy(parameter), "task.model", type(model).__name__, rule)

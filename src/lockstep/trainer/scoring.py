@@ -26,7 +26,7 @@ from lockstep.runs.checkpoint_folder import (
     load_newest_checkpoint,
 )
 from lockstep.task import Evaluation, Task, confusion
-from lockstep.trainer.build import restore_forward
+from lockstep.trainer.build import prepare_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
 from lockstep.trainer.make_model import make_model, model_of, set_weights
 from lockstep.trainer.task_data import first_on_each_node, read_data
@@ -101,10 +101,8 @@ def evaluate_checkpoint(
         model = model_with_weights(config, task, ranks, checkpoint)
         _, test = read_data(config, task, ranks)
         assert test is not None
-        own_forward = vars(model).get("forward")
-        ranks.accelerator.prepare_model(model, evaluation_mode=True)  # for autocast; no gradients to reduce
         with ExitStack() as closing, reported_deaths():
-            closing.callback(restore_forward, model, own_forward)
+            prepare_forward(model, ranks, closing)
             chunks = chunks_of(test, config.batch.eval_size, ranks.rank, ranks.world_size, closing)
             result = score(model, task, chunks, ranks, step=checkpoint.step, seed=config.seed)
         return {

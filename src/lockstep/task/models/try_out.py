@@ -8,6 +8,7 @@ from torch.nn.parameter import is_lazy
 
 from lockstep.errors import first_line, refuse, require
 from lockstep.task.models.image_shape import ImageShape
+from lockstep.task.models.modes import evaluating
 
 
 def try_out(model: nn.Module, name: str, shape: ImageShape) -> None:
@@ -18,18 +19,14 @@ def try_out(model: nn.Module, name: str, shape: ImageShape) -> None:
     Raises:
         ConfigError: it cannot take the images, or returns something else.
     """
-    modes = [(module, module.training) for module in model.modules()]
     device = next((parameter.device for parameter in model.parameters()), None)
     images = torch.zeros(2, shape.channels, shape.size, shape.size, device=device)
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             logits = model(images)
     except Exception as error:
         rule = f"cannot take images of shape {tuple(images.shape)} ({first_line(error)}); adapt its sizes"
         raise refuse("model.name", name, rule) from error
-    for module, mode in modes:
-        module.training = mode
     result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     rule = f"returns {result} for 2 images; it must return logits (2, {shape.num_classes})"
     require(result == (2, shape.num_classes), "model.name", name, rule)
