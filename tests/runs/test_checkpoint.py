@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,10 +49,10 @@ def test_each_flipped_bit_of_a_manifest_is_noticed(tmp_path):
 
 
 def test_a_later_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     path = save_checkpoint(tmp_path, make_checkpoint(1))
     monkeypatch.undo()
-    with pytest.raises(DamagedCheckpoint, match=r"step-00000001: has format 2; this version .* format 1"):
+    with pytest.raises(DamagedCheckpoint, match=r"step-00000001: has format 3; .* reads formats 1 and 2"):
         load_checkpoint(path)
     assert read_info(path) == {}
 
@@ -62,6 +63,20 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
     assert read_info(path)["test_accuracy"] == 0.2
     remove_checkpoint(path)
     assert not list(tmp_path.iterdir())
+
+
+def test_moving_averages_have_a_file_and_a_format_of_their_own(tmp_path):
+    plain = make_checkpoint(1)
+    assert not (save_checkpoint(tmp_path, plain) / "ema.safetensors").exists()
+    assert json.loads((tmp_path / "step-00000001" / "manifest.json").read_text())["format"] == 1
+    averages = {name: value + 1 for name, value in plain.weights.items()}
+    path = save_checkpoint(tmp_path, replace(plain, ema=averages))
+    loaded = load_checkpoint(path)
+    assert all(torch.equal(loaded.ema[name], value) for name, value in averages.items())
+    assert json.loads((path / "manifest.json").read_text())["format"] == 2
+    (path / "ema.safetensors").write_bytes(b"half")
+    with pytest.raises(DamagedCheckpoint, match=r"ema\.safetensors does not match its SHA-256"):
+        load_checkpoint(path)
 
 
 def test_a_failed_save_loses_nothing(tmp_path, monkeypatch):

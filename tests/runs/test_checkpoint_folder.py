@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from lockstep.errors import ConfigError
 from lockstep.runs.checkpoint import save_checkpoint
 from lockstep.runs.checkpoint_folder import (
     best_checkpoint,
@@ -12,7 +11,6 @@ from lockstep.runs.checkpoint_folder import (
     broadcast_newest_checkpoint,
     checkpoints_in,
     hide_checkpoints_after,
-    load_named_checkpoint,
     load_newest_checkpoint,
     prune_checkpoints,
 )
@@ -58,8 +56,6 @@ def test_a_folder_without_checkpoints_has_none(tmp_path):
     assert load_newest_checkpoint(tmp_path / "checkpoints") == (None, [])
     assert best_checkpoint(tmp_path) is None
     assert best_saved_score(tmp_path) == -math.inf
-    with pytest.raises(ConfigError, match=r"CHECKPOINT = .*: No such file .*; use another one of the run"):
-        load_named_checkpoint(tmp_path)
 
 
 def test_a_partial_save_is_not_a_checkpoint(tmp_path):

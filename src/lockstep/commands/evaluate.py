@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE, refuse
@@ -12,9 +11,10 @@ from lockstep.runs import SETTINGS_FILE
 
 HELP = """usage: lockstep evaluate CHECKPOINT [OPTIONS]
 
-Score a checkpoint on the test set of its run, on any number of ranks. CHECKPOINT is a run folder (scores its
-newest checkpoint) or one checkpoint in it. OPTIONS are those of `lockstep train`; the most useful are
---data.root and --data.name.
+Score weights on the test set of their run, on any number of ranks. CHECKPOINT is a run folder (scores its
+newest checkpoint), RUN:best (the best by the validation set), RUN:ema or RUN:best-ema (the moving average of
+either), or one checkpoint of a run. OPTIONS are those of `lockstep train`; the most useful are --data.root
+and --data.name.
 """
 
 
@@ -23,7 +23,9 @@ def evaluate(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
-    path = Path(argv[0])
+    from lockstep.runs.weights import split_name
+
+    path, _ = split_name(argv[0], "CHECKPOINT")
     candidates = [folder / SETTINGS_FILE for folder in (path, path.resolve().parent.parent)]
     config_file = next((file for file in candidates if file.exists()), None)
     if config_file is None:
@@ -37,7 +39,7 @@ def evaluate(argv: list[str]) -> int:
     launch = read_launch()
     from lockstep.trainer import evaluate_checkpoint
 
-    summary = evaluate_checkpoint(path, config, launch)
+    summary = evaluate_checkpoint(argv[0], config, launch)
     if launch.is_main:
         print(json.dumps(summary, indent=1))
     return 0

@@ -22,9 +22,12 @@ import torch
 from lockstep.runs.files import step_name, sync_folder, write_synced
 
 WEIGHTS_FILE = "weights.safetensors"
+EMA_FILE = "ema.safetensors"
+"""Only in checkpoints of a run with train.ema."""
 STATE_FILE = "state.pt"
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT, FORMAT_WITH_EMA = 1, 2
+"""A version that knows no EMA_FILE must refuse the second one, not resume without it."""
 
 
 class DamagedCheckpoint(ValueError):
@@ -42,6 +45,8 @@ class Checkpoint:
     """The state of optimizer and gradient scaler, and what else the loop counts: plain values and tensors."""
     info: dict[str, Any]
     """Facts for people, such as the test accuracy; nothing that training depends on."""
+    ema: dict[str, torch.Tensor] | None = None
+    """The same state dict with the moving averages of the trained parameters, if the run keeps any."""
 
 
 def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
@@ -57,17 +62,13 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes a checkpoint into `folder` atomically and returns its path."""
     files = {
-        WEIGHTS_FILE: safetensors.torch.save(
-            # Cloned, because tied weights share memory and safetensors refuses that.
-            {
-                name: tensor.detach().to("cpu").contiguous().clone()
-                for name, tensor in checkpoint.weights.items()
-            }
-        ),
+        WEIGHTS_FILE: _safetensors_bytes(checkpoint.weights),
         STATE_FILE: _torch_bytes(checkpoint.state),
     }
+    if checkpoint.ema is not None:
+        files[EMA_FILE] = _safetensors_bytes(checkpoint.ema)
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT if checkpoint.ema is None else FORMAT_WITH_EMA,
         "step": checkpoint.step,
         "info": checkpoint.info,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -95,8 +96,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     manifest = _read_manifest(path)
     expected: dict[str, str] = manifest["sha256"]
+    names = [WEIGHTS_FILE, STATE_FILE, *([EMA_FILE] if EMA_FILE in expected else [])]
     try:
-        content = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, STATE_FILE)}
+        content = {name: (path / name).read_bytes() for name in names}
     except OSError as error:
         raise DamagedCheckpoint(f"{path}: {error.strerror}: {Path(error.filename).name}") from error
     for name, digest in expected.items():
@@ -107,6 +109,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         weights=safetensors.torch.load(content[WEIGHTS_FILE]),
         state=torch.load(io.BytesIO(content[STATE_FILE]), map_location="cpu", weights_only=True),
         info=manifest["info"],
+        ema=safetensors.torch.load(content[EMA_FILE]) if EMA_FILE in content else None,
     )
 
 
@@ -128,9 +131,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} is not JSON ({error})") from error
     if not isinstance(manifest, dict) or manifest.pop("manifest_sha256", None) != _manifest_sha256(manifest):
         raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not match its own SHA-256")
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in (FORMAT, FORMAT_WITH_EMA):
         raise DamagedCheckpoint(
-            f"{path}: has format {manifest['format']}; this version of lockstep reads format {FORMAT}"
+            f"{path}: has format {manifest['format']}; this version of lockstep reads formats {FORMAT} and "
+            f"{FORMAT_WITH_EMA}"
         )
     return manifest
 
@@ -146,6 +150,12 @@ def remove_checkpoint(path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _safetensors_bytes(tensors: dict[str, torch.Tensor]) -> bytes:
+    # Cloned, because tied weights share memory and safetensors refuses that.
+    copies = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    return safetensors.torch.save(copies)
 
 
 def _torch_bytes(state: dict[str, Any]) -> bytes:

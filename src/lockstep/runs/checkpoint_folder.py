@@ -8,7 +8,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from lockstep.errors import ConfigError
 from lockstep.launch.ranks import Ranks
 from lockstep.runs.checkpoint import (
     Checkpoint,
@@ -18,6 +17,9 @@ from lockstep.runs.checkpoint import (
     remove_checkpoint,
 )
 from lockstep.runs.files import CHECKPOINTS_FOLDER, STEP_PREFIX, checkpoint_step, checkpoints_in
+
+SCORE = "score"
+"""In a checkpoint's `info`: `Evaluation.score` after that step."""
 
 
 def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
@@ -56,17 +58,16 @@ def hide_checkpoints_after(folder: Path, step: int) -> None:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest score, the newest of several; None if there are none."""
-    return max(checkpoints_in(folder), key=lambda path: (_score(path), path.name), default=None)
+    """The checkpoint with the highest score, the newest of several; None if none has a score."""
+    scores = {path: read_info(path).get(SCORE) for path in checkpoints_in(folder)}
+    scored = {path: score for path, score in scores.items() if score is not None}
+    return max(scored, key=lambda path: (scored[path], path.name), default=None)
 
 
 def best_saved_score(folder: Path) -> float:
     """The highest score of a folder's checkpoints, that of `Evaluation.score`; -inf if none has one."""
-    return max((_score(path) for path in checkpoints_in(folder)), default=-math.inf)
-
-
-def _score(path: Path) -> float:
-    return read_info(path).get("score", -math.inf)
+    best = best_checkpoint(folder)
+    return -math.inf if best is None else read_info(best)[SCORE]
 
 
 def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None = None) -> Checkpoint | None:
@@ -81,22 +82,15 @@ def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None =
         None if there is none. Damaged ones are named on stderr.
     """
 
-    def read() -> Checkpoint | None:
-        newest, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER, before)
-        for damage in damages:
-            print(f"lockstep: skipping a damaged checkpoint: {damage}", file=sys.stderr, flush=True)
-        return newest
-
-    return ranks.on_main(read)
+    return ranks.on_main(lambda: newest_checkpoint(folder, before))
 
 
-def load_named_checkpoint(path: Path) -> Checkpoint:
-    """Loads one checkpoint that the user named.
+def newest_checkpoint(folder: Path, before: int | None = None) -> Checkpoint | None:
+    """The newest undamaged checkpoint of a run folder (below step `before`, if given); None if there is none.
 
-    Raises:
-        ConfigError: it is damaged, or not a checkpoint.
+    Damaged ones are named on stderr.
     """
-    try:
-        return load_checkpoint(path)
-    except DamagedCheckpoint as damage:
-        raise ConfigError(f"CHECKPOINT = {damage}; use another one of the run") from damage
+    newest, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER, before)
+    for damage in damages:
+        print(f"lockstep: skipping a damaged checkpoint: {damage}", file=sys.stderr, flush=True)
+    return newest

@@ -30,8 +30,9 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
     best = best_checkpoint(folder / CHECKPOINTS_FOLDER)
     if best is not None:
         aliases[best] = ["best"]
+    for newest in checkpoints_in(folder / CHECKPOINTS_FOLDER)[-1:]:
         # The newest comes last: W&B itself gives the alias `latest` to what is logged last.
-        aliases.setdefault(checkpoints_in(folder / CHECKPOINTS_FOLDER)[-1], []).append("latest")
+        aliases.setdefault(newest, []).append("latest")
     for path, names in aliases.items():
         checkpoint = load_checkpoint(path)
         artifact = wandb.Artifact(

@@ -40,7 +40,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     prepared = prepare_forward(model, ranks, closing)
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     if checkpoint is not None:
-        ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint))
+        ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint.weights))
         optimizer.load_state_dict(checkpoint.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])

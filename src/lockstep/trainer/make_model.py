@@ -12,7 +12,7 @@ from lockstep.config import Config
 from lockstep.data import Samples, seed_generators
 from lockstep.errors import ConfigError, require
 from lockstep.launch.ranks import Ranks
-from lockstep.runs.checkpoint import Checkpoint, weights_sha256
+from lockstep.runs.checkpoint import weights_sha256
 from lockstep.task import Task, call_model, evaluating, is_instance
 
 
@@ -101,20 +101,20 @@ def materialise(config: Config, task: Task, model: nn.Module, train: Samples) ->
         require(not is_lazy(parameter), "task.model", type(model).__name__, rule)
 
 
-def set_weights(config: Config, task: Task, model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Gives a task's model the weights of a checkpoint; lazy parameters get their shapes from it.
+def set_weights(config: Config, task: Task, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Gives a task's model the weights of its run, a state dict; lazy parameters get their shapes from it.
 
     Raises:
         ConfigError: they do not fit.
     """
     state = model.state_dict()
-    fits = state.keys() == checkpoint.weights.keys() and all(
-        is_lazy(state[name]) or state[name].shape == value.shape for name, value in checkpoint.weights.items()
+    fits = state.keys() == weights.keys() and all(
+        is_lazy(state[name]) or state[name].shape == value.shape for name, value in weights.items()
     )
     field, value = ("task.name", task.name) if config.task.name else ("model.name", config.model.name)
     rule = "does not fit the weights of the checkpoint, which are of another model; leave it as it was"
     require(fits, field, value, rule)
-    model.load_state_dict(checkpoint.weights, strict=True)
+    model.load_state_dict(weights, strict=True)
 
 
 def check_equal(ranks: Ranks, value: object, field: str, what: str) -> None:

@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lockstep.config import Config
 from lockstep.data import chunks_of, reported_deaths, restored_generators, seed_generators
 from lockstep.engine import evaluate as score
-from lockstep.errors import ConfigError, refuse, require
+from lockstep.errors import require
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks, launch_of_group
 from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import CHECKPOINTS_FOLDER, SETTINGS_FILE
-from lockstep.runs.checkpoint import Checkpoint, weights_sha256
-from lockstep.runs.checkpoint_folder import (
-    broadcast_newest_checkpoint,
-    load_named_checkpoint,
-    load_newest_checkpoint,
-)
+from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.weights import read_weights, split_name
 from lockstep.task import Evaluation, Task, confusion
 from lockstep.trainer.build import prepare_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
@@ -33,13 +28,14 @@ from lockstep.trainer.task_data import first_on_each_node, read_data
 
 
 def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
-    """Scores the newest checkpoint of a run on its test data, as `lockstep evaluate` does.
+    """Scores weights of a run on its test data, as `lockstep evaluate` does.
 
     Under a launcher, call it in every process.
 
     Args:
         task: of the run; None: the one that its settings name.
-        folder: the run folder.
+        folder: the run folder, for the weights of its newest checkpoint; or 'FOLDER:best', 'FOLDER:ema' or
+            'FOLDER:best-ema'.
 
     Returns:
         The values by name: 'test_loss', 'test_' and the name of each metric, and facts such as the step.
@@ -48,43 +44,42 @@ def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
         ConfigError: it is not a folder of a run of this task, or it has no checkpoint or no test data.
         RunStopped: a value is not finite.
     """
-    config = settings_of_run(Path(folder), task)
+    path, _ = split_name(str(folder), "folder")
+    config = settings_of_run(path, task)
     given = task if isinstance(task, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
-        return evaluate_checkpoint(Path(folder), config, launch_of_group(read_launch()), given)
+        return evaluate_checkpoint(str(folder), config, launch_of_group(read_launch()), given)
 
 
 def load(task: Task | str | None, folder: Path | str) -> nn.Module:
-    """The model of a run with the weights of its newest checkpoint, on the CPU in evaluation mode.
+    """The model of a run with its weights, on the CPU in evaluation mode.
 
     Args:
         task: of the run; None: the one that its settings name. A model that it holds itself, instead of a
             function that makes it, is the one that gets the weights.
-        folder: the run folder.
+        folder: the run folder, for the weights of its newest checkpoint; or 'FOLDER:best', 'FOLDER:ema' or
+            'FOLDER:best-ema'.
 
     Raises:
         ConfigError: it is not a folder of a run of this task, or it has no checkpoint.
     """
-    path, cpu = Path(folder), torch.device("cpu")
+    (path, _), cpu = split_name(str(folder), "folder"), torch.device("cpu")
     config = settings_of_run(path, task)
     with restored_generators(cpu):
         config, found = find_task(config, task if isinstance(task, Task) else None, path)
         seed_generators(cpu, config.seed, "model")
         model = model_of(found).to(cpu)
-    checkpoint, _ = load_newest_checkpoint(path / CHECKPOINTS_FOLDER)
-    if checkpoint is None:
-        raise no_checkpoint("folder", path)
-    set_weights(config, found, model, checkpoint)
+    set_weights(config, found, model, read_weights(str(folder), "folder").tensors)
     return model.eval()
 
 
 def evaluate_checkpoint(
-    path: Path, config: Config, launch: Launch, task: Task | None = None
+    word: str, config: Config, launch: Launch, task: Task | None = None
 ) -> dict[str, Any]:
     """Scores a checkpoint on the test set of a task.
 
     Args:
-        path: a run folder (scores its newest complete checkpoint) or one checkpoint in it.
+        word: what `read_weights` takes.
         config: the settings of the run, with the data to score on.
         launch: what the launcher started.
         task: of the run; None: as the config says.
@@ -94,54 +89,34 @@ def evaluate_checkpoint(
         RunStopped: a value is not finite.
     """
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
-        checkpoint = named_checkpoint(path, ranks)
-        folder = path if (path / SETTINGS_FILE).exists() else path.resolve().parent.parent
+        weights = ranks.on_main(lambda: read_weights(word, "CHECKPOINT"))
+        folder = weights.run
         config, task = first_on_each_node(ranks, lambda: find_task(config, task, folder))
         require(task.test is not None, "task.test", None, "is missing, so there is nothing to score")
-        model = model_with_weights(config, task, ranks, checkpoint)
+        model = model_with_weights(config, task, ranks, weights.tensors)
         _, test = read_data(config, task, ranks)
         assert test is not None
+        step = weights.checkpoint.step if weights.checkpoint else 0
         with ExitStack() as closing, reported_deaths():
             prepare_forward(model, ranks, closing)
             chunks = chunks_of(test, config.batch.eval_size, ranks.rank, ranks.world_size, closing)
-            result = score(model, task, chunks, ranks, step=checkpoint.step, seed=config.seed)
+            result = score(model, task, chunks, ranks, step=step, seed=config.seed)
         return {
             "checkpoint_step": result.step,
             "data": task.name,
             **summary_of(task, result),
-            "weights_sha256": weights_sha256(checkpoint.weights),
+            "weights_sha256": weights_sha256(weights.tensors),
         }
 
 
-def named_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
-    """The newest checkpoint of a run folder, or the checkpoint that a path names. All ranks must call it.
-
-    Raises:
-        ConfigError: on every rank, if there is none, or it is damaged.
-    """
-    if not (path / SETTINGS_FILE).exists():
-        return ranks.on_main(lambda: load_named_checkpoint(path))
-    checkpoint = broadcast_newest_checkpoint(path, ranks)
-    if checkpoint is None:
-        raise no_checkpoint("CHECKPOINT", path)
-    return checkpoint
-
-
-def no_checkpoint(field: str, folder: Path) -> ConfigError:
-    """The error for a run folder without a complete checkpoint."""
-    return refuse(
-        field, str(folder), "has no complete checkpoint yet; wait for its first, or name another run"
-    )
-
-
-def model_with_weights(config: Config, task: Task, ranks: Ranks, checkpoint: Checkpoint) -> nn.Module:
-    """The task's model on the device, with the weights of a checkpoint. All ranks must call it.
+def model_with_weights(config: Config, task: Task, ranks: Ranks, weights: dict[str, Tensor]) -> nn.Module:
+    """The task's model on the device, with weights of its run. All ranks must call it.
 
     Raises:
         ConfigError: on every rank, if they do not fit.
     """
     model, _ = make_model(config, task, ranks)
-    set_weights(config, task, model, checkpoint)
+    set_weights(config, task, model, weights)
     return model
 
 
