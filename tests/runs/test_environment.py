@@ -11,7 +11,7 @@ def test_the_environment_is_json():
     facts = environment(fresh_ranks())
     assert json.loads(json.dumps(facts)) == facts
     assert (facts["world_size"], facts["device"]) == (1, "cpu")
-    assert set(facts["versions"]) == {"python", "torch", "accelerate"}
+    assert set(facts["versions"]) == {"lockstep", "python", "torch", "accelerate"}
 
 
 def test_git_state_is_of_the_working_directory(tmp_path, monkeypatch):

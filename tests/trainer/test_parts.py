@@ -71,8 +71,7 @@ def test_a_task_is_found_by_its_reference_with_its_arguments_and_its_source(modu
     assert with_task(Config(), f"{module}:lines").task.name == with_task(config, None).task.name
     found, task = find_task(config, None)
     assert task.name == "slope-3.0"
-    assert found.task.source.startswith("my_tasks.py sha256:")
-    assert len(found.task.source.partition("sha256:")[2]) == 64
+    assert found.task.source == "my_tasks.py"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A user's task: the forms of a loss, instances, and what is refused by name."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -22,8 +23,8 @@ from lockstep.config import (
 )
 from lockstep.engine import take_step
 from lockstep.errors import ConfigError, RunStopped
-from lockstep.runs import read_metrics
-from runs import built_run, record_gradients
+from lockstep.runs import read_metrics, read_starts
+from runs import built_run, record_gradients, small_config
 
 CONFIG = lockstep.Config(
     precision="no",
@@ -151,7 +152,8 @@ def test_a_task_by_reference_takes_arguments_and_its_source_is_recorded(tmp_path
     assert result.summary["samples_seen"] == 128
     text = (result.folder / "config.yaml").read_text()
     assert "name: tasks:sentences" in text
-    assert "tasks.py sha256:" in text
+    assert "source: " in text
+    assert list(read_starts(result.folder)[0]["sources"]) == ["tasks"]
     assert "mnist" not in text
     assert lockstep.evaluate(None, result.folder)["test_loss"] == result.summary["test_loss"]
     with pytest.raises(
@@ -304,17 +306,57 @@ def test_half_precision_sums_are_float32():
     assert result.losses.sum().item() == pytest.approx(300, rel=1e-6)
 
 
-def test_another_headline_or_changed_source_on_a_resume_does_not_pass_in_silence(tmp_path, capsys):
-    lockstep.train(tasks.line(), config_in(tmp_path))
-    folder = next(tmp_path.iterdir())
-    settings = folder / "config.yaml"
-    settings.write_text(settings.read_text().replace("sha256:", "sha256:0"))
-    lockstep.train(tasks.line(), config_in(tmp_path))
-    assert "was finished with other source" in capsys.readouterr().out
+def test_another_headline_on_a_resume_is_refused(tmp_path):
+    folder = lockstep.train(tasks.line(), config_in(tmp_path)).folder
     (folder / "summary.json").unlink()
     other = {"metrics": {"size": lambda outputs, targets: outputs[:, 0]}, "headline": "size"}
     with pytest.raises(ConfigError, match=r"task\.headline = 'size': run .* began with 'loss'"):
         lockstep.train(tasks.line(**other), config_in(tmp_path))
+
+
+@pytest.fixture
+def own_model(tmp_path, monkeypatch):
+    """The path of a module with a user's model, which takes its width from another one beside it."""
+    (tmp_path / "own_width.py").write_text("WIDTH = 4\n")
+    path = tmp_path / "own_model.py"
+    path.write_text(
+        "from torch import nn\nfrom own_width import WIDTH\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield path
+    for name in ("own_model", "own_width"):
+        sys.modules.pop(name, None)
+
+
+def test_a_run_goes_on_with_changed_source_only_if_told_to(tmp_path, own_model):
+    config = small_config(
+        tmp_path / "runs",
+        model=ModelConfig(name="own_model:make"),
+        train=TrainConfig(steps=2, report=False),
+        tracking=TrackingConfig(mode="disabled"),
+    )
+    folder = lockstep.train(config).folder
+    assert list(read_starts(folder)[0]["sources"]) == ["own_model", "own_width"]
+    assert lockstep.train(config).was_finished
+    own_model.write_text(own_model.read_text().replace("ReLU", "Tanh"))
+    sys.modules.pop("own_model")
+    refusal = r"model\.name = 'own_model:make': run .* up to step 2 with another source of own_model; "
+    with pytest.raises(ConfigError, match=refusal):
+        lockstep.train(config)
+    assert "own_model" not in sys.modules  # it is known before the changed source runs
+    assert lockstep.train(config, accept_source=True).was_finished
+    (folder / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=refusal):
+        lockstep.train(config)
+    (own_model.parent / "own_width.py").write_text("WIDTH = 4  # beside it\n")
+    with pytest.raises(ConfigError, match="another source of own_model and own_width"):
+        lockstep.train(config)
+    lockstep.train(config, accept_source=True)
+    assert read_starts(folder)[1]["accepted_sources"] == ["own_model", "own_width"]
+    assert lockstep.train(config).was_finished
 
 
 def test_a_model_trained_in_bf16_is_left_without_autocast(tmp_path):

@@ -20,12 +20,13 @@ def train(argv: list[str]) -> int:
         from lockstep.tracking.artifact_download import with_artifact_settings
 
         flags = with_artifact_settings(resume_from, flags)
+    accept_source, flags = "--accept-source" in flags, [word for word in flags if word != "--accept-source"]
     config = parse_config(flags)
     launch = read_launch()
     from lockstep.trainer import run_training
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
-    result = run_training(config, launch, began, resume_from=resume_from)
+    result = run_training(config, launch, began, resume_from=resume_from, accept_source=accept_source)
     if launch.is_main:
         summary, headline = result.summary, read_task_facts(result.folder).headline
         state = "was already finished" if result.was_finished else "finished"

@@ -22,6 +22,13 @@ from lockstep.config.settings import (
     TrackingConfig,
     TrainConfig,
 )
+from lockstep.config.sources import (
+    PROGRAM,
+    module_digests,
+    source_digests,
+    source_file,
+    users_modules,
+)
 
 __all__ = [
     "DIGIT_SETS",
@@ -29,6 +36,7 @@ __all__ = [
     "IMAGE_SIZE",
     "NUM_CLASSES",
     "OPTIMIZER_SETTINGS",
+    "PROGRAM",
     "TORCH_OPTIMIZERS",
     "AugmentConfig",
     "BatchConfig",
@@ -48,11 +56,15 @@ __all__ = [
     "check_arguments",
     "import_reference",
     "leaves",
+    "module_digests",
     "nearest",
     "parse",
     "parse_config",
     "plain_values",
+    "source_digests",
+    "source_file",
     "take_option",
     "to_yaml",
+    "users_modules",
     "yaml_flags",
 ]

@@ -43,7 +43,8 @@ def parse_config(argv: list[str]) -> Config:
         prog="lockstep train",
         description="Start or resume the run that these settings describe.\n\n"
         "--config FILE first reads these settings from a YAML file; flags override it.\n"
-        "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS continues from a model artifact, with its settings.",
+        "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS continues a run from its model artifact.\n"
+        "--accept-source goes on with a run although your source has changed since it began.",
         origin=(file, {flag for flag in from_file if flag.startswith("--")} - set(flags)),
     )
 

@@ -59,7 +59,7 @@ class TaskConfig:
     args: dict[str, Any] = field(default_factory=dict)
     """Arguments of the task's function, such as '--task.args.depth 4'. Values are read as YAML."""
     source: str = ""
-    """The file that the task comes from, with its SHA-256. A run records it; it is not for you to set."""
+    """The file that the task comes from. A run records it; it is not for you to set."""
 
     def __post_init__(self) -> None:
         rule = "are for the function that task.name names; name one"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lockstep.config import Config
+from lockstep.config import Config, source_digests
 from lockstep.data import restored_generators
 from lockstep.engine import take_step  # noqa: F401  for the prompt of --break, which sees this module
 from lockstep.errors import counted, refuse
@@ -21,9 +21,11 @@ from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.runs import (
     Record,
+    changed_sources,
     check_format,
     check_same_run,
     environment_at,
+    environment_changes,
     read_metrics,
     read_settings,
     step_name,
@@ -142,6 +144,8 @@ def _replay_on(
     if ranks.device.type == "cpu" and before.get("device") == "cpu":
         torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on how threads share it
     now = environment(ranks) | {"num_threads": torch.get_num_threads()}
+    changed = changed_sources(folder, step, source_digests(config))
+    changes = [*environment_changes(before, now), *(f"source of {each}" for each in changed)]
     checkpoint = broadcast_newest_checkpoint(folder, ranks, before=step)
     config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
     parts = make_parts(config, found, ranks)
@@ -176,11 +180,7 @@ def _replay_on(
             first_step=checkpoint.step if checkpoint else 0,
             num_compared=num_compared + compared,
             divergence=divergences[0] if divergences else "",
-            environment_changes=", ".join(
-                f"{name} {before[name]} → {now[name]}"
-                for name in sorted((before.keys() & now.keys()) - {"git"})
-                if before[name] != now[name]
-            ),
+            environment_changes=", ".join(changes),
             written=written,
             non_finite=details["first_not_finite"],
         )

@@ -28,9 +28,21 @@ from lockstep.runs.files import (
     write_atomically,
 )
 from lockstep.runs.naming import run_path
-from lockstep.runs.resume_rules import check_format, check_may_resume, check_same_run, saved_identity
+from lockstep.runs.resume_rules import (
+    check_format,
+    check_may_resume,
+    check_same_run,
+    check_same_sources,
+    saved_identity,
+)
 from lockstep.runs.sinks import MetricsFile, Sink, Status
-from lockstep.runs.starts import changed_source, environment_at, record_start
+from lockstep.runs.starts import (
+    changed_sources,
+    environment_at,
+    environment_changes,
+    record_start,
+    recorded_sources,
+)
 from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 
 __all__ = [
@@ -48,13 +60,15 @@ __all__ = [
     "Sink",
     "Status",
     "TaskFacts",
-    "changed_source",
+    "changed_sources",
     "check_format",
     "check_may_resume",
     "check_same_run",
+    "check_same_sources",
     "checkpoint_step",
     "checkpoints_in",
     "environment_at",
+    "environment_changes",
     "newest_checkpoint_step",
     "read_metrics",
     "read_settings",
@@ -63,6 +77,7 @@ __all__ = [
     "read_task_facts",
     "record_start",
     "recorded_run",
+    "recorded_sources",
     "resume_steps",
     "run_path",
     "saved_identity",

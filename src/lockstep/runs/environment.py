@@ -10,6 +10,7 @@ from typing import Any
 import accelerate
 import torch
 
+import lockstep
 from lockstep.launch.ranks import Ranks
 
 GIT_SECONDS = 10
@@ -30,6 +31,7 @@ def environment(ranks: Ranks) -> dict[str, Any]:
         "num_threads": ranks.num_threads,
         "device": device_name(ranks),
         "versions": {
+            "lockstep": lockstep.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "accelerate": accelerate.__version__,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lockstep.config import Config, leaves, plain_values
+from lockstep.config import PROGRAM, Config, leaves, module_digests, plain_values, users_modules
 from lockstep.errors import ConfigError, refuse
 from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, read_settings, read_starts, read_summary
+from lockstep.runs.starts import changed_sources
 
 MAY_CHANGE = (
     "run.name",
@@ -97,6 +99,37 @@ def check_format(folder: Path, run: str) -> None:
                 f"{made_by}, this version: {RUN_FORMAT}); continue it with that version, or choose another "
                 "run.name"
             )
+
+
+def check_same_sources(
+    config: Config, folder: Path, step: int, sources: Mapping[str, str], *, accept: bool
+) -> list[str]:
+    """Checks that the user's modules are those with which a run was trained, before any of them is imported.
+
+    Args:
+        config: the settings of this start.
+        folder: of the run.
+        step: the newest one that the run is to keep.
+        sources: the digests of the modules as they are now.
+        accept: whether the run may go on with changed ones.
+
+    Returns:
+        The modules whose source has changed.
+
+    Raises:
+        ConfigError: there are some, and they are not accepted.
+    """
+    changed = changed_sources(folder, step, sources)
+    if changed and not accept:
+        modules = users_modules(config)
+        field = next(each for each in modules if set(changed) & module_digests(modules[each]).keys())
+        names = " and ".join("the program" if each == PROGRAM else each for each in changed)
+        rule = (
+            f"run {str(folder)!r} was trained up to step {step} with another source of {names}; put it back, "
+            "choose a run.name for a new run, or accept it: --accept-source, in a program accept_source=True"
+        )
+        raise refuse(field, leaves(config)[field], rule)
+    return changed
 
 
 def check_same_run(config: Config, saved: dict[str, Any], run: str, remedy: str) -> None:

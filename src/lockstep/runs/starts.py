@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,82 @@ from lockstep.runs.files import (
     RUN_FORMAT,
     SETTINGS_FILE,
     STARTS_FILE,
-    read_settings,
     read_starts,
     write_atomically,
 )
 
+HARMLESS = ("step", "format", "world_size", "git", "sources", "accepted_sources")
+"""What a start records and `environment_changes` does not compare: no bits depend on it, or it has rules of
+its own."""
 
-def record_start(config: Config, folder: Path, step: int, environment: dict[str, Any]) -> list[str]:
-    """Writes the settings, and adds a line to STARTS_FILE: the step this start begins after, its environment.
+
+def record_start(
+    config: Config,
+    folder: Path,
+    step: int,
+    environment: dict[str, Any],
+    sources: dict[str, str],
+    accepted: Sequence[str] = (),
+) -> list[str]:
+    """Writes the settings, and adds a line to STARTS_FILE.
+
+    Args:
+        config: the settings of this start.
+        folder: of the run.
+        step: the step after which this start begins.
+        environment: what it runs on.
+        sources: the digests of the user's modules; see `source_digests`.
+        accepted: the modules whose source has changed, as the user has said.
 
     Returns:
         The differences from the environment of the steps before, as far as they may change bits.
     """
     before = environment_at(folder, step)
-    changed = changed_source(config, folder)
     write_atomically(folder / SETTINGS_FILE, to_yaml(config))
+    facts = {"step": step, "format": RUN_FORMAT, **environment, "sources": sources}
+    if accepted:
+        facts["accepted_sources"] = list(accepted)
     with (folder / STARTS_FILE).open("a") as file:
-        file.write(json.dumps({"step": step, "format": RUN_FORMAT, **environment}) + "\n")
-    # Neither the number of ranks nor the state of the user's repository changes the bits.
-    relevant = sorted(before.keys() & environment.keys() - {"world_size", "git"})
-    return changed + [
-        f"{key} {before[key]} → {environment[key]}" for key in relevant if before[key] != environment[key]
+        file.write(json.dumps(facts) + "\n")
+    return environment_changes(before, environment)
+
+
+def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The differences between two environments that may change bits, such as 'torch 2.11.0 → 2.12.0'.
+
+    What one of them does not know is no difference.
+    """
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{name} {old[name]} → {new[name]}" for name in sorted(old.keys() & new) if old[name] != new[name]
     ]
 
 
-def changed_source(config: Config, folder: Path) -> list[str]:
-    """How the source of a run's task differs from that of its last start; empty if it does not."""
-    path = folder / SETTINGS_FILE
-    before = read_settings(folder).get("task", {}).get("source", "") if path.exists() else ""
-    now = config.task.source
-    return [f"task source {before} → {now}"] if before and now and before != now else []
+def changed_sources(folder: Path, step: int, sources: Mapping[str, str]) -> list[str]:
+    """The modules whose source is neither that with which a step of a run was last computed, nor that of the
+    newest start, for which the user may have accepted it."""
+    before = recorded_sources(folder, step)
+    starts = read_starts(folder)
+    newest = starts[-1].get("sources", {}) if starts else {}
+    return sorted(
+        name
+        for name in before.keys() & sources.keys()
+        if sources[name] not in (before[name], newest.get(name))
+    )
+
+
+def recorded_sources(folder: Path, step: int) -> dict[str, str]:
+    """The digests of the user's modules with which a step was last computed: module → SHA-256 of its file."""
+    return environment_at(folder, step).get("sources", {})
 
 
 def environment_at(folder: Path, step: int) -> dict[str, Any]:
     """The environment in which a step was last computed; empty if no start is recorded."""
     starts = [start for start in read_starts(folder) if start["step"] < step]
     return starts[-1] if starts else {}
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What bits may depend on, by name: not the number of ranks, nor the state of the user's repository."""
+    facts = {name: environment[name] for name in environment if name not in HARMLESS}
+    return facts | facts.pop("versions", {})

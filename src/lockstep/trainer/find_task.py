@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from lockstep.config import Config, TaskConfig, check_arguments, import_reference, parse_config
+from lockstep.config import (
+    PROGRAM,
+    Config,
+    TaskConfig,
+    check_arguments,
+    import_reference,
+    parse_config,
+    source_file,
+)
 from lockstep.data import ImageFacts, seed_generators
 from lockstep.errors import refuse, require
 from lockstep.runs import DATASET_FILE, SETTINGS_FILE
@@ -33,7 +38,7 @@ def with_task(config: Config, task: Task | str | None) -> Config:
     name = task if isinstance(task, str) else task.name
     rule = f"must be empty or {name!r}, the task that is given; leave it out"
     require(config.task.name in ("", name), "task.name", config.task.name, rule)
-    source = "" if isinstance(task, str) else source_of("__main__")
+    source = "" if isinstance(task, str) else source_of(PROGRAM)
     return replace(config, task=TaskConfig(name=name, args=config.task.args, source=source))
 
 
@@ -67,7 +72,8 @@ def find_task(config: Config, given: Task | None, folder: Path | None = None) ->
     if not name:
         return config, image_classification_task(config, measured_facts(folder))
     if ":" not in name:
-        made_in = config.task.source.partition(" ")[0] or "a notebook"
+        # An old run's source ends with a SHA-256.
+        made_in = config.task.source.partition(" sha256:")[0] or "a notebook"
         raise refuse(
             "task.name",
             name,
@@ -93,10 +99,9 @@ def measured_facts(folder: Path | None) -> ImageFacts | None:
 
 
 def source_of(module: str) -> str:
-    """'FILE sha256:HEX' of a module's file; empty if it has none, as in a notebook."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or not os.path.isfile(file):
+    """A module's file, from the current folder if it lies in it; empty if it has none, as in a notebook."""
+    file = source_file(module)
+    if file is None:
         return ""
-    path = Path(file).resolve()
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{shown} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    path = file.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

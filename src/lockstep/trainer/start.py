@@ -14,7 +14,7 @@ from lockstep.config import Config
 from lockstep.data import reported_deaths, restored_generators
 from lockstep.engine import Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
-from lockstep.errors import ConfigError, Interrupted, require
+from lockstep.errors import Interrupted, require
 from lockstep.launch import Launch, array_group, read_launch, tell_run_folder
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks, launch_of_group
@@ -26,7 +26,6 @@ from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     Sink,
     Status,
-    changed_source,
     check_may_resume,
     checkpoints_in,
     read_metrics,
@@ -44,6 +43,7 @@ from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, with_task
 from lockstep.trainer.open_sinks import close_sinks, open_sinks
 from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
+from lockstep.trainer.start_facts import StartFacts, check_start
 from lockstep.trainer.startup_line import startup_line
 from lockstep.trainer.summary import write_summary
 from lockstep.trainer.task_data import first_on_each_node
@@ -63,6 +63,7 @@ def train(
     task: Task | str | Config,
     config: Config | None = None,
     *,
+    accept_source: bool = False,
     observers: Sequence[Observer] = (),
     sinks: Sequence[Sink] = (),
 ) -> TrainingResult:
@@ -75,6 +76,7 @@ def train(
         task: what is learnt: a `Task`; or 'package.module:function', which returns one. Or only a config, to
             train the built-in task, images in classes.
         config: how it is trained; by default with all settings at their defaults.
+        accept_source: go on with a run although the source of what it refers to has changed since.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks. If one fails to close, a
             warning is printed.
@@ -98,6 +100,7 @@ def train(
             launch_of_group(read_launch()),
             began,
             task=chosen if isinstance(chosen, Task) else None,
+            accept_source=accept_source,
             observers=observers,
             sinks=sinks,
         )
@@ -110,6 +113,7 @@ def run_training(
     *,
     task: Task | None = None,
     resume_from: str = "",
+    accept_source: bool = False,
     observers: Sequence[Observer] = (),
     sinks: Sequence[Sink] = (),
 ) -> TrainingResult:
@@ -121,6 +125,7 @@ def run_training(
         began: when the command began, a value of `time.perf_counter`.
         task: what is learnt; None: as the config says.
         resume_from: a W&B artifact; its checkpoint is put into the run folder first, if it is a later one.
+        accept_source: go on with a run although the source of what it refers to has changed since.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks.
 
@@ -137,14 +142,14 @@ def run_training(
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
-            if summary is not None:
-                ranks.on_main(lambda: warn_of_changed_source(config, folder, task))
-                return TrainingResult(folder=folder, summary=summary, was_finished=True)
-            if resume_from:
+            if summary is None and resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
+            facts = check_start(config, folder, summary, ranks, accept_source=accept_source)
+            if summary is not None:
+                return TrainingResult(folder=folder, summary=summary, was_finished=True)
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
             with reported_deaths():  # of the processes that read its data
-                summary = _train_to_end(config, found, mode, ranks, phases, observers, sinks)
+                summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)
 
 
@@ -153,6 +158,7 @@ def _train_to_end(
     task: Task,
     mode: str,
     ranks: Ranks,
+    facts: StartFacts,
     phases: PhaseTimer,
     observers: Sequence[Observer],
     sinks: Sequence[Sink],
@@ -170,7 +176,7 @@ def _train_to_end(
     status: Status = "failed"
     reason = ""
     try:
-        ranks.on_main(lambda: _prepare(config, run, mode, parts, sinks))
+        ranks.on_main(lambda: _prepare(config, run, mode, facts, parts, sinks))
         phases.end_phase("set_up")
         train_loop(run, Observers(*observers))
         phases.end_phase("train")
@@ -196,16 +202,18 @@ def _train_to_end(
             ranks.barrier()  # no rank may exit while the main rank draws or closes W&B, for the same reason
 
 
-def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[Sink]) -> None:
+def _prepare(
+    config: Config, run: Run, mode: str, facts: StartFacts, parts: Parts, sinks: Sequence[Sink]
+) -> None:
     """On the main rank, before the first step: prints what runs, records the start, opens the sinks."""
     run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
     tell_run_folder(run.folder)
     say(startup_line(config, run, mode))
     for warning in run.warnings:
         say(f"warning: {warning}")
-    facts = environment(run.ranks)
+    runs_on = environment(run.ranks)
     hide_checkpoints_after(run.folder / CHECKPOINTS_FOLDER, run.step)
-    changes = record_start(config, run.folder, run.step, facts)
+    changes = record_start(config, run.folder, run.step, runs_on, facts.sources, facts.accepted)
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
@@ -213,21 +221,9 @@ def _prepare(config: Config, run: Run, mode: str, parts: Parts, sinks: Sequence[
     write_parts(parts, run.folder)
     if parts.initial_weights and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
         save_checkpoint(run.folder / CHECKPOINTS_FOLDER, snapshot(run))  # so that a replay has the weights
-    open_sinks(config, run, mode, parts.describe, facts)
+    open_sinks(config, run, mode, parts.describe, runs_on)
     # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
     run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
-
-
-def warn_of_changed_source(config: Config, folder: Path, task: Task | None) -> None:
-    """Says if a finished run was of another version of its task: it is not trained again."""
-    if not config.task.name:
-        return
-    try:
-        config, _ = find_task(config, task)
-    except ConfigError:
-        return  # the run is finished, whatever has become of its task
-    for change in changed_source(config, folder):
-        say(f"warning: {folder} was finished with other source: {change}; for a new run choose a run.name")
 
 
 def with_wandb_group(config: Config) -> Config:
