@@ -40,6 +40,11 @@ def test_a_file_that_is_not_mnists_is_refused_by_name(tmp_path, source):
         ("train-labels-idx1-ubyte", b"\x1f\x8b", r"train-labels-idx1-ubyte is damaged .*delete it"),
         ("train-labels-idx1-ubyte", encode_idx(np.zeros(19, np.uint8)), r"\(20, 28, 28\) .* \(19,\)"),
         ("t10k-images-idx3-ubyte", encode_idx(np.zeros((8, 28, 14), np.uint8)), "28 x 28 pixels"),
+        (
+            "t10k-labels-idx1-ubyte",
+            encode_idx(np.arange(3, 11, dtype=np.uint8)),
+            "t10k-labels-idx1-ubyte has label 10 for image 7; labels must be 0 to 9: renumber",
+        ),
     ],
 )
 def test_damaged_files_of_other_sets_are_refused(tmp_path, file, content, message):

@@ -43,3 +43,12 @@ def test_srun_tasks_get_the_variables_of_torchrun():
         "MASTER_ADDR": "10.0.0.1",
         "MASTER_PORT": str(job_port(SRUN)),
     }
+
+
+def test_a_task_without_scontrol(monkeypatch, tmp_path):
+    """As in a container: the variables of srun, but none of SLURM's programs."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR: is not set, and scontrol, .* set it to the first"):
+        torchrun_variables(read_launch(SRUN), SRUN)
+    alone = {**SRUN, "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"}
+    assert torchrun_variables(read_launch(alone), alone)["MASTER_ADDR"] == "127.0.0.1"

@@ -34,7 +34,7 @@ def test_a_second_ctrl_c_does_what_it_did_before():
 
 def test_only_the_main_rank_looks_for_the_stop_file_of_the_job_script(tmp_path):
     file = tmp_path / "stop"
-    ranks = [StopRequest({"LOCKSTEP_STOP_FILE": str(file), "RANK": rank}) for rank in "01"]
+    ranks = [StopRequest({"LOCKSTEP_STOP_FILE": str(file), "WORLD_SIZE": "2", "RANK": rank}) for rank in "01"]
     assert [stop.is_set() for stop in ranks] == [False, False]
     file.touch()
     assert [stop.is_set() for stop in ranks] == [True, False]

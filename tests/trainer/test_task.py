@@ -188,6 +188,12 @@ def shorter(outputs, targets):
             {"model": lambda: nn.Linear(3, 1)},
             "task.model = 'line': cannot compute the loss of a micro-batch (inputs (8, 1), targets (8, 1))",
         ),
+        (
+            {"model": lambda: nn.Linear(1, 1).half()},
+            "task.model = 'line': cannot compute the loss of a micro-batch (inputs (8, 1), targets (8, 1)): "
+            "RuntimeError: mat1 and mat2 must have the same dtype, but got Float and Half; its weights are "
+            "float16; keep them in float32 with .float(), and choose --precision bf16 or fp16",
+        ),
         ({"model": nn.Flatten}, "task.model = 'Flatten': has no parameters to train"),
     ],
 )

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -20,8 +21,9 @@ from lockstep.errors import (
     RankError,
     RunStopped,
     refuse,
+    require,
 )
-from lockstep.launch import process_rank
+from lockstep.launch import forget_launcher, leave_words, process_rank, tell_launcher
 
 COMMANDS = {
     "train": "train the run that the settings describe, or resume it",
@@ -47,6 +49,7 @@ commands:
 {commands}
 
 `lockstep COMMAND --help` shows a command's options. `lockstep --version` shows the version.
+With --launcher none a command runs in this process alone, whatever launcher's variables it inherits.
 """
 
 
@@ -64,11 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # On a shared core, a thread that waits in a busy loop blocks the very thread that it waits for. libgomp's
     # default of about 1 ms makes a step several times slower there; about 30 us costs nothing elsewhere.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    name, *rest = arguments
+    name, *words = arguments
 
     def command() -> int:
         if name not in COMMANDS:
             raise refuse("COMMAND", name, f"is not a command; use one of {', '.join(COMMANDS)}")
+        from lockstep.config import take_option
+
+        launcher, rest = take_option(words, "--launcher")
+        if launcher:
+            rule = "can only be none: this process alone; a launcher is known by the variables that it sets"
+            require(launcher == "none", "--launcher", launcher, rule)
+            forget_launcher()
         return getattr(importlib.import_module(f"lockstep.commands.{name}"), name)(rest)
 
     return exit_code(command)
@@ -95,31 +105,43 @@ def exit_code(action: Callable[[], int]) -> int:
     """What an action returns, or the exit code for how it ended early, once that is reported in one line."""
     try:
         return action()
-    except Interrupted:
+    except Interrupted as stop:
+        report_interruption(stop)
         return EXIT_RESUMABLE
     except ConfigError as error:
         return report_mistake(error)
     except RunStopped as stop:
         if process_rank() == 0:
-            print(f"lockstep: stopped: {stop}", file=sys.stderr, flush=True)
+            leave_words(f"lockstep: stopped: {stop}")
         return EXIT_FAILED
     except DataError as error:
-        print(f"lockstep: rank {process_rank()} failed: {error}", file=sys.stderr, flush=True)
+        leave_words(f"lockstep: rank {process_rank()} failed: {error}")
         return EXIT_FAILED
     except Exception:
         print(f"lockstep: rank {process_rank()} failed:", file=sys.stderr, flush=True)
+        tell_launcher(f"lockstep: rank {process_rank()} failed:\n{traceback.format_exc()}")
         raise
+
+
+def report_interruption(stop: Interrupted) -> None:
+    """Says, under a launcher, how a script can tell: torchrun and `accelerate launch` exit with 1 instead."""
+    launched = {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"} & os.environ.keys()
+    if launched and process_rank() == 0 and "LOCKSTEP_RESUMABLE_FILE" not in os.environ:
+        leave_words(
+            f"lockstep: {stop}: exit code {EXIT_RESUMABLE}, which launchers turn into 1; a script can set "
+            "LOCKSTEP_RESUMABLE_FILE to a path, and finds the file there"
+        )
 
 
 def report_mistake(error: ConfigError) -> int:
     """Prints a user's mistake in one line: on the main rank, or on the rank that alone has it (RankError).
 
-    The other ranks wait for it: as soon as one exits, its launcher kills the others.
+    The other ranks wait for it: as soon as one exits, its launcher kills the others. One that is still there
+    after the wait reports the mistake itself: there is no main rank, or it is on another node.
     """
     rank = process_rank()
-    if rank == 0 or isinstance(error, RankError):
-        whose = f"rank {rank}: " if rank else ""
-        print(f"lockstep: error: {whose}{error}", file=sys.stderr, flush=True)
-    else:
+    if rank != 0 and not isinstance(error, RankError):
         time.sleep(MAIN_RANK_SECONDS)
+    whose = f"rank {rank}: " if rank else ""
+    leave_words(f"lockstep: error: {whose}{error}")
     return EXIT_USAGE

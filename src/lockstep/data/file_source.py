@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lockstep.config import IMAGE_SIZE
+from lockstep.config import IMAGE_SIZE, NUM_CLASSES
 from lockstep.data.idx import IdxFile
 from lockstep.data.images import ImageFiles
 from lockstep.errors import ConfigError
@@ -78,7 +78,16 @@ class FileSource:
                 f"there must be one label for each image of {IMAGE_SIZE} x {IMAGE_SIZE} pixels; "
                 "delete both and start again to fetch them"
             )
-        return ImageFiles(images=images, labels=labels, count=len(labels), is_transposed=self.is_transposed)
+        opened = ImageFiles(images=images, labels=labels, count=len(labels), is_transposed=self.is_transposed)
+        digits = opened.all_labels()
+        (wrong,) = ((digits < 0) | (digits >= NUM_CLASSES)).nonzero()
+        if len(wrong):
+            raise ConfigError(
+                f"data.root: {labels_path} has label {digits[wrong[0]]} for image {wrong[0]}; labels must be "
+                f"0 to {NUM_CLASSES - 1}: renumber them, or put the images into a folder per class and use "
+                "--data.name folder:PATH"
+            )
+        return opened
 
     def _open_file(self, path: Path) -> IdxFile:
         self.check_content(path, path)

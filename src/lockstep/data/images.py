@@ -69,17 +69,23 @@ class ImageFiles:
 
     def load(self) -> ImageStore:
         """All of them, in memory."""
-        arrays = self._decoded(self.images.first(self.count), self.labels.first(self.count))
+        arrays = self._upright(self.images.first(self.count)), self.all_labels()
         images, labels = map(torch.from_numpy, arrays)
         return ImageStore(images=images, labels=labels)
 
-    def _rows(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-        return self._decoded(self.images.rows(ids), self.labels.rows(ids))
+    def all_labels(self) -> NDArray[np.int64]:
+        """The labels of all of them, (samples,)."""
+        return self._digits(self.labels.first(self.count))
 
-    def _decoded(self, images: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
-        upright = np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
-        digits = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
-        return upright, digits.astype(np.int64)
+    def _rows(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+        return self._upright(self.images.rows(ids)), self._digits(self.labels.rows(ids))
+
+    def _upright(self, images: NDArray) -> NDArray:
+        return np.ascontiguousarray(images.transpose(0, 2, 1)) if self.is_transposed else images
+
+    def _digits(self, labels: NDArray) -> NDArray[np.int64]:
+        column = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST: column 0 is the digit
+        return column.astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,11 @@ checks, precision, process_group, process_state, rank_facts, ranks.
 
 from lockstep.launch.allocation import Allocation, allocated_threads, read_allocation
 from lockstep.launch.command_lines import accelerate_options, launch_commands
+from lockstep.launch.last_words import leave_words, tell_launcher
 from lockstep.launch.machine import num_cores
 from lockstep.launch.rendezvous import Rendezvous, rendezvous
 from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
-from lockstep.launch.variables import Launch, array_group, process_rank, read_launch
+from lockstep.launch.variables import Launch, array_group, forget_launcher, process_rank, read_launch
 
 __all__ = [
     "STOP_SIGNALS",
@@ -20,11 +21,14 @@ __all__ = [
     "accelerate_options",
     "allocated_threads",
     "array_group",
+    "forget_launcher",
     "launch_commands",
+    "leave_words",
     "num_cores",
     "process_rank",
     "read_allocation",
     "read_launch",
     "rendezvous",
+    "tell_launcher",
     "tell_run_folder",
 ]

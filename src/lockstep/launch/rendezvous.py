@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lockstep.errors import require
+from lockstep.errors import ConfigError, require
 from lockstep.launch.variables import Launch
 
 # Below the kernel's ephemeral ports, which begin at 32768: one of those may be taken by any connection.
@@ -31,7 +31,7 @@ def rendezvous(num_nodes: int, environ: Mapping[str, str] = os.environ) -> Rende
     if it is the only one, and a port derived from the SLURM job.
 
     Raises:
-        ConfigError: MASTER_PORT is not a port.
+        ConfigError: MASTER_PORT is not a port, or SLURM does not tell the address of the first node.
     """
     address = environ.get("MASTER_ADDR", "")
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
@@ -53,8 +53,8 @@ def job_port(environ: Mapping[str, str]) -> int:
 
 def torchrun_variables(launch: Launch, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables that torch.distributed needs, which torchrun sets and srun does not."""
-    num_nodes = int(environ.get("SLURM_STEP_NUM_NODES") or environ["SLURM_NNODES"])
-    address, port = rendezvous(num_nodes, environ)
+    num_nodes = int(environ.get("SLURM_STEP_NUM_NODES") or environ.get("SLURM_NNODES", "1"))
+    address, port = rendezvous(num_nodes if launch.world_size > 1 else 1, environ)
     return {**rank_variables(launch), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
 
 
@@ -69,12 +69,23 @@ def rank_variables(launch: Launch) -> dict[str, str]:
 
 
 def node_address(nodes: str) -> str:
-    """The NodeAddr of a SLURM node list's first node: a name that does not resolve would hang the job."""
+    """The NodeAddr of a SLURM node list's first node: a name that does not resolve would hang the job.
+
+    Raises:
+        ConfigError: `scontrol`, which knows it, is not on the PATH, as in a container, or fails.
+    """
 
     def scontrol(*words: str) -> str:
-        return subprocess.run(
-            ["scontrol", *words], check=True, capture_output=True, text=True, timeout=30
-        ).stdout
+        try:
+            return subprocess.run(
+                ["scontrol", *words], check=True, capture_output=True, text=True, timeout=30
+            ).stdout
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(
+                f"MASTER_ADDR: is not set, and scontrol, which knows the address of {nodes}, does not answer "
+                f"({reason}); set it to the first node's address on all nodes"
+            ) from error
 
     name = scontrol("show", "hostnames", nodes).split()[0]
     facts = dict(word.split("=", 1) for word in scontrol("show", "node", name, "-o").split() if "=" in word)

@@ -17,6 +17,7 @@ from lockstep.task.image_classification import image_classification_task
 from lockstep.task.losses import build_criterion
 from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
+from lockstep.task.models.dtypes import dtype_remedy
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.models.modes import evaluating
 from lockstep.task.task import (
@@ -47,6 +48,7 @@ __all__ = [
     "check_value_name",
     "class_columns",
     "confusion",
+    "dtype_remedy",
     "evaluating",
     "image_classification_task",
     "is_classification",

@@ -16,6 +16,7 @@ from lockstep.data import MicroBatch, generator_states, restored_generators, see
 from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.model_traits.parameter_use import ParameterUse
 from lockstep.errors import ConfigError, counted, first_line, refuse
+from lockstep.task import dtype_remedy
 
 NUM_SEEDS = 8
 """Trials of each micro-batch of a model that draws random numbers. One is not enough: of twelve blocks with a
@@ -181,6 +182,8 @@ def check_sizes(
             if batch is whole:
                 shapes = f"inputs {shapes_of(batch.inputs)}, targets {shapes_of(batch.targets)}"
                 rule = f"cannot compute the loss of a micro-batch ({shapes}): {first_line(error)}"
+                if remedy := dtype_remedy(model):
+                    rule += f"; {remedy}"
                 raise refuse(field, model_name, rule) from error
             raise refuse(
                 "batch.micro_size",

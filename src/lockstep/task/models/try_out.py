@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lockstep.errors import first_line, refuse, require
+from lockstep.task.models.dtypes import dtype_remedy
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.models.modes import evaluating
 
@@ -25,7 +26,8 @@ def try_out(model: nn.Module, name: str, shape: ImageShape) -> None:
         with evaluating(model), torch.no_grad():
             logits = model(images)
     except Exception as error:
-        rule = f"cannot take images of shape {tuple(images.shape)} ({first_line(error)}); adapt its sizes"
+        remedy = dtype_remedy(model) or "adapt its sizes"
+        rule = f"cannot take images of shape {tuple(images.shape)} ({first_line(error)}); {remedy}"
         raise refuse("model.name", name, rule) from error
     result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     rule = f"returns {result} for 2 images; it must return logits (2, {shape.num_classes})"
