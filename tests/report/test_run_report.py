@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
+
+from lockstep.errors import ConfigError
 from lockstep.report.run_report import draw_report
 from lockstep.runs.evaluations import SavedEvaluation, to_npz
 from lockstep.task import Evaluation
@@ -14,6 +17,16 @@ def test_a_run_without_an_evaluation_has_curves_only(tmp_path):
     (curves,) = draw_report(tmp_path / "run")
     assert curves == tmp_path / "run" / "report" / "curves.png"
     assert curves.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_not_written_through_a_link(tmp_path):
+    make_run(tmp_path / "run", [make_record(1)])
+    (tmp_path / "outside").write_text("precious")
+    (tmp_path / "run" / "report").mkdir()
+    (tmp_path / "run" / "report" / "curves.png").symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match=r"report/curves.png': leads to .*; remove the link"):
+        draw_report(tmp_path / "run")
+    assert (tmp_path / "outside").read_text() == "precious"
 
 
 def test_a_run_with_an_evaluation_has_three_pictures(tmp_path):

@@ -28,6 +28,14 @@ def test_a_damaged_run_is_one_line(folder, capsys):
     assert "is damaged" in line
 
 
+def test_a_lock_that_is_a_link_out_of_the_folder_is_one_line(folder, tmp_path, capsys):
+    (tmp_path / "outside").write_text("precious")
+    (folder / ".lock").symlink_to(tmp_path / "outside")
+    assert not sync_run(folder)
+    assert "remove the link" in capsys.readouterr().out
+    assert (tmp_path / "outside").read_text() == "precious"
+
+
 def test_a_run_that_is_synced_from_inside_has_its_folders_name(folder, monkeypatch, capsys):
     class Complete:
         """Takes the place of the upload, which needs a server."""

@@ -14,7 +14,7 @@ from lockstep.engine import NO_OBSERVER, Observer, Run, agreed_digest, step_reco
 from lockstep.inspect.non_finite import record_non_finite
 from lockstep.plan import PADDING
 from lockstep.report.contact_sheet import draw_contact_sheet
-from lockstep.runs import Record, write_atomically
+from lockstep.runs import Record, check_links, step_name, write_atomically
 from lockstep.task import LOSS, named_values
 
 
@@ -79,8 +79,14 @@ def take_detailed_step(run: Run) -> tuple[dict[str, Any], Record]:
     }, record
 
 
-def write_step(folder: Path, run: Run, details: dict[str, Any]) -> list[Path]:
-    """Writes step.json and, of classified images, contact-sheet.png; the paths written."""
+def write_step(run_folder: Path, run: Run, details: dict[str, Any]) -> list[Path]:
+    """Writes step.json and, of classified images, contact-sheet.png; the paths written.
+
+    Raises:
+        ConfigError: a link in the run folder leads out of it.
+    """
+    check_links(run_folder)
+    folder = run_folder / "replay" / step_name(run.step)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "step.json", folder / "contact-sheet.png"]
     write_atomically(paths[0], json.dumps(details, indent=1) + "\n")

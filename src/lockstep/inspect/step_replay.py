@@ -28,7 +28,6 @@ from lockstep.runs import (
     environment_changes,
     read_metrics,
     read_settings,
-    step_name,
 )
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
@@ -173,8 +172,7 @@ def _replay_on(
         details, record = take_detailed_step(run)
         compared, divergence = compare_records(record, recorded.get(step, {}), measured)
         divergences += [divergence] if divergence else []
-        target = folder / "replay" / step_name(step)
-        written = ranks.on_main(lambda: write_step(target, run, details))
+        written = ranks.on_main(lambda: write_step(folder, run, details))
         return Replay(
             step=step,
             first_step=checkpoint.step if checkpoint else 0,

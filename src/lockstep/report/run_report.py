@@ -9,7 +9,7 @@ from lockstep.report.confusion_picture import draw_confusion
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.report.curves import draw_curves
 from lockstep.report.figure_style import save_figure, shortened
-from lockstep.runs import read_metrics, read_starts, read_task_facts, resume_steps
+from lockstep.runs import check_links, read_metrics, read_starts, read_task_facts, resume_steps
 from lockstep.runs.evaluations import read_evaluation
 from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification, num_correct
 
@@ -18,6 +18,7 @@ REPORT_FOLDER = "report"
 
 def draw_report(folder: Path) -> list[Path]:
     """Draws the curves of a run with records, and its last evaluation if there is one; the paths written."""
+    check_links(folder)
     target = folder / REPORT_FOLDER
     target.mkdir(exist_ok=True)
     name, records = shortened(folder.resolve().name, 60), read_metrics(folder)

@@ -27,6 +27,7 @@ from lockstep.runs.files import (
     step_name,
     write_atomically,
 )
+from lockstep.runs.links import check_links
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import (
     check_format,
@@ -62,6 +63,7 @@ __all__ = [
     "TaskFacts",
     "changed_sources",
     "check_format",
+    "check_links",
     "check_may_resume",
     "check_same_run",
     "check_same_sources",

@@ -26,6 +26,7 @@ EMA_FILE = "ema.safetensors"
 """Only in checkpoints of a run with train.ema."""
 STATE_FILE = "state.pt"
 MANIFEST_FILE = "manifest.json"
+CHECKPOINT_FILES = (WEIGHTS_FILE, EMA_FILE, STATE_FILE, MANIFEST_FILE)
 FORMAT, FORMAT_WITH_EMA = 1, 2
 """A version that knows no EMA_FILE must refuse the second one, not resume without it."""
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -12,9 +11,7 @@ import torch
 
 import lockstep
 from lockstep.launch.ranks import Ranks
-
-GIT_SECONDS = 10
-"""A large checkout on a network file system may take longer; the state of git is not worth waiting for."""
+from lockstep.runs.commits import commit_of
 
 
 def device_name(ranks: Ranks) -> str:
@@ -36,18 +33,5 @@ def environment(ranks: Ranks) -> dict[str, Any]:
             "torch": torch.__version__,
             "accelerate": accelerate.__version__,
         },
-        "git": git_state(),
+        "git": commit_of(Path(lockstep.__file__)),
     }
-
-
-@cache
-def git_state() -> dict[str, Any] | None:
-    """The commit of the working directory and whether its tracked files are unchanged; None outside git."""
-    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
-    try:
-        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=GIT_SECONDS)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = result.stdout.splitlines()
-    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
-    return {"commit": commit, "is_clean": all(line.startswith("#") for line in lines)}

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from lockstep.errors import ConfigError
 from lockstep.launch.ranks import Ranks
+from lockstep.runs.links import check_links
 
 LOCK_FILE = ".lock"
 LOCK_WAIT_SECONDS = 20
@@ -21,13 +22,14 @@ def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
     """Makes the folder and keeps other starts of the same run out. The lock dies with its process.
 
     Raises:
-        ConfigError: another process holds the lock, or the folder cannot be written.
+        ConfigError: another process holds the lock, the folder cannot be written, or a link leads out of it.
     """
     lock = FileLock(folder / LOCK_FILE)
 
     def acquire() -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            check_links(folder)  # the lock's file is written too
             lock.acquire(timeout=LOCK_WAIT_SECONDS)
         except Timeout:
             raise ConfigError(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lockstep.config import Config, take_option, yaml_flags
-from lockstep.errors import RankError, refuse
+from lockstep.errors import ConfigError, RankError, refuse, require
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     METRICS_FILE,
@@ -20,15 +21,44 @@ from lockstep.runs import (
     WANDB_ID_FILE,
     check_format,
     check_same_run,
+    read_metrics,
     read_settings,
+    read_starts,
     step_name,
     write_atomically,
 )
-from lockstep.runs.checkpoint import DamagedCheckpoint, load_checkpoint
+from lockstep.runs.checkpoint import CHECKPOINT_FILES, DamagedCheckpoint, load_checkpoint, weights_sha256
 from lockstep.runs.checkpoint_folder import load_newest_checkpoint
 from lockstep.tracking.artifacts import ARTIFACT_CHECKPOINT
+from lockstep.tracking.wandb_id import is_wandb_id
 
 PREFIX = "wandb:"
+RECORDS = (SETTINGS_FILE, METRICS_FILE, STARTS_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelArtifact:
+    """A model artifact on the server, whose metadata is in order; none of its files are here yet."""
+
+    reference: str
+    artifact: Any
+    """wandb's."""
+    step: int
+    """That of its checkpoint."""
+    run_id: str
+    weights_sha256: str
+
+    def fetch(self, name: str, folder: Path) -> Path:
+        """Downloads one of its files into a folder, past wandb's cache; the file's path.
+
+        Raises:
+            ConfigError: the artifact does not hold this file itself, or the server does not send it.
+        """
+        with _fetch_errors_refused(self.reference):
+            entry = self.artifact.get_entry(name)
+            if entry.ref is not None:  # such as file:///etc/passwd
+                raise ValueError(f"{name} is a reference to {entry.ref}")
+            return Path(entry.download(str(folder), skip_cache=True))
 
 
 def with_artifact_settings(reference: str, flags: list[str]) -> list[str]:
@@ -42,49 +72,72 @@ def with_artifact_settings(reference: str, flags: list[str]) -> list[str]:
         raise refuse(
             "--config", file, "the artifact of --resume-from has its own settings; leave one of them out"
         )
-    artifact = _find_artifact(reference)
+    artifact = find_artifact(reference)
     with TemporaryDirectory() as scratch:
-        with _fetch_errors_refused(reference):
-            settings = artifact.get_entry(SETTINGS_FILE).download(scratch)
-        return yaml_flags(Path(settings)) + flags
+        return yaml_flags(artifact.fetch(SETTINGS_FILE, Path(scratch))) + flags
 
 
 def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
     """Puts an artifact's checkpoint into a run folder, unless that has one as new; the main rank calls it.
 
-    A folder without a run also gets the artifact's records and the id of its W&B run.
+    A folder without a run also gets the artifact's records and the id of its W&B run. Until all of it is
+    here and in order, the folder stays as it is.
 
     Raises:
-        ConfigError: the reference is malformed, the server does not have it, its checkpoint is damaged, or
-            its run has other settings.
+        ConfigError: the reference is malformed, the server does not have it, something in it is damaged or
+            contradicts the rest, or its run has other settings.
     """
-    artifact = _find_artifact(reference)
-    step, checkpoints = artifact.metadata["step"], folder / CHECKPOINTS_FOLDER
-    newest, _ = load_newest_checkpoint(checkpoints)
-    if newest is not None and newest.step >= step:
+    artifact = find_artifact(reference)
+    newest, _ = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER)
+    if newest is not None and newest.step >= artifact.step:
         return
     with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
-        with _fetch_errors_refused(reference):
-            download = Path(artifact.download(scratch, skip_cache=True))
+        download = Path(scratch)
+        checkpoint = [f"{ARTIFACT_CHECKPOINT}/{name}" for name in CHECKPOINT_FILES]
+        for name in (*RECORDS, *(name for name in checkpoint if name in artifact.artifact.manifest.entries)):
+            artifact.fetch(name, download)
         check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
-        check_format(download, f"the run of {reference}")
-        try:
-            load_checkpoint(download / ARTIFACT_CHECKPOINT)
-        except DamagedCheckpoint as damage:
-            raise refuse("--resume-from", reference, f"{damage}; use another version") from damage
-        for name in (SETTINGS_FILE, METRICS_FILE, STARTS_FILE):
-            if not (folder / name).exists():
-                shutil.copy(download / name, folder / name)
-        if not (folder / WANDB_ID_FILE).exists():
-            run_id = artifact.metadata["run_id"]
-            write_atomically(folder / WANDB_ID_FILE, run_id)
-            # As an online start leaves it. The server has steps of this run, so no offline file may be
-            # uploaded as a whole.
-            (folder / "wandb" / f"run-{run_id}").mkdir(parents=True)
-        checkpoints.mkdir(exist_ok=True)
-        target = checkpoints / step_name(step)
-        shutil.rmtree(target, ignore_errors=True)  # a damaged one
-        os.replace(download / ARTIFACT_CHECKPOINT, target)
+        check_download(artifact, download)
+        publish(artifact, download, folder)
+
+
+def check_download(artifact: ModelArtifact, download: Path) -> None:
+    """Checks the files of an artifact, and that they are what its metadata says.
+
+    Raises:
+        ConfigError: one is damaged, or does not fit.
+    """
+    reference = artifact.reference
+    check_format(download, f"the run of {reference}")
+    try:
+        checkpoint = load_checkpoint(download / ARTIFACT_CHECKPOINT)
+        for entry in (*read_metrics(download), *read_starts(download)):
+            if type(entry["step"]) is not int:
+                raise ConfigError(f"a record has the step {entry['step']!r}")
+    except (DamagedCheckpoint, ConfigError, KeyError, TypeError) as error:
+        damage = str(error).replace(f"{download}{os.sep}", "")
+        raise refuse("--resume-from", reference, f"is damaged ({damage}); use another version") from error
+    rule = f"says step {artifact.step}, and its checkpoint is of step {checkpoint.step}; use another version"
+    require(checkpoint.step == artifact.step, "--resume-from", reference, rule)
+    rule = "has other weights than it says; use another version"
+    is_same = weights_sha256(checkpoint.weights) == artifact.weights_sha256
+    require(is_same, "--resume-from", reference, rule)
+
+
+def publish(artifact: ModelArtifact, download: Path, folder: Path) -> None:
+    """Moves what was downloaded and checked into the run folder: the id of the W&B run last."""
+    for name in RECORDS:
+        if not (folder / name).exists():
+            os.replace(download / name, folder / name)
+    (folder / CHECKPOINTS_FOLDER).mkdir(exist_ok=True)
+    target = folder / CHECKPOINTS_FOLDER / step_name(artifact.step)
+    shutil.rmtree(target, ignore_errors=True)  # a damaged one
+    os.replace(download / ARTIFACT_CHECKPOINT, target)
+    if not (folder / WANDB_ID_FILE).exists():
+        # As an online start leaves it. The server has steps of this run, so no offline file may be uploaded
+        # as a whole.
+        (folder / "wandb" / f"run-{artifact.run_id}").mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / WANDB_ID_FILE, artifact.run_id)
 
 
 @contextmanager
@@ -101,16 +154,40 @@ def _fetch_errors_refused(reference: str) -> Iterator[None]:
         raise RankError(mistake) from error
 
 
-def _find_artifact(reference: str) -> Any:
-    """The artifact that a reference names, without its files."""
+def find_artifact(reference: str) -> ModelArtifact:
+    """The artifact that a reference names.
+
+    Raises:
+        ConfigError: the reference is malformed, the server does not have it, or its metadata is not that of a
+            run's checkpoint.
+    """
     name = reference.removeprefix(PREFIX)
     if name == reference or name.count("/") not in (1, 2):
         raise refuse("--resume-from", reference, "must be wandb:[ENTITY/]PROJECT/NAME:ALIAS")
+    artifact = _on_server(reference, name)
+    return ModelArtifact(reference=reference, artifact=artifact, **checked(reference, artifact.metadata))
+
+
+def checked(reference: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts in an artifact's metadata, which anyone may have written.
+
+    Raises:
+        ConfigError: one is missing, or is not what it must be.
+    """
+    rule = "was not made by lockstep; name a run's model artifact"
+    facts = {name: metadata.get(name) for name in ("step", "run_id", "weights_sha256")}
+    for name, is_right in {
+        "step": type(facts["step"]) is int and facts["step"] >= 0,
+        "run_id": is_wandb_id(facts["run_id"]),
+        "weights_sha256": isinstance(facts["weights_sha256"], str),
+    }.items():
+        require(is_right, "--resume-from", reference, f"{rule} ({name} in its metadata is {facts[name]!r})")
+    return facts
+
+
+def _on_server(reference: str, name: str) -> Any:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
     with _fetch_errors_refused(reference):
-        artifact = wandb.Api().artifact(name, type="model")
-    if "step" not in artifact.metadata:
-        raise refuse("--resume-from", reference, "was not made by lockstep; name a run's model artifact")
-    return artifact
+        return wandb.Api().artifact(name, type="model")

@@ -17,7 +17,7 @@ from lockstep.runs import (
     read_metrics,
     read_starts,
 )
-from lockstep.runs.checkpoint import load_checkpoint, weights_sha256
+from lockstep.runs.checkpoint import CHECKPOINT_FILES, load_checkpoint, weights_sha256
 from lockstep.runs.checkpoint_folder import best_checkpoint
 
 ARTIFACT_CHECKPOINT = "checkpoint"
@@ -45,7 +45,9 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
                 "run_id": run_id,
             },
         )
-        artifact.add_dir(str(path), name=ARTIFACT_CHECKPOINT)
+        for name in CHECKPOINT_FILES:  # alone: a checkpoint from elsewhere may hold anything else
+            if (path / name).exists():
+                artifact.add_file(str(path / name), name=f"{ARTIFACT_CHECKPOINT}/{name}")
         artifact.add_file(str(folder / SETTINGS_FILE))
         # Up to the checkpoint's step: a run that resumes from it computes the later ones again.
         for name, entries in ((METRICS_FILE, read_metrics(folder)), (STARTS_FILE, read_starts(folder))):

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from lockstep.config import as_dict, parse_config
 from lockstep.errors import ConfigError
 from lockstep.report import say
-from lockstep.runs import SETTINGS_FILE, read_starts, read_summary
+from lockstep.runs import SETTINGS_FILE, check_links, read_starts, read_summary
 from lockstep.runs.folder_lock import LOCK_FILE
 from lockstep.tracking.time_limits import SYNC_SECONDS
 from lockstep.tracking.wandb_run import WandbRun
@@ -19,6 +19,7 @@ from lockstep.tracking.wandb_run import WandbRun
 def sync_run(folder: Path) -> bool:
     """Completes one run on the server, as one more start of it; whether the server then has all of it."""
     try:
+        check_links(folder)  # the lock's file is written too
         with FileLock(folder / LOCK_FILE, timeout=0), TemporaryDirectory() as scratch:
             config = parse_config(["--config", str(folder / SETTINGS_FILE)])
             environment = {name: value for name, value in read_starts(folder)[-1].items() if name != "step"}

@@ -6,8 +6,6 @@ second team of OpenMP threads, more than there are cores, and every later step w
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +17,11 @@ from typing import Any
 import torch
 
 from lockstep.config import TrackingConfig
-from lockstep.runs import SYNCED_FILE, WANDB_ID_FILE, Record, Status, read_metrics, write_atomically
+from lockstep.runs import SYNCED_FILE, Record, Status, read_metrics, write_atomically
 from lockstep.tracking import time_limits
 from lockstep.tracking.upload_state import Stage, UploadState
 from lockstep.tracking.wandb_client import CouldNotConnect, WandbClient
+from lockstep.tracking.wandb_id import read_or_make_id
 
 MAX_QUEUED_RECORDS = 50
 """Above this, records are queued without the tensors of their histograms, which would fill the memory."""
@@ -74,7 +73,7 @@ class WandbRun:
         self._histogram_every, self._tensors, self._dataset = config.watch, tensors, dataset
         self._extra_seconds = extra_seconds
         self._client = WandbClient(
-            run_id=_read_or_make_id(folder / WANDB_ID_FILE),
+            run_id=read_or_make_id(folder),
             folder=folder,
             wandb_parent=wandb_parent or folder,
             is_online=mode == "online",
@@ -172,11 +171,3 @@ class WandbRun:
 
     def _report(self, trouble: object) -> None:
         self._notify(f"W&B: {' '.join(str(trouble).split())}")
-
-
-def _read_or_make_id(path: Path) -> str:
-    """The W&B id of a run, the same over all its starts."""
-    if not path.exists():
-        # A sweep's agent has made the run already. From now on the file decides.
-        write_atomically(path, os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
-    return path.read_text()
