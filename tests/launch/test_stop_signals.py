@@ -23,6 +23,14 @@ def test_a_signal_requests_a_stop_and_does_not_end_the_process(number):
     assert stop.is_set()
 
 
+def test_a_run_started_with_nohup_outlives_its_terminal():
+    for number in signal.SIGHUP, signal.SIGUSR1:
+        signal.signal(number, signal.SIG_IGN)
+    StopRequest({}).install()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN  # a job script's launcher ignores it
+
+
 def test_a_second_ctrl_c_does_what_it_did_before():
     """In a command it ends the process; in a notebook it must not end the kernel."""
     for handler in (signal.SIG_DFL, signal.default_int_handler):

@@ -10,7 +10,7 @@ import pytest
 
 from image_files import streamed_words
 from interruption import LONG, kill, start, wait_for_step
-from processes import QUICK, read_run, run, train_quick, with_support
+from processes import BIN, QUICK, ROOT, read_run, run, train_quick, with_support
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def assert_same_run(folder, undisturbed):
         ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_run_stopped_by_a_signal_can_be_resumed(tmp_path, undisturbed, number):
     process = start(tmp_path, 1, env={"LOCKSTEP_RESUMABLE_FILE": str(tmp_path / "resumable")})
     wait_for_step(tmp_path, 4, process)
@@ -73,6 +73,25 @@ def test_ctrl_c_also_reaches_the_workers_of_a_streamed_run(tmp_path, undisturbed
     with pytest.raises(ProcessLookupError):  # no worker is left
         os.killpg(process.pid, 0)
     assert start(tmp_path, 1, *words, "--data.storage", "resident").wait(timeout=60) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_terminal_that_closes_stops_the_run_and_a_reader_that_goes_away_does_not(tmp_path, undisturbed):
+    words = [*streamed_words(tmp_path / "data"), "--run.dir", str(tmp_path), "--run.name", "run"]
+    command = [str(BIN / "lockstep"), "train", *LONG, *words]
+    screen, terminal = os.openpty()
+    on_terminal = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    process = subprocess.Popen(["setsid", "--ctty", *command], cwd=ROOT, **on_terminal)
+    os.close(terminal)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        os.read(screen, 4096)
+    os.close(screen)  # a lost ssh: SIGHUP, and then each write fails
+    assert process.wait(timeout=60) == 75
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert "resuming" in "".join(process.stdout.readline().decode() for _ in range(2))
+    assert process.returncode == 0  # leaving the block closed the pipe
     assert_same_run(tmp_path, undisturbed)
 
 

@@ -121,6 +121,14 @@ def test_the_step_can_be_taken_at_the_debuggers_prompt(folder):
     assert "--break = 3: was computed at the prompt" in result.stderr
 
 
+@pytest.mark.parametrize("prompt", ["q\n", ""], ids=["q", "end of input"])
+def test_leaving_the_debugger_is_one_line(folder, prompt):
+    result = debugged(folder, prompt)
+    assert result.returncode == 2
+    assert result.stderr.startswith("lockstep: error: --break = 3: the debugger was left")
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

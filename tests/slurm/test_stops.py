@@ -24,6 +24,8 @@ def test_usr1_in_mid_run_requeues_the_job(cluster, tmp_path, undisturbed):
     job = train_job(cluster, tmp_path, *LONG, "--tracking.mode", "offline")
     job.wait_for_step(6)
     cluster.run("scancel", "--batch", "--signal=USR1", job.id)
+    cluster.wait((job.run / f".resumable-{job.id}").exists, 30, "checkpoint")
+    cluster.run("scancel", "--batch", "--signal=TERM", job.id)  # late, as the time limit's own
     job.assert_finished_as(undisturbed)
     assert job.restarts == 1
     assert "stopped by a signal, checkpoint saved; requeueing" in job.text

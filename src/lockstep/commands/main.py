@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from bdb import BdbQuit
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -23,7 +24,7 @@ from lockstep.errors import (
     refuse,
     require,
 )
-from lockstep.launch import forget_launcher, leave_words, process_rank, tell_launcher
+from lockstep.launch import forget_launcher, lasting_output, leave_words, process_rank, tell_launcher
 
 COMMANDS = {
     "train": "train the run that the settings describe, or resume it",
@@ -55,7 +56,12 @@ With --launcher none a command runs in this process alone, whatever launcher's v
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `lockstep` command; returns its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with lasting_output():
+        return run_command(list(sys.argv[1:] if argv is None else argv))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Runs the command that the arguments name; its exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(
             HELP.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())), end=""
@@ -113,6 +119,9 @@ def exit_code(action: Callable[[], int]) -> int:
     except RunStopped as stop:
         if process_rank() == 0:
             leave_words(f"lockstep: stopped: {stop}")
+        return EXIT_FAILED
+    except BdbQuit:
+        leave_words("lockstep: stopped: the debugger was left with q or at the end of its input")
         return EXIT_FAILED
     except DataError as error:
         leave_words(f"lockstep: rank {process_rank()} failed: {error}")

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lockstep.config import DataConfig
 from lockstep.errors import DataError, counted, first_line, refuse
-from lockstep.launch import STOP_SIGNALS, num_cores
+from lockstep.launch import STOP_SIGNALS, LastingOutput, num_cores
 
 AHEAD = 2
 """Items that each worker keeps ready."""
@@ -218,7 +218,11 @@ def _mover(device: torch.device) -> Callable[[Any], Any]:
 
 
 def _prepare_worker(worker_id: int) -> None:
-    """Ends a worker with its parent: it shares what its parent has open, such as the run folder's lock."""
+    """Ends a worker with its parent: it shares what its parent has open, such as the run folder's lock.
+
+    A data set that prints must not end it when nobody reads along any more.
+    """
+    sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the process that a forkserver is may be older
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bdb import BdbQuit
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 
 from lockstep.config import Config, source_digests
 from lockstep.data import restored_generators
-from lockstep.engine import take_step  # noqa: F401  for the prompt of --break, which sees this module
-from lockstep.errors import counted, refuse
+from lockstep.engine import Run, take_step  # noqa: F401  take_step: for the prompt of --break, which sees it
+from lockstep.errors import counted, refuse, require
 from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
@@ -161,14 +162,8 @@ def _replay_on(
             compared, divergence = compare_records(recorded_step(run), recorded.get(run.step, {}), measured)
             num_compared += compared
             divergences += [divergence] if divergence else []
-        if enter_debugger and ranks.is_main:
-            breakpoint()  # `run` holds everything; take_step(run) computes the step
-            if run.step >= step:
-                raise refuse(
-                    "--break",
-                    step,
-                    "was computed at the prompt, so its details were not written; start again",
-                )
+        if enter_debugger:
+            ranks.on_main(lambda: open_prompt(run, step))
         details, record = take_detailed_step(run)
         compared, divergence = compare_records(record, recorded.get(step, {}), measured)
         divergences += [divergence] if divergence else []
@@ -182,6 +177,21 @@ def _replay_on(
             written=written,
             non_finite=details["first_not_finite"],
         )
+
+
+def open_prompt(run: Run, step: int) -> None:
+    """Opens the debugger just before a step: `run` holds everything, and take_step(run) computes the step.
+
+    Raises:
+        ConfigError: the debugger was left with q or at the end of its input, or the step was computed in it.
+    """
+    rule = "was computed at the prompt, so its details were not written; start again"
+    try:
+        breakpoint()
+        require(run.step < step, "--break", step, rule)  # within `try`: the debugger stops at this line
+    except (BdbQuit, SystemExit) as end:
+        rule = "the debugger was left, so the step was not computed; type c to compute it"
+        raise refuse("--break", step, rule) from end
 
 
 def compare_records(computed: Record, recorded: Record, metrics: Iterable[str]) -> tuple[int, str]:

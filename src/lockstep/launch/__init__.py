@@ -8,6 +8,7 @@ from lockstep.launch.allocation import Allocation, allocated_threads, read_alloc
 from lockstep.launch.command_lines import accelerate_options, launch_commands
 from lockstep.launch.last_words import leave_words, tell_launcher
 from lockstep.launch.machine import num_cores
+from lockstep.launch.output import LastingOutput, lasting_output
 from lockstep.launch.rendezvous import Rendezvous, rendezvous
 from lockstep.launch.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 from lockstep.launch.variables import Launch, array_group, forget_launcher, process_rank, read_launch
@@ -15,6 +16,7 @@ from lockstep.launch.variables import Launch, array_group, forget_launcher, proc
 __all__ = [
     "STOP_SIGNALS",
     "Allocation",
+    "LastingOutput",
     "Launch",
     "Rendezvous",
     "StopRequest",
@@ -22,6 +24,7 @@ __all__ = [
     "allocated_threads",
     "array_group",
     "forget_launcher",
+    "lasting_output",
     "launch_commands",
     "leave_words",
     "num_cores",

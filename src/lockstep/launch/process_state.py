@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from lockstep.launch.output import lasting_output
 from lockstep.launch.stop_signals import restored_handlers
 
 VARIABLES = (
@@ -32,6 +33,7 @@ def restored_process_state() -> Iterator[None]:
     on, which cannot be asked for or undone.
     """
     with (
+        lasting_output(),
         restored_handlers(),
         _restored_accelerate(),
         _restored_environment(),

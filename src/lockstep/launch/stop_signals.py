@@ -1,9 +1,10 @@
 """From a signal to a stop that all ranks agree on.
 
-SIGTERM (a scheduler's warning), SIGUSR1 (SLURM's `--signal`) and SIGINT (Ctrl-C) set a flag in the process
-that gets them. At the end of each step the ranks agree (`Ranks.agree`, in engine/loop.py) whether any of them
-has its flag set; if so, they save a checkpoint and exit with code 75, "interrupted, resumable". A second
-SIGINT does what it would do without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
+A scheduler's warning (SIGTERM; SIGUSR1 or SIGUSR2, whichever the job asked for; SIGXCPU at a limit of CPU
+time), a lost terminal (SIGHUP) and Ctrl-C (SIGINT) set a flag in the process that gets them. At the end of
+each step the ranks agree (`Ranks.agree`, in engine/loop.py) whether any of them has its flag set; if so, they
+save a checkpoint and exit with code 75, "interrupted, resumable". A second SIGINT does what it would do
+without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
 
 Launchers hide exit codes, and a signal may come before the handlers are installed. So a job script can also
 use files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
@@ -25,7 +26,10 @@ from typing import Any
 from lockstep.launch.variables import process_rank
 
 Handler = Callable[[int, FrameType | None], Any] | int  # what signal.signal takes
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU),
+    signal.SIGINT,
+)
 """Signals that ask a run to save a checkpoint and stop."""
 
 
@@ -47,7 +51,10 @@ class StopRequest:
         if current_thread() is main_thread():
             self._sigint_before = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
             for number in STOP_SIGNALS:
-                signal.signal(number, self._handle)
+                # nohup ignores SIGHUP so that the run outlives its terminal. Other signals are taken even if
+                # they are ignored: a job script protects its launcher from SIGUSR1, and the ranks inherit it.
+                if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN):
+                    signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
