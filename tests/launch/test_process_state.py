@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 import lockstep
-from lockstep.launch import STOP_SIGNALS
+from lockstep.launch import STOP_SIGNALS, stop_signals
 from lockstep.launch.process_state import SHARED_STATES, restored_process_state
 from runs import reset_accelerator, small_config
 
@@ -164,6 +164,7 @@ def test_an_accelerator_may_be_the_first_after_a_run_of_another_precision(tmp_pa
 
 def test_a_thread_installs_no_handlers_and_finds_the_stop_file(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCKSTEP_STOP_FILE", str(tmp_path / "stop"))
+    monkeypatch.setattr(stop_signals, "LOOK_EVERY_SECONDS", 0.0)
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     during, outcomes = [], []
 

@@ -26,8 +26,9 @@ def results(num_processes, folder, num_workers, stop_at=0):
 def test_data_is_read_alike_with_any_number_of_processes_and_workers(tmp_path):
     alone = results(1, tmp_path / "1", 0)
     shared = tmp_path / "shared"
-    assert results(4, shared, 1, stop_at=2) == dict.fromkeys(TASKS, 2)
-    assert results(2, shared, 3, stop_at=4) == dict.fromkeys(TASKS, 4)  # past a short step
+    # Several ranks agree during the next step.
+    assert results(4, shared, 1, stop_at=1) == dict.fromkeys(TASKS, 2)
+    assert results(2, shared, 3, stop_at=3) == dict.fromkeys(TASKS, 4)  # past a short step
     assert results(1, shared, 3) == alone
 
 

@@ -27,7 +27,8 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
 
     Raises:
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
-        Interrupted: on every rank after the same step, if any of them was asked to stop.
+        Interrupted: on every rank after the same step, if any of them was asked to stop: after the step in
+            progress, or with several ranks the one after it.
     """
     intervals = run.intervals
     finite_check = FiniteCheck(allows_overflow=run.ranks.accelerator.scaler is not None)
@@ -36,7 +37,11 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
     run.timer.read()
     while run.step < run.num_steps:
         is_logged = is_log_due(run, run.step + 1)
+        # The ranks agree while they compute the step. After the last one there is nothing left to stop.
+        is_stop_agreed = run.ranks.begin_agreement(run.stop.is_set) if run.step + 1 < run.num_steps else None
         result = take_step(run, observer, is_logged=is_logged)
+        # Before any branch can end the run: no rank leaves the group while the others wait for its answer.
+        is_stopped = is_stop_agreed is not None and is_stop_agreed()
         finite_check.add(run.step, result.losses, result.grad_norm)
 
         # Every rank takes each branch below at the same step: the branches contain collectives.
@@ -47,7 +52,6 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
             record |= training_record(run, result)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
-        is_stopped = run.ranks.agree(run.stop.is_set()) and run.step < run.num_steps
         is_eval_due = run.test_samples is not None and is_due(run, intervals.eval_every)
         is_checkpoint_due = is_due(run, intervals.checkpoint_every) or is_stopped
         if record or is_eval_due or is_checkpoint_due:

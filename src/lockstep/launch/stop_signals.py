@@ -1,10 +1,10 @@
 """From a signal to a stop that all ranks agree on.
 
 A scheduler's warning (SIGTERM; SIGUSR1 or SIGUSR2, whichever the job asked for; SIGXCPU at a limit of CPU
-time), a lost terminal (SIGHUP) and Ctrl-C (SIGINT) set a flag in the process that gets them. At the end of
-each step the ranks agree (`Ranks.agree`, in engine/loop.py) whether any of them has its flag set; if so, they
-save a checkpoint and exit with code 75, "interrupted, resumable". A second SIGINT does what it would do
-without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
+time), a lost terminal (SIGHUP) and Ctrl-C (SIGINT) set a flag in the process that gets them. During each step
+the ranks agree (`Ranks.begin_agreement`, in engine/loop.py) whether any of them had its flag set before it; if
+so, they save a checkpoint and exit with code 75, "interrupted, resumable". A second SIGINT does what it would
+do without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
 
 Launchers hide exit codes, and a signal may come before the handlers are installed. So a job script can also
 use files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,14 +34,19 @@ STOP_SIGNALS = (
 """Signals that ask a run to save a checkpoint and stop."""
 
 
+LOOK_EVERY_SECONDS = 1.0
+"""Between two looks for the stop file: it may be on a shared file system, and a step may take 1 ms."""
+
+
 class StopRequest:
     """Whether this process was asked to stop."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._got_signal = False
+        self._is_set = False
         self._sigint_before: Handler = signal.SIG_DFL
-        # Only the main rank looks, as every step asks the shared file system, and the ranks agree anyway.
+        # Only the main rank looks, and the ranks agree anyway.
         self._stop_file = environ.get("LOCKSTEP_STOP_FILE") if process_rank(environ) == 0 else None
+        self._next_look = 0.0
         self._resumable_file = environ.get("LOCKSTEP_RESUMABLE_FILE")
 
     def install(self) -> None:
@@ -60,11 +66,15 @@ class StopRequest:
         if number == signal.SIGINT:
             # Whoever presses Ctrl-C twice does not want to wait for a checkpoint.
             signal.signal(signal.SIGINT, self._sigint_before)
-        self._got_signal = True
+        self._is_set = True
 
     def is_set(self) -> bool:
         """Whether this process got a signal, or, on the main rank, the job script created its stop file."""
-        return self._got_signal or (self._stop_file is not None and os.path.exists(self._stop_file))
+        if not self._is_set and self._stop_file is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_EVERY_SECONDS
+            if os.path.exists(self._stop_file):
+                self._is_set = True
+        return self._is_set
 
     def mark_resumable(self) -> None:
         """Lets the job script know that the run can be resumed."""
