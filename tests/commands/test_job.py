@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 
@@ -10,7 +11,7 @@ from lockstep.launch import accelerate_options, tell_run_folder
 from lockstep.launch.rendezvous import job_port
 from lockstep.runs import write_task_facts
 from processes import ROOT
-from run_folders import DIGITS
+from run_folders import DIGITS, SUMMARY
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
 
@@ -120,8 +121,8 @@ def test_the_table_shows_what_differs_in_a_group(tmp_path):
     begin("other", 5, 0.2, "")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "config.yaml").write_text("seed: 1\n")  # of another program
-    summary = '{"test_accuracy": 0.991, "test_loss": 0.03, "world_size": 4}'
-    (tmp_path / "two" / "summary.json").write_text(summary)
+    summary = SUMMARY | {"test_accuracy": 0.991}
+    (tmp_path / "two" / "summary.json").write_text(json.dumps(summary))
     header, *rows = [line.split() for line in sweep_table(tmp_path, "sweep-1").splitlines()]
     assert header[:6] == ["run", "optimizer.lr", "state", "processes", "test", "accuracy"]
     assert [row[:5] for row in rows] == [

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pickle
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from lockstep.runs import checkpoint
 from lockstep.runs.checkpoint import (
     Checkpoint,
     DamagedCheckpoint,
+    UnreadableCheckpoint,
     load_checkpoint,
     read_info,
     remove_checkpoint,
@@ -19,7 +21,7 @@ from lockstep.runs.checkpoint import (
     weights_sha256,
 )
 from lockstep.runs.checkpoint_folder import load_newest_checkpoint
-from run_folders import make_checkpoint
+from run_folders import UNREADABLE, make_checkpoint
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -52,9 +54,9 @@ def test_a_later_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 3)
     path = save_checkpoint(tmp_path, make_checkpoint(1))
     monkeypatch.undo()
-    with pytest.raises(DamagedCheckpoint, match=r"step-00000001: has format 3; .* reads formats 1 and 2"):
-        load_checkpoint(path)
-    assert read_info(path) == {}
+    for read in (load_checkpoint, read_info):
+        with pytest.raises(UnreadableCheckpoint, match=r"step-00000001: has format 3; .* formats 1 and 2"):
+            read(path)
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
@@ -98,14 +100,68 @@ def test_nothing_that_is_loaded_can_run_code(tmp_path):
             return (pytest.fail, ("ran",))
 
     path = save_checkpoint(tmp_path, make_checkpoint(1))
-    (path / "state.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
-    manifest = json.loads((path / "manifest.json").read_text())
+    forge(path, "state.pt", pickle.dumps(Evil(), protocol=2))
+    with pytest.raises(DamagedCheckpoint, match=r"state\.pt cannot be decoded \(Weights only load failed"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["state.pt", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 99, b"PK\x03\x04"])
+def test_whatever_a_decoder_raises_is_damage(tmp_path, name, content):
+    path = save_checkpoint(tmp_path, make_checkpoint(1))
+    forge(path, name, content)
+    with pytest.raises(DamagedCheckpoint, match=rf"{name} cannot be decoded"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": {}},
+        {"sha256": {"weights.safetensors": "0"}},
+        {"sha256": {"weights.safetensors": "0", "state.pt": "0", "../../secret": "0"}},
+        {"sha256": None},
+        {"info": []},
+        {"step": "1"},
+        {"step": 2},
+    ],
+)
+def test_a_manifest_must_say_all_that_is_needed(tmp_path, change):
+    path = save_checkpoint(tmp_path, make_checkpoint(1))
+    rewrite_manifest(path, change)
+    with pytest.raises(DamagedCheckpoint, match=r"manifest\.json (does not name|is that of step 2)"):
+        load_checkpoint(path)
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="reads a file of Linux")
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors", "state.pt"])
+def test_a_file_that_cannot_be_read_is_not_damaged(tmp_path, name):
+    path = save_checkpoint(tmp_path, make_checkpoint(1))
+    (path / name).unlink()
+    (path / name).symlink_to(UNREADABLE)
+    with pytest.raises(UnreadableCheckpoint, match=rf"{name} cannot be read \(Input/output error\); make it"):
+        load_checkpoint(path)
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_manifest(tmp_path):
+    saved = make_checkpoint(1)
+    path = save_checkpoint(tmp_path, replace(saved, info={"score": math.nan, "test_x": math.inf}))
+    assert "NaN" not in (path / "manifest.json").read_text()
+    assert load_checkpoint(path).info == {"score": None, "test_x": None}
+
+
+def forge(path, name, content):
+    """Replaces a file of a checkpoint, and its digest."""
+    (path / name).write_bytes(content)
+    digests = json.loads((path / "manifest.json").read_text())["sha256"]
+    rewrite_manifest(path, {"sha256": digests | {name: hashlib.sha256(content).hexdigest()}})
+
+
+def rewrite_manifest(path, change):
+    manifest = json.loads((path / "manifest.json").read_text()) | change
     manifest.pop("manifest_sha256")
-    manifest["sha256"]["state.pt"] = hashlib.sha256((path / "state.pt").read_bytes()).hexdigest()
     manifest["manifest_sha256"] = checkpoint._manifest_sha256(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        load_checkpoint(path)
 
 
 def test_digest_of_weights():

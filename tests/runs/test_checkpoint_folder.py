@@ -1,20 +1,24 @@
 """Which checkpoint is the newest or the best, and which ones are kept."""
 
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 
-from lockstep.runs.checkpoint import save_checkpoint
+from lockstep.errors import ConfigError
+from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint
 from lockstep.runs.checkpoint_folder import (
     best_checkpoint,
     best_saved_score,
     broadcast_newest_checkpoint,
+    checkpoint_to_resume,
     checkpoints_in,
-    hide_checkpoints_after,
     load_newest_checkpoint,
     prune_checkpoints,
+    set_aside_checkpoints_after,
 )
-from run_folders import make_checkpoint
+from run_folders import UNREADABLE, make_checkpoint
 from runs import fresh_ranks
 
 
@@ -83,15 +87,77 @@ def test_of_equally_good_checkpoints_the_newest_is_the_best(tmp_path):
     assert best_checkpoint(tmp_path).name == "step-00000002"
 
 
-def test_checkpoints_after_a_resume_are_hidden(tmp_path):
+def test_checkpoints_after_a_resume_are_set_aside(tmp_path):
     """A damaged newer checkpoint must not count as the newest, or the best, of those that are kept."""
+    folder = tmp_path / "checkpoints"
     for step, accuracy in [(10, 0.1), (20, 0.9)]:
-        save_checkpoint(tmp_path, make_checkpoint(step, accuracy))
-    (tmp_path / "step-00000020" / "weights.safetensors").unlink()
-    start, _ = load_newest_checkpoint(tmp_path)
-    hide_checkpoints_after(tmp_path, start.step)
-    save_checkpoint(tmp_path, make_checkpoint(15, 0.2))
-    prune_checkpoints(tmp_path, keep=1)
-    assert load_newest_checkpoint(tmp_path)[0].step == 15
-    assert best_saved_score(tmp_path) == 0.2
-    assert (tmp_path / ".damaged-step-00000020").exists()
+        save_checkpoint(folder, make_checkpoint(step, accuracy))
+    (folder / "step-00000020" / "weights.safetensors").unlink()
+    start, _ = load_newest_checkpoint(folder)
+    set_aside_checkpoints_after(tmp_path, start.step)
+    save_checkpoint(folder, make_checkpoint(15, 0.2))
+    prune_checkpoints(folder, keep=1)
+    assert load_newest_checkpoint(folder)[0].step == 15
+    assert best_saved_score(folder) == 0.2
+    assert [path.name for path in (tmp_path / "set-aside").iterdir()] == ["step-00000020.1"]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(tmp_path, capsys):
+    ranks, folder = fresh_ranks(), tmp_path / "checkpoints"
+    assert checkpoint_to_resume(tmp_path, ranks) is None
+    for step in (1, 2):
+        save_checkpoint(folder, make_checkpoint(step))
+        (folder / f"step-{step:08d}" / "state.pt").unlink()
+    with pytest.raises(
+        ConfigError, match=r"run\.name = .*none of its checkpoints .*00002: No such .* step 0, move"
+    ):
+        checkpoint_to_resume(tmp_path, ranks)
+    save_checkpoint(folder, make_checkpoint(1))
+    assert checkpoint_to_resume(tmp_path, ranks).step == 1
+    assert "skipping a damaged checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="reads a file of Linux")
+def test_a_checkpoint_that_cannot_be_read_is_not_passed_over_and_not_deleted(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for step, accuracy in [(1, 0.1), (2, 0.9), (3, 0.3)]:
+        save_checkpoint(folder, make_checkpoint(step, accuracy))
+    manifest = folder / "step-00000002" / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.unlink()
+    manifest.symlink_to(UNREADABLE)
+    prune_checkpoints(folder, keep=1)
+    assert [path.name[-1] for path in checkpoints_in(folder)] == ["2", "3"]
+    with pytest.raises(ConfigError, match=r"step-00000002: manifest\.json cannot be read"):
+        broadcast_newest_checkpoint(tmp_path, fresh_ranks(), before=3)
+    manifest.unlink()
+    manifest.write_bytes(content)
+    assert best_saved_score(folder) == 0.9
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("on-a-disk-that-is-not-mounted")])
+def test_a_folder_of_checkpoints_that_cannot_be_read_is_not_an_empty_one(tmp_path, make):
+    make(tmp_path / "checkpoints")
+    with pytest.raises(ConfigError, match=r"checkpoints: cannot be read \(N.*\); make it readable, then run"):
+        checkpoint_to_resume(tmp_path, fresh_ranks())
+
+
+def test_a_users_own_copies_are_no_checkpoints_and_stay(tmp_path):
+    save_checkpoint(tmp_path, make_checkpoint(48, 0.1))
+    copies = ["step-00000048-keep", "step-best", "step-48", "step-000000048", "step-٤٨", ".step-mine.old"]
+    for name in copies:
+        shutil.copytree(tmp_path / "step-00000048", tmp_path / name)
+    for step in (49, 50):
+        save_checkpoint(tmp_path, make_checkpoint(step, 0.2))
+        prune_checkpoints(tmp_path, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*copies, "step-00000050"])
+    assert load_newest_checkpoint(tmp_path)[0].step == 50
+    assert load_checkpoint(tmp_path / "step-best").step == 48
+
+
+def test_steps_of_nine_digits_come_after_those_of_eight(tmp_path):
+    for step in (100_000_000, 99_999_999):
+        save_checkpoint(tmp_path, make_checkpoint(step, 0.5))
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["step-99999999", "step-100000000"]
+    assert best_checkpoint(tmp_path).name == "step-100000000"
+    assert load_newest_checkpoint(tmp_path)[0].step == 100_000_000

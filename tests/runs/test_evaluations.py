@@ -9,7 +9,7 @@ from lockstep.engine import score_test_set, train
 from lockstep.errors import ConfigError
 from lockstep.runs.evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation, to_npz
 from lockstep.task import worst_mistakes
-from run_folders import make_evaluation
+from run_folders import UNREADABLE, make_evaluation
 from runs import small_config, small_run
 
 
@@ -52,22 +52,42 @@ def test_the_last_and_the_best_evaluation_are_saved_with_their_mistakes(tmp_path
     assert torch.equal(last.images[0], dataset.test.images[worst])
 
 
-def test_evaluations_after_the_step_of_a_resume_are_deleted(tmp_path):
+def test_evaluations_after_the_step_of_a_resume_are_set_aside(tmp_path):
     (tmp_path / "evaluations").mkdir()
     for which, step in (("best", 3), ("last", 8)):
         (tmp_path / "evaluations" / f"{which}.npz").write_bytes(to_npz(make_evaluation(step)))
-    EvaluationSink(
-        tmp_path,
-        5,
-        lambda: None,
-        ImageSamples(images=ImageStore(images=torch.empty(0), labels=torch.empty(0))),
-    )
+    open_sink(tmp_path, 5)
     assert read_evaluation(tmp_path, "last") is None
     assert read_evaluation(tmp_path, "best").scores.step == 3
+    assert (tmp_path / "set-aside" / "last.npz.1").read_bytes() == to_npz(make_evaluation(8))
 
 
-def test_a_damaged_evaluation_is_named(tmp_path):
+def test_each_damage_of_an_evaluation_is_told_and_a_start_sets_it_aside(tmp_path, capsys):
+    """Among the damages are headers, compressed data (zlib.error) and JSON."""
+    whole = to_npz(make_evaluation(3))
+    contents = [b"half", b"", whole[:-1], *(whole[:at] + b"~" + whole[at + 1 :] for at in range(0, 900, 9))]
+    num_damaged = 0
+    for number, content in enumerate(contents):
+        path = tmp_path / str(number) / "evaluations" / "last.npz"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        is_whole = read_evaluation(path.parent.parent) is not None
+        assert (capsys.readouterr().err == "") == is_whole  # some bytes, such as times, do not matter
+        open_sink(path.parent.parent, 5)
+        assert ("was set aside as" in capsys.readouterr().err) != is_whole
+        assert path.exists() == is_whole
+        num_damaged += not is_whole
+    assert num_damaged > 50
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="reads a file of Linux")
+def test_an_evaluation_that_cannot_be_read_is_not_damaged(tmp_path):
     (tmp_path / "evaluations").mkdir()
-    (tmp_path / "evaluations" / "last.npz").write_bytes(b"half")
-    with pytest.raises(ConfigError, match=r"last\.npz: is damaged \(.*\); delete it, the next evaluation"):
-        read_evaluation(tmp_path)
+    (tmp_path / "evaluations" / "last.npz").symlink_to(UNREADABLE)
+    with pytest.raises(ConfigError, match=r"last\.npz: cannot be read \(Input/output error\)"):
+        open_sink(tmp_path, 0)
+
+
+def open_sink(folder, first_step):
+    samples = ImageSamples(images=ImageStore(images=torch.empty(0), labels=torch.empty(0)))
+    return EvaluationSink(folder, first_step, lambda: None, samples)

@@ -15,6 +15,9 @@ from lockstep.runs.evaluations import SavedEvaluation
 from lockstep.task import Evaluation
 from runs import small_config
 
+UNREADABLE = Path("/proc/self/mem")
+"""Reading it is an input/output error, also for root."""
+
 SUMMARY = {
     "test_accuracy": 0.98,
     "best_test_accuracy": 0.985,
@@ -22,6 +25,7 @@ SUMMARY = {
     "steps": 40,
     "samples_seen": 2560,
     "train_seconds": 12.25,
+    "weights_sha256": "0123456789abcdef",
     "world_size": 4,
     "device": "H100",
 }
@@ -51,6 +55,7 @@ def make_record(step: int, accuracy: float | None = None) -> dict[str, Any]:
     return {
         "step": step,
         "samples_seen": 64 * step,
+        "epoch": step / 10,
         "loss": 1 / step,
         "accuracy": 0.5,
         "lr/model": 0.1,

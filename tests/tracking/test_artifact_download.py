@@ -29,7 +29,7 @@ class Artifact:
         saved.rename(folder / "checkpoint")
         (folder / "checkpoint" / "more.pt").write_bytes(b"not asked for")
         (folder / "config.yaml").write_text(to_yaml(small_config()))
-        (folder / "metrics.jsonl").write_text('{"step": 7, "loss": 1.0}\n')
+        (folder / "metrics.jsonl").write_text('{"step": 7, "samples_seen": 448, "loss": 1.0}\n')
         (folder / "starts.jsonl").write_text('{"step": 0, "format": 3}\n')
 
     @property

@@ -20,12 +20,12 @@ def test_a_run_that_is_training_is_left_alone(folder, capsys):
     assert capsys.readouterr().out == f"lockstep: {folder}: is still training; sync it after it has ended\n"
 
 
-def test_a_damaged_run_is_one_line(folder, capsys):
-    (folder / "starts.jsonl").write_text("{\n{}\n")
+def test_a_run_with_damaged_settings_is_one_line(folder, capsys):
+    (folder / "config.yaml").write_bytes(b"\xff\xfe rubbish")
     assert not sync_run(folder)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"lockstep: {folder}: ")
-    assert "is damaged" in line
+    assert "is not YAML" in line
 
 
 def test_a_lock_that_is_a_link_out_of_the_folder_is_one_line(folder, tmp_path, capsys):

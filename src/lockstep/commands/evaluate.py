@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE, refuse
 from lockstep.launch import read_launch
-from lockstep.runs import SETTINGS_FILE
+from lockstep.runs import SETTINGS_FILE, to_json
 
 HELP = """usage: lockstep evaluate CHECKPOINT [OPTIONS]
 
@@ -41,5 +39,5 @@ def evaluate(argv: list[str]) -> int:
 
     summary = evaluate_checkpoint(argv[0], config, launch)
     if launch.is_main:
-        print(json.dumps(summary, indent=1))
+        print(to_json(summary, indent=1))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from lockstep.engine import NO_OBSERVER, Observer, Run, agreed_digest, step_reco
 from lockstep.inspect.non_finite import record_non_finite
 from lockstep.plan import PADDING
 from lockstep.report.contact_sheet import draw_contact_sheet
-from lockstep.runs import Record, check_links, step_name, write_atomically
+from lockstep.runs import Record, check_links, step_name, to_json, write_atomically
 from lockstep.task import LOSS, named_values
 
 
@@ -89,7 +88,7 @@ def write_step(run_folder: Path, run: Run, details: dict[str, Any]) -> list[Path
     folder = run_folder / "replay" / step_name(run.step)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "step.json", folder / "contact-sheet.png"]
-    write_atomically(paths[0], json.dumps(details, indent=1) + "\n")
+    write_atomically(paths[0], to_json(details, indent=1) + "\n")
     pixels, classes = run.train_samples.pictures(torch.tensor(details["ids"])), run.task.classes
     if pixels is None or "predictions" not in details:
         return paths[:1]

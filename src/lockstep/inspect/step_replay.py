@@ -141,7 +141,7 @@ def _replay_on(
     before: Mapping[str, Any],
 ) -> Replay:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
-    if ranks.device.type == "cpu" and before.get("device") == "cpu":
+    if ranks.device.type == "cpu" and before.get("device") == "cpu" and "num_threads" in before:
         torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on how threads share it
     now = environment(ranks) | {"num_threads": torch.get_num_threads()}
     changed = changed_sources(folder, step, source_digests(config))

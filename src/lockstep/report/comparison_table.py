@@ -36,11 +36,11 @@ NUM_BEFORE_SCORES = 2
 
 def comparison_of(folders: dict[str, Path]) -> str:
     """The table of runs, name → folder, one line for each."""
-    settings = {name: saved_identity(read_settings(folder)) for name, folder in folders.items()}
+    trees = {name: read_settings(folder) for name, folder in folders.items()}
+    settings = {name: saved_identity(tree) if tree else {} for name, tree in trees.items()}
+    known = [values for values in settings.values() if values]
     varied = [
-        setting
-        for setting in next(iter(settings.values()), {})
-        if len({str(values[setting]) for values in settings.values()}) > 1
+        setting for setting in next(iter(known), {}) if len({str(values[setting]) for values in known}) > 1
     ]
     headlines = dict.fromkeys(read_task_facts(folder).headline for folder in folders.values())
     scores = {
@@ -57,7 +57,7 @@ def comparison_of(folders: dict[str, Path]) -> str:
             for key, template in COLUMNS.values()
         ]
         cells[NUM_BEFORE_SCORES:NUM_BEFORE_SCORES] = [shown(key, results.get(key)) for key in scores.values()]
-        rows.append([name, *(str(settings[name][setting]) for setting in varied), *cells])
+        rows.append([name, *(str(settings[name].get(setting, "-")) for setting in varied), *cells])
     headings = list(COLUMNS)
     headings[NUM_BEFORE_SCORES:NUM_BEFORE_SCORES] = list(scores)
     return text_table(["run", *varied, *headings], rows)
@@ -83,10 +83,12 @@ def run_results(folder: Path) -> dict[str, Any]:
     tests = [record for record in records if "test_loss" in record]
     results: dict[str, Any] = {"state": "unfinished", "steps": 0, "samples_seen": 0}
     if starts:
-        results |= {key: starts[-1][key] for key in ("world_size", "device")}
+        results |= {key: starts[-1].get(key) for key in ("world_size", "device")}
     if tests:
         results |= {key: value for key, value in tests[-1].items() if key.startswith("test_")}
-        results[facts.best_key] = max((test[f"test_{facts.headline}"] for test in tests), key=facts.score)
+        values = [test.get(f"test_{facts.headline}") for test in tests]
+        known = [value for value in values if value is not None]
+        results[facts.best_key] = max(known, key=facts.score, default=None)
     if records:
         results |= {"steps": records[-1]["step"], "samples_seen": records[-1]["samples_seen"]}
     return results

@@ -4,6 +4,7 @@ These modules take time to load, so import them by their own names:
 checkpoint, checkpoint_folder, environment, evaluations, folder_lock, weights.
 """
 
+from lockstep.runs.aside import set_aside
 from lockstep.runs.files import (
     CHECKPOINTS_FOLDER,
     DATASET_FILE,
@@ -14,18 +15,24 @@ from lockstep.runs.files import (
     SYNCED_FILE,
     TASK_FILE,
     WANDB_ID_FILE,
-    Record,
     checkpoint_step,
     checkpoints_in,
     newest_checkpoint_step,
+    step_name,
+    to_json,
+    write_atomically,
+)
+from lockstep.runs.history import (
+    Record,
+    check_history,
+    mend_history,
+    read_facts,
     read_metrics,
     read_settings,
     read_starts,
     read_summary,
     recorded_run,
     resume_steps,
-    step_name,
-    write_atomically,
 )
 from lockstep.runs.links import check_links
 from lockstep.runs.naming import run_path
@@ -63,6 +70,7 @@ __all__ = [
     "TaskFacts",
     "changed_sources",
     "check_format",
+    "check_history",
     "check_links",
     "check_may_resume",
     "check_same_run",
@@ -71,7 +79,9 @@ __all__ = [
     "checkpoints_in",
     "environment_at",
     "environment_changes",
+    "mend_history",
     "newest_checkpoint_step",
+    "read_facts",
     "read_metrics",
     "read_settings",
     "read_starts",
@@ -83,7 +93,9 @@ __all__ = [
     "resume_steps",
     "run_path",
     "saved_identity",
+    "set_aside",
     "step_name",
+    "to_json",
     "write_atomically",
     "write_task_facts",
 ]

@@ -12,15 +12,26 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
 
-from lockstep.runs.files import step_name, sync_folder, write_synced
+from lockstep.errors import ConfigError
+from lockstep.runs.files import (
+    MISSING,
+    checkpoint_step,
+    finite,
+    is_checkpoint,
+    step_name,
+    sync_folder,
+    write_synced,
+)
 
+T = TypeVar("T")
 WEIGHTS_FILE = "weights.safetensors"
 EMA_FILE = "ema.safetensors"
 """Only in checkpoints of a run with train.ema."""
@@ -29,10 +40,19 @@ MANIFEST_FILE = "manifest.json"
 CHECKPOINT_FILES = (WEIGHTS_FILE, EMA_FILE, STATE_FILE, MANIFEST_FILE)
 FORMAT, FORMAT_WITH_EMA = 1, 2
 """A version that knows no EMA_FILE must refuse the second one, not resume without it."""
+FILES = {FORMAT: {WEIGHTS_FILE, STATE_FILE}, FORMAT_WITH_EMA: {WEIGHTS_FILE, STATE_FILE, EMA_FILE}}
+"""Format → the files that its manifest names."""
 
 
 class DamagedCheckpoint(ValueError):
-    """A checkpoint cannot be loaded; the message names it and says what is wrong."""
+    """A checkpoint is not what was saved; the message names it and says what is wrong."""
+
+
+class UnreadableCheckpoint(ConfigError):
+    """A checkpoint may well be whole, but not for this process: no permission, a disk error, another format.
+
+    It must not be passed over like a damaged one: the run would go on without it.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +91,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     manifest = {
         "format": FORMAT if checkpoint.ema is None else FORMAT_WITH_EMA,
         "step": checkpoint.step,
-        "info": checkpoint.info,
+        "info": finite(checkpoint.info),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
@@ -93,51 +113,80 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint after checking every file against its manifest.
 
     Raises:
-        DamagedCheckpoint: a file is missing, short or changed.
+        DamagedCheckpoint: a file is missing, short or changed, or does not hold what it should.
+        UnreadableCheckpoint: it cannot be read, or is of another format.
     """
     manifest = _read_manifest(path)
-    expected: dict[str, str] = manifest["sha256"]
-    names = [WEIGHTS_FILE, STATE_FILE, *([EMA_FILE] if EMA_FILE in expected else [])]
-    try:
-        content = {name: (path / name).read_bytes() for name in names}
-    except OSError as error:
-        raise DamagedCheckpoint(f"{path}: {error.strerror}: {Path(error.filename).name}") from error
-    for name, digest in expected.items():
+    content = {name: _read(path, name) for name in manifest["sha256"]}
+    for name, digest in manifest["sha256"].items():
         if hashlib.sha256(content[name]).hexdigest() != digest:
             raise DamagedCheckpoint(f"{path}: {name} does not match its SHA-256 in {MANIFEST_FILE}")
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        return _decoded(path, name, lambda: safetensors.torch.load(content[name]))
+
+    def state() -> dict[str, Any]:
+        return torch.load(io.BytesIO(content[STATE_FILE]), map_location="cpu", weights_only=True)
+
     return Checkpoint(
         step=manifest["step"],
-        weights=safetensors.torch.load(content[WEIGHTS_FILE]),
-        state=torch.load(io.BytesIO(content[STATE_FILE]), map_location="cpu", weights_only=True),
+        weights=weights(WEIGHTS_FILE),
+        state=_decoded(path, STATE_FILE, state),
         info=manifest["info"],
-        ema=safetensors.torch.load(content[EMA_FILE]) if EMA_FILE in content else None,
+        ema=weights(EMA_FILE) if EMA_FILE in content else None,
     )
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """A checkpoint's `info`; empty if it cannot be read."""
-    try:
-        return _read_manifest(path)["info"]
-    except DamagedCheckpoint:
-        return {}
+    """A checkpoint's `info`.
+
+    Raises:
+        DamagedCheckpoint, UnreadableCheckpoint: as for `load_checkpoint`.
+    """
+    return _read_manifest(path)["info"]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """A checkpoint's manifest, checked against its own digest."""
-    try:
-        manifest = json.loads((path / MANIFEST_FILE).read_bytes())
-    except OSError as error:
-        raise DamagedCheckpoint(f"{path}: {error.strerror}: {MANIFEST_FILE}") from error
-    except ValueError as error:
-        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} is not JSON ({error})") from error
+    """A checkpoint's manifest, checked against its own digest and for what it must hold."""
+    manifest = _decoded(path, MANIFEST_FILE, lambda: json.loads(_read(path, MANIFEST_FILE)))
     if not isinstance(manifest, dict) or manifest.pop("manifest_sha256", None) != _manifest_sha256(manifest):
         raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not match its own SHA-256")
-    if manifest["format"] not in (FORMAT, FORMAT_WITH_EMA):
-        raise DamagedCheckpoint(
-            f"{path}: has format {manifest['format']}; this version of lockstep reads formats {FORMAT} and "
-            f"{FORMAT_WITH_EMA}"
+    if manifest.get("format") not in FILES:
+        raise UnreadableCheckpoint(
+            f"{path}: has format {manifest.get('format')}; this version of Lockstep reads formats "
+            f"{' and '.join(map(str, FILES))}; continue with the version that wrote it"
         )
+    step, digests = manifest.get("step"), manifest.get("sha256")
+    is_whole = type(step) is int and isinstance(manifest.get("info"), dict)
+    if not is_whole or not isinstance(digests, dict) or set(digests) != FILES[manifest["format"]]:
+        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not name its step, its facts and its files")
+    if is_checkpoint(path) and step != checkpoint_step(path):
+        raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} is that of step {step}")
     return manifest
+
+
+def _read(path: Path, name: str) -> bytes:
+    """The bytes of a checkpoint's file."""
+    try:
+        return (path / name).read_bytes()
+    except MISSING as error:
+        raise DamagedCheckpoint(f"{path}: {error.strerror}: {name}") from error
+    except OSError as error:
+        raise UnreadableCheckpoint(
+            f"{path}: {name} cannot be read ({error.strerror}); make it readable, then run the same "
+            "command again"
+        ) from error
+
+
+def _decoded(path: Path, name: str, decode: Callable[[], T]) -> T:
+    """What a checkpoint's file holds. Whatever its decoder raises is damage, except for a lack of memory."""
+    try:
+        return decode()
+    except (DamagedCheckpoint, UnreadableCheckpoint, MemoryError):
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise DamagedCheckpoint(f"{path}: {name} cannot be decoded ({reason})") from error
 
 
 def _manifest_sha256(manifest: dict[str, Any]) -> str:
@@ -157,6 +206,16 @@ def _safetensors_bytes(tensors: dict[str, torch.Tensor]) -> bytes:
     # Cloned, because tied weights share memory and safetensors refuses that.
     copies = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     return safetensors.torch.save(copies)
+
+
+def scratch_folders_in(folder: Path) -> list[Path]:
+    """What saves and deletions that were killed have left in a folder of checkpoints."""
+    return [
+        path
+        for ending in (".partial", ".old")
+        for path in folder.glob(f".*{ending}")
+        if is_checkpoint(path.with_name(path.name.removesuffix(ending)[1:]))
+    ]
 
 
 def _torch_bytes(state: dict[str, Any]) -> bytes:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sys
 from pathlib import Path
 
+from lockstep.errors import refuse
 from lockstep.launch.ranks import Ranks
+from lockstep.runs.aside import set_aside
 from lockstep.runs.checkpoint import (
     Checkpoint,
     DamagedCheckpoint,
+    UnreadableCheckpoint,
     load_checkpoint,
     read_info,
     remove_checkpoint,
+    scratch_folders_in,
 )
-from lockstep.runs.files import CHECKPOINTS_FOLDER, STEP_PREFIX, checkpoint_step, checkpoints_in
+from lockstep.runs.files import CHECKPOINTS_FOLDER, checkpoint_step, checkpoints_in
 
 SCORE = "score"
 """In a checkpoint's `info`: `Evaluation.score` after that step."""
 
 
 def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """The newest undamaged checkpoint (below step `before`, if given), and what is wrong with newer ones."""
+    """The newest undamaged checkpoint (below step `before`, if given), and what is wrong with newer ones.
+
+    Raises:
+        UnreadableCheckpoint: a newer one cannot be read, which does not mean that it is damaged.
+    """
     damages: list[str] = []
     for path in reversed(checkpoints_in(folder)):
         if before is not None and checkpoint_step(path) >= before:
@@ -38,36 +45,76 @@ def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Che
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Deletes all checkpoints but the newest `keep` and the best one; to be called after a save.
 
-    That of step 0 also stays: it holds the initial weights of a model that no function can make again.
+    That of step 0 also stays: it holds the initial weights of a model that no function can make again. So do
+    those that cannot be read: one of them may be the best.
     """
     best = best_checkpoint(folder)
     for path in checkpoints_in(folder)[:-keep]:
-        if path != best and checkpoint_step(path) > 0:
+        if path != best and checkpoint_step(path) > 0 and _is_readable(path):
             remove_checkpoint(path)
-    for leftover in folder.glob(f".{STEP_PREFIX}*"):  # of a save that was killed: .partial or .old
+    for leftover in scratch_folders_in(folder):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def hide_checkpoints_after(folder: Path, step: int) -> None:
-    """Renames checkpoints of later steps: a run that resumes after `step` makes them again."""
-    for path in checkpoints_in(folder):
+def set_aside_checkpoints_after(run_folder: Path, step: int) -> None:
+    """Sets aside damaged checkpoints of later steps: a run that resumes after `step` makes them again."""
+    for path in checkpoints_in(run_folder / CHECKPOINTS_FOLDER):
         if checkpoint_step(path) > step:
-            hidden = folder / f".damaged-{path.name}"
-            shutil.rmtree(hidden, ignore_errors=True)
-            os.replace(path, hidden)
+            set_aside(path, run_folder)
 
 
 def best_checkpoint(folder: Path) -> Path | None:
     """The checkpoint with the highest score, the newest of several; None if none has a score."""
-    scores = {path: read_info(path).get(SCORE) for path in checkpoints_in(folder)}
+    scores = {path: _score(path) for path in checkpoints_in(folder)}
     scored = {path: score for path, score in scores.items() if score is not None}
-    return max(scored, key=lambda path: (scored[path], path.name), default=None)
+    return max(scored, key=lambda path: (scored[path], checkpoint_step(path)), default=None)
 
 
 def best_saved_score(folder: Path) -> float:
     """The highest score of a folder's checkpoints, that of `Evaluation.score`; -inf if none has one."""
-    best = best_checkpoint(folder)
-    return -math.inf if best is None else read_info(best)[SCORE]
+    scores = [_score(path) for path in checkpoints_in(folder)]
+    return max((score for score in scores if score is not None), default=-math.inf)
+
+
+def _score(path: Path) -> float | None:
+    """The score of a checkpoint; None if it has none, or it is not known."""
+    try:
+        return read_info(path).get(SCORE)
+    except (DamagedCheckpoint, UnreadableCheckpoint):
+        return None
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_info(path)
+    except UnreadableCheckpoint:
+        return False
+    except DamagedCheckpoint:
+        pass
+    return True
+
+
+def checkpoint_to_resume(folder: Path, ranks: Ranks) -> Checkpoint | None:
+    """The checkpoint that a start of the run in a folder continues from; None for a run without checkpoints.
+
+    Args:
+        folder: the run folder.
+        ranks: all of them must call this.
+
+    Raises:
+        ConfigError: on every rank, if one cannot be read, or all are damaged: a start at step 0 would throw
+            away what the run has.
+    """
+
+    def read() -> Checkpoint | None:
+        newest, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER)
+        if newest is None and damages:
+            what = f"none of its checkpoints is whole ({damages[0]})"
+            raise refuse("run.name", folder.name, f"{what}; to begin again at step 0, move them away")
+        tell_damages(damages)
+        return newest
+
+    return ranks.on_main(read)
 
 
 def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None = None) -> Checkpoint | None:
@@ -80,6 +127,9 @@ def broadcast_newest_checkpoint(folder: Path, ranks: Ranks, before: int | None =
 
     Returns:
         None if there is none. Damaged ones are named on stderr.
+
+    Raises:
+        ConfigError: on every rank, if one cannot be read.
     """
 
     return ranks.on_main(lambda: newest_checkpoint(folder, before))
@@ -89,8 +139,16 @@ def newest_checkpoint(folder: Path, before: int | None = None) -> Checkpoint | N
     """The newest undamaged checkpoint of a run folder (below step `before`, if given); None if there is none.
 
     Damaged ones are named on stderr.
+
+    Raises:
+        ConfigError: one cannot be read.
     """
     newest, damages = load_newest_checkpoint(folder / CHECKPOINTS_FOLDER, before)
+    tell_damages(damages)
+    return newest
+
+
+def tell_damages(damages: list[str]) -> None:
+    """Names damaged checkpoints on stderr."""
     for damage in damages:
         print(f"lockstep: skipping a damaged checkpoint: {damage}", file=sys.stderr, flush=True)
-    return newest

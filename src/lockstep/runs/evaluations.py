@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ import torch
 
 from lockstep.data import Samples
 from lockstep.errors import ConfigError
-from lockstep.runs.files import Record, write_atomically
+from lockstep.runs.aside import set_aside
+from lockstep.runs.files import to_json, write_atomically
+from lockstep.runs.history import Record, warn_once
 from lockstep.runs.sinks import Status
 from lockstep.task import Evaluation, is_classification, worst_mistakes
 
@@ -24,6 +25,8 @@ EVALUATIONS_FOLDER = "evaluations"
 LAST, BEST = "last", "best"
 NUM_MISTAKES = 25
 """How many misclassified samples are saved with an evaluation."""
+ZIP = b"PK\x03\x04"
+"""Begins an .npz file. NumPy takes a file without it for a pickle, and then recommends to load that."""
 COLUMN = "column_"
 """Begins the name of an array with a row for each sample."""
 
@@ -45,7 +48,7 @@ class EvaluationSink:
     def __init__(
         self, folder: Path, first_step: int, newest: Callable[[], Evaluation | None], samples: Samples
     ) -> None:
-        """Deletes evaluations of later steps: a resumed run makes them again.
+        """Sets aside what is damaged, and evaluations of later steps: a resumed run makes them again.
 
         Args:
             folder: the run folder.
@@ -55,9 +58,15 @@ class EvaluationSink:
         """
         self._folder, self._newest, self._samples = folder, newest, samples
         for which in (LAST, BEST):
-            saved = read_evaluation(folder, which)
-            if saved is not None and saved.scores.step > first_step:
-                _path(folder, which).unlink()
+            path = _path(folder, which)
+            try:
+                saved = _load(path)
+            except _Damage as damage:
+                moved = set_aside(path, folder)
+                warn_once(f"{path} is damaged ({damage}) and was set aside as {moved}")
+            else:
+                if saved is not None and saved.scores.step > first_step:
+                    set_aside(path, folder)
         best = read_evaluation(folder, BEST)
         self._best_score = best.scores.score if best else -math.inf
 
@@ -98,23 +107,44 @@ def to_npz(saved: SavedEvaluation) -> bytes:
     if saved.images is not None:
         arrays["mistake_images"] = saved.images.numpy()
     ids = np.array(saved.mistakes, dtype=np.int64)
-    np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), mistake_ids=ids, **arrays)
+    np.savez_compressed(buffer, facts=np.array(to_json(facts)), mistake_ids=ids, **arrays)
     return buffer.getvalue()
 
 
 def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
-    """The last or the best evaluation in a run folder; None if there is none yet.
+    """The last or the best evaluation in a run folder; None if there is none yet, or it is damaged.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: it cannot be read.
     """
     path = _path(folder, which)
-    if not path.exists():
-        return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        return _load(path)
+    except _Damage as damage:
+        warn_once(f"{path} is damaged ({damage}); going on without")
+        return None
+
+
+class _Damage(Exception):
+    """A file holds no evaluation; the message says why."""
+
+
+def _load(path: Path) -> SavedEvaluation | None:
+    """The evaluation in a file; None if there is none, or it is of a version that kept less."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except IsADirectoryError as error:
+        raise _Damage("is a folder") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
+    if not content.startswith(ZIP):
+        raise _Damage("is no .npz file")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             if "facts" not in file.files:
-                return None  # of a version that kept less
+                return None
             facts = json.loads(str(file["facts"]))
             arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "facts"}
         columns = {
@@ -122,10 +152,8 @@ def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
         }
         scores = Evaluation(**facts, columns=columns)
         mistakes, images = arrays["mistake_ids"].tolist(), arrays.get("mistake_images")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{path}: is damaged ({error}); delete it, the next evaluation writes a new one"
-        ) from error
+    except Exception as error:  # zipfile, zlib, NumPy and JSON each have their own for a damaged file
+        raise _Damage(" ".join(f"{type(error).__name__}: {error}".split())) from error
     return SavedEvaluation(scores=scores, mistakes=mistakes, images=images)
 
 

@@ -1,14 +1,13 @@
-"""The files of a run folder: their names, how to read them, and how to write one atomically. No torch."""
+"""The files of a run folder: their names, and how to write one atomically. No torch."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lockstep.errors import ConfigError
 
@@ -34,41 +33,12 @@ WANDB_ID_FILE = "wandb-id"
 SYNCED_FILE = "wandb-synced"
 """Exists while W&B's server has all of the run."""
 STEP_PREFIX = "step-"
-Record = dict[str, Any]
-"""A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The config tree of a run."""
-    return yaml.safe_load((folder / SETTINGS_FILE).read_text())
-
-
-def read_starts(folder: Path) -> list[dict[str, Any]]:
-    """The starts of a run, oldest first: the step each began after, and its environment."""
-    return _lines(folder / STARTS_FILE)
-
-
-def read_metrics(folder: Path) -> list[Record]:
-    """The records of a run."""
-    return _lines(folder / METRICS_FILE)
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None if the run is not finished."""
-    path = folder / SUMMARY_FILE
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def resume_steps(starts: list[dict[str, Any]]) -> list[int]:
-    """The steps after which a run was resumed, without resumes whose steps a later start computed again."""
-    steps: list[int] = []
-    for start in starts:
-        steps = [step for step in steps if step < start["step"]] + [start["step"]]
-    return [step for step in steps if step > 0]
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What opening a file raises if there is none. Any other OSError means that it may be there, unread."""
 
 
 def step_name(step: int) -> str:
-    """The name of the folder that belongs to a step, such as 'step-00000012'; names sort as steps do."""
+    """The name of the folder that belongs to a step, such as 'step-00000012'."""
     return f"{STEP_PREFIX}{step:08d}"
 
 
@@ -77,11 +47,27 @@ def checkpoint_step(path: Path) -> int:
     return int(path.name.removeprefix(STEP_PREFIX))
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path has the name that a save gives it. A user's copy, such as 'step-best', has another."""
+    number = path.name.removeprefix(STEP_PREFIX)
+    return number.isdecimal() and path.name == step_name(int(number))
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints under a folder of checkpoints, oldest first."""
-    named = folder.glob(f"{STEP_PREFIX}*")
-    checkpoints = [path for path in named if path.name[len(STEP_PREFIX) :].isdecimal()]
-    return sorted(checkpoints, key=checkpoint_step)
+    """The checkpoints under a folder of checkpoints, oldest first.
+
+    Raises:
+        ConfigError: the folder cannot be read, so nobody knows which ones there are.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
+            return []
+        raise ConfigError(
+            f"{folder}: cannot be read ({error.strerror}); make it readable, then run the same command again"
+        ) from error
+    return sorted(filter(is_checkpoint, (folder / name for name in names)), key=checkpoint_step)
 
 
 def newest_checkpoint_step(folder: Path) -> int:
@@ -90,31 +76,18 @@ def newest_checkpoint_step(folder: Path) -> int:
     return checkpoint_step(checkpoints[-1]) if checkpoints else 0
 
 
-def recorded_run(word: str) -> Path:
-    """The run folder that a command-line argument names.
-
-    Raises:
-        ConfigError: it is not a run folder, or has no records yet.
-    """
-    folder = Path(word)
-    if not (folder / SETTINGS_FILE).exists():
-        raise ConfigError(f"RUN = {word!r}: is not a run folder; name one, such as runs/NAME")
-    if not read_metrics(folder):
-        raise ConfigError(f"RUN = {word!r}: has no records yet; wait for train.log_every steps")
-    return folder
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text, with null for a number that is not finite: JSON has no such number."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """One JSON object per line; a last line that a kill cut short is skipped.
-
-    Raises:
-        ConfigError: any other line is not JSON.
-    """
-    lines = path.read_text().split("\n") if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError as error:
-        raise ConfigError(f"{path}: is damaged ({error}); repair it, or move it away") from error
+def finite(value: Any) -> Any:
+    """A tree of JSON values with None in place of each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

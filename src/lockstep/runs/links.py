@@ -21,9 +21,10 @@ def check_links(folder: Path) -> None:
     for parent, folders, files in os.walk(inside):  # does not follow links
         for name in (*folders, *files):
             path = Path(parent, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            target = Path(os.path.realpath(path))  # Path.resolve raises at a link to itself
+            if path.is_symlink() and not target.is_relative_to(inside):
                 rule = (
-                    f"leads to {str(path.resolve())!r}, and a run writes only inside its folder; remove the "
+                    f"leads to {str(target)!r}, and a run writes only inside its folder; remove the "
                     "link; to keep runs on another disk, set run.dir, or link the whole run folder"
                 )
                 raise refuse("link", str(folder / path.relative_to(inside)), rule)

@@ -8,7 +8,8 @@ from typing import Any
 
 from lockstep.config import PROGRAM, Config, leaves, module_digests, plain_values, users_modules
 from lockstep.errors import ConfigError, refuse
-from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, read_settings, read_starts, read_summary
+from lockstep.runs.files import RUN_FORMAT
+from lockstep.runs.history import read_settings, read_starts, read_summary
 from lockstep.runs.starts import changed_sources
 
 MAY_CHANGE = (
@@ -76,9 +77,10 @@ def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
     Raises:
         ConfigError: the folder holds a run with other settings.
     """
-    if (folder / SETTINGS_FILE).exists():
+    saved = read_settings(folder)
+    if saved:
         remedy = "choose another run.name, or leave run.name out to have one derived"
-        check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
+        check_same_run(config, saved, f"run {str(folder)!r}", remedy)
     summary = read_summary(folder)
     if summary is None:
         check_format(folder, f"run {str(folder)!r}")

@@ -5,11 +5,12 @@ The other sinks: report/progress.py (console), runs/evaluations.py and tracking/
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lockstep.runs.files import METRICS_FILE, Record, read_metrics, write_atomically
+from lockstep.runs.aside import set_aside_text
+from lockstep.runs.files import METRICS_FILE, to_json, write_atomically
+from lockstep.runs.history import Record, read_metrics
 
 Status = Literal["finished", "interrupted", "failed"]
 """How a start of a run ended."""
@@ -29,17 +30,25 @@ class Sink(Protocol):
 
 
 class MetricsFile:
-    """The sink of metrics.jsonl, one record per line. A resume drops later ones: they are computed again."""
+    """The sink of metrics.jsonl, one record per line. A resume sets aside later ones."""
 
     def __init__(self, folder: Path, resume_step: int) -> None:
         self.path = folder / METRICS_FILE
-        kept = [record for record in read_metrics(folder) if record["step"] <= resume_step]
-        write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        records = read_metrics(folder)
+        kept = [record for record in records if record["step"] <= resume_step]
+        cut = [record for record in records if record["step"] > resume_step]
+        if cut:
+            set_aside_text(_json_lines(cut), METRICS_FILE, folder)
+        write_atomically(self.path, _json_lines(kept))
         self._file = self.path.open("a")
 
     def log(self, record: Record) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(_json_lines([record]))
         self._file.flush()  # so that a killed run keeps every record it made
 
     def close(self, status: Status, reason: str = "") -> None:
         self._file.close()
+
+
+def _json_lines(records: list[Record]) -> str:
+    return "".join(f"{to_json(record)}\n" for record in records)

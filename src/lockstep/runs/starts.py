@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lockstep.config import Config, to_yaml
-from lockstep.runs.files import (
-    RUN_FORMAT,
-    SETTINGS_FILE,
-    STARTS_FILE,
-    read_starts,
-    write_atomically,
-)
+from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, STARTS_FILE, to_json, write_atomically
+from lockstep.runs.history import read_starts
 
 HARMLESS = ("step", "format", "world_size", "git", "sources", "accepted_sources")
 """What a start records and `environment_changes` does not compare: no bits depend on it, or it has rules of
@@ -47,8 +41,9 @@ def record_start(
     facts = {"step": step, "format": RUN_FORMAT, **environment, "sources": sources}
     if accepted:
         facts["accepted_sources"] = list(accepted)
-    with (folder / STARTS_FILE).open("a") as file:
-        file.write(json.dumps(facts) + "\n")
+    # As a whole: a line added to one that a kill cut short would make one damaged line of two.
+    starts = [*read_starts(folder), facts]
+    write_atomically(folder / STARTS_FILE, "".join(f"{to_json(start)}\n" for start in starts))
     return environment_changes(before, environment)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lockstep.config import NUM_CLASSES
-from lockstep.runs.files import TASK_FILE, write_atomically
+from lockstep.runs.files import TASK_FILE, to_json, write_atomically
+from lockstep.runs.history import read_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class TaskFacts:
 
 def write_task_facts(folder: Path, facts: TaskFacts) -> None:
     """Writes task.json."""
-    write_atomically(folder / TASK_FILE, json.dumps(asdict(facts), indent=1) + "\n")
+    write_atomically(folder / TASK_FILE, to_json(asdict(facts), indent=1) + "\n")
 
 
 def read_task_facts(folder: Path) -> TaskFacts:
     """How the task of a run is scored. A folder that does not say is of a version that had digits alone."""
-    path = folder / TASK_FILE
-    if not path.exists():
+    facts = read_facts(folder / TASK_FILE)
+    if facts is None:
         digits = tuple(str(digit) for digit in range(NUM_CLASSES))
         return TaskFacts(headline="accuracy", higher_is_better=True, classes=digits)
-    facts = json.loads(path.read_text())
-    return TaskFacts(**{**facts, "classes": tuple(facts["classes"])})
+    known = {field.name: facts[field.name] for field in fields(TaskFacts) if field.name in facts}
+    return TaskFacts(**{**known, "classes": tuple(known["classes"])})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from lockstep.runs import (
     STARTS_FILE,
     WANDB_ID_FILE,
     check_format,
+    check_history,
     check_same_run,
-    read_metrics,
     read_settings,
-    read_starts,
+    set_aside,
     step_name,
     write_atomically,
 )
@@ -96,8 +95,8 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
         checkpoint = [f"{ARTIFACT_CHECKPOINT}/{name}" for name in CHECKPOINT_FILES]
         for name in (*RECORDS, *(name for name in checkpoint if name in artifact.artifact.manifest.entries)):
             artifact.fetch(name, download)
-        check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
         check_download(artifact, download)
+        check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
         publish(artifact, download, folder)
 
 
@@ -108,15 +107,13 @@ def check_download(artifact: ModelArtifact, download: Path) -> None:
         ConfigError: one is damaged, or does not fit.
     """
     reference = artifact.reference
-    check_format(download, f"the run of {reference}")
     try:
+        check_history(download)
         checkpoint = load_checkpoint(download / ARTIFACT_CHECKPOINT)
-        for entry in (*read_metrics(download), *read_starts(download)):
-            if type(entry["step"]) is not int:
-                raise ConfigError(f"a record has the step {entry['step']!r}")
-    except (DamagedCheckpoint, ConfigError, KeyError, TypeError) as error:
+    except (DamagedCheckpoint, ConfigError) as error:
         damage = str(error).replace(f"{download}{os.sep}", "")
         raise refuse("--resume-from", reference, f"is damaged ({damage}); use another version") from error
+    check_format(download, f"the run of {reference}")
     rule = f"says step {artifact.step}, and its checkpoint is of step {checkpoint.step}; use another version"
     require(checkpoint.step == artifact.step, "--resume-from", reference, rule)
     rule = "has other weights than it says; use another version"
@@ -131,7 +128,8 @@ def publish(artifact: ModelArtifact, download: Path, folder: Path) -> None:
             os.replace(download / name, folder / name)
     (folder / CHECKPOINTS_FOLDER).mkdir(exist_ok=True)
     target = folder / CHECKPOINTS_FOLDER / step_name(artifact.step)
-    shutil.rmtree(target, ignore_errors=True)  # a damaged one
+    if target.exists():
+        set_aside(target, folder)  # a damaged one
     os.replace(download / ARTIFACT_CHECKPOINT, target)
     if not (folder / WANDB_ID_FILE).exists():
         # As an online start leaves it. The server has steps of this run, so no offline file may be uploaded

@@ -16,6 +16,7 @@ from lockstep.runs import (
     checkpoints_in,
     read_metrics,
     read_starts,
+    to_json,
 )
 from lockstep.runs.checkpoint import CHECKPOINT_FILES, load_checkpoint, weights_sha256
 from lockstep.runs.checkpoint_folder import best_checkpoint
@@ -53,7 +54,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
         for name, entries in ((METRICS_FILE, read_metrics(folder)), (STARTS_FILE, read_starts(folder))):
             with artifact.new_file(name) as file:
                 file.writelines(
-                    json.dumps(entry) + "\n" for entry in entries if entry["step"] <= checkpoint.step
+                    to_json(entry) + "\n" for entry in entries if entry["step"] <= checkpoint.step
                 )
         yield artifact, names
 

@@ -22,7 +22,9 @@ def sync_run(folder: Path) -> bool:
         check_links(folder)  # the lock's file is written too
         with FileLock(folder / LOCK_FILE, timeout=0), TemporaryDirectory() as scratch:
             config = parse_config(["--config", str(folder / SETTINGS_FILE)])
-            environment = {name: value for name, value in read_starts(folder)[-1].items() if name != "step"}
+            environment = {
+                name: value for name, value in (read_starts(folder) or [{}])[-1].items() if name != "step"
+            }
             run = WandbRun(
                 folder.resolve(),  # W&B names the run after its folder, and '.' has no name
                 config.tracking,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from lockstep.config import TrackingConfig
-from lockstep.runs import DATASET_FILE, Record, Status, read_summary, write_atomically
+from lockstep.runs import DATASET_FILE, Record, Status, read_summary, to_json, write_atomically
 from lockstep.runs.evaluations import BEST, read_evaluation
 from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts import dataset_artifact, model_artifacts
@@ -99,7 +98,7 @@ class WandbClient:
 
         path = self.folder / DATASET_FILE
         if dataset is not None and not path.exists():
-            write_atomically(path, json.dumps(dataset()))
+            write_atomically(path, to_json(dataset()))
         if self.is_online and path.exists():
             run.use_artifact(dataset_artifact(wandb, path))
 

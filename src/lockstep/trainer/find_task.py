@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from lockstep.config import (
 )
 from lockstep.data import ImageFacts, seed_generators
 from lockstep.errors import refuse, require
-from lockstep.runs import DATASET_FILE, SETTINGS_FILE
+from lockstep.runs import DATASET_FILE, SETTINGS_FILE, read_facts
 from lockstep.task import Task, image_classification_task
 
 
@@ -93,9 +92,8 @@ def find_task(config: Config, given: Task | None, folder: Path | None = None) ->
 
 def measured_facts(folder: Path | None) -> ImageFacts | None:
     """What was measured on the training images of the run in a folder; None if nothing was."""
-    if folder is None or not (folder / DATASET_FILE).exists():
-        return None
-    return ImageFacts.from_json(json.loads((folder / DATASET_FILE).read_text()))
+    facts = read_facts(folder / DATASET_FILE) if folder else None
+    return ImageFacts.from_json(facts) if facts else None
 
 
 def source_of(module: str) -> str:

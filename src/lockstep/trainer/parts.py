@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from lockstep.runs import (
     DATASET_FILE,
     TASK_FILE,
     TaskFacts,
+    read_facts,
     read_task_facts,
+    to_json,
     write_atomically,
     write_task_facts,
 )
@@ -122,9 +123,8 @@ def check_same_data(parts: Parts, folder: Path) -> None:
         ConfigError: it is not.
     """
     remedy = "use that data, or choose another run.name"
-    path = folder / DATASET_FILE
-    if parts.data is not None and path.exists():
-        before, now = json.loads(path.read_text()), parts.data
+    before, now = read_facts(folder / DATASET_FILE), parts.data
+    if before is not None and now is not None:
         changed = ", ".join(name for name in now if now[name] != before.get(name))
         field = "task.train"
         if parts.train.description():  # images that the data settings name
@@ -137,7 +137,7 @@ def write_parts(parts: Parts, folder: Path) -> None:
     """Writes what a later start compares its parts with, and what reports need to know of the task."""
     write_task_facts(folder, task_facts(parts.task, parts.initial_weights))
     if parts.data is not None:
-        write_atomically(folder / DATASET_FILE, json.dumps(parts.data))
+        write_atomically(folder / DATASET_FILE, to_json(parts.data))
 
 
 def task_facts(task: Task, initial_weights: str = "") -> TaskFacts:

@@ -28,12 +28,13 @@ from lockstep.runs import (
     Status,
     check_may_resume,
     checkpoints_in,
+    mend_history,
     read_metrics,
     record_start,
     run_path,
 )
 from lockstep.runs.checkpoint import save_checkpoint
-from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint, hide_checkpoints_after
+from lockstep.runs.checkpoint_folder import checkpoint_to_resume, set_aside_checkpoints_after
 from lockstep.runs.environment import environment
 from lockstep.runs.folder_lock import locked_folder
 from lockstep.task import Task
@@ -141,6 +142,7 @@ def run_training(
     with join_ranks(launch, config.precision) as ranks:
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
+            ranks.on_main(lambda: mend_history(folder))
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
             if summary is None and resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
@@ -168,7 +170,7 @@ def _train_to_end(
     phases.end_phase("data")
     folder = run_path(config)
     ranks.on_main(lambda: check_same_parts(parts, folder))
-    checkpoint = broadcast_newest_checkpoint(folder, ranks)
+    checkpoint = checkpoint_to_resume(folder, ranks)
     run = build_run(config, ranks, parts, checkpoint)
     run.stop.install()
     if config.train.check_order:
@@ -212,7 +214,7 @@ def _prepare(
     for warning in run.warnings:
         say(f"warning: {warning}")
     runs_on = environment(run.ranks)
-    hide_checkpoints_after(run.folder / CHECKPOINTS_FOLDER, run.step)
+    set_aside_checkpoints_after(run.folder, run.step)
     changes = record_start(config, run.folder, run.step, runs_on, facts.sources, facts.accepted)
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")

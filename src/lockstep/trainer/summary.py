@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from lockstep.engine import PhaseTimer, Run, score_test_set
-from lockstep.runs import CHECKPOINTS_FOLDER, SUMMARY_FILE, write_atomically
+from lockstep.runs import CHECKPOINTS_FOLDER, SUMMARY_FILE, to_json, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.checkpoint_folder import best_saved_score
 from lockstep.runs.environment import environment
@@ -33,7 +32,7 @@ def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any
             "weights_sha256": weights_sha256(run.model.state_dict()),
             **environment(run.ranks),
         }
-        write_atomically(run.folder / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+        write_atomically(run.folder / SUMMARY_FILE, to_json(summary, indent=1) + "\n")
         return summary
 
     return run.ranks.on_main(write)
