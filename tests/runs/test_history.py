@@ -72,7 +72,7 @@ def test_older_records_with_nan_are_read(tmp_path):
 )
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe\x00 rubbish\n\x80", b"[]\n", b"{}x{\n", b"3\n", b"[" * 5_000 + b"\n", b"!!python/x 1\n"],
+    [b"\xff\xfe\x00 rubbish\n\x80", b"[]\n", b"{}x{\n", b"3\n", b"[" * 1_200 + b"\n", b"!!python/x 1\n"],
 )
 def test_a_start_sets_damaged_files_aside_with_one_warning(tmp_path, capsys, name, content):
     run = tmp_path / "run"
