@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from lockstep.data import MicroBatch
     from lockstep.engine import Observer, Run, StepResult
     from lockstep.errors import ConfigError, DataError, Interrupted, RunStopped
+    from lockstep.inference import Prediction, Predictor, load
     from lockstep.inspect import Replay, replay
     from lockstep.runs import Record, Sink, Status
     from lockstep.task import Task, accuracy
-    from lockstep.trainer import TrainingResult, evaluate, load, train
+    from lockstep.trainer import TrainingResult, evaluate, train
 
 __version__ = "0.1.0"
 
@@ -46,10 +47,11 @@ _PACKAGES = {
     "data": ("MicroBatch",),
     "engine": ("Observer", "Run", "StepResult"),
     "errors": ("ConfigError", "DataError", "Interrupted", "RunStopped"),
+    "inference": ("Prediction", "Predictor", "load"),
     "runs": ("Record", "Sink", "Status"),
     "inspect": ("Replay", "replay"),
     "task": ("Task", "accuracy"),
-    "trainer": ("TrainingResult", "evaluate", "load", "train"),
+    "trainer": ("TrainingResult", "evaluate", "train"),
 }
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
 
@@ -66,6 +68,8 @@ __all__ = [
     "ModelConfig",
     "Observer",
     "OptimizerConfig",
+    "Prediction",
+    "Predictor",
     "Record",
     "Replay",
     "Run",

@@ -41,10 +41,11 @@ OWN_OPTIONS = {
     "replay": ["--step", "--processes"],
     "explain": ["--step"],
     "compare": ["--output"],
+    "predict": ["--output", "--invert"],
     "doctor": ["--nodes", "--processes-per-node"],
 }
 OWN_SWITCHES = {"replay": {"--break"}, "doctor": {"--slurm"}}
-NUM_ARGUMENTS = {"evaluate": 1, "replay": 1, "report": 99, "compare": 99, "sync": 99}
+NUM_ARGUMENTS = {"evaluate": 1, "predict": 99, "replay": 1, "report": 99, "compare": 99, "sync": 99}
 """How many words of a command are neither options nor their values."""
 
 UNTRACKED = ["--tracking.mode", "disabled"]

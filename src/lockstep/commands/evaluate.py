@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lockstep.config import parse_config
-from lockstep.errors import EXIT_USAGE, refuse
+from lockstep.errors import EXIT_USAGE
 from lockstep.launch import read_launch
 from lockstep.runs import SETTINGS_FILE, to_json
 
@@ -21,19 +21,10 @@ def evaluate(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
-    from lockstep.runs.weights import split_name
+    from lockstep.runs.weights import run_of  # imports torch, which is slow
 
-    path, _ = split_name(argv[0], "CHECKPOINT")
-    candidates = [folder / SETTINGS_FILE for folder in (path, path.resolve().parent.parent)]
-    config_file = next((file for file in candidates if file.exists()), None)
-    if config_file is None:
-        raise refuse(
-            "CHECKPOINT",
-            argv[0],
-            "is neither a run folder nor a checkpoint in one; "
-            "name runs/NAME or runs/NAME/checkpoints/step-00000000",
-        )
-    config = parse_config(["--config", str(config_file), *argv[1:]])
+    folder = run_of(argv[0], "CHECKPOINT")
+    config = parse_config(["--config", str(folder / SETTINGS_FILE), *argv[1:]])
     launch = read_launch()
     from lockstep.trainer import evaluate_checkpoint
 

@@ -3,39 +3,57 @@
 from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
 from lockstep.data.dataset_samples import samples_of
+from lockstep.data.find_pictures import find_files, find_pictures
 from lockstep.data.generators import generator_states, restored_generators, seed_generators
 from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
+from lockstep.data.image_pixels import UnreadableImage
+from lockstep.data.image_preprocessing import Change, ImagePreprocessing, InvertName
 from lockstep.data.image_samples import ImageSamples
 from lockstep.data.image_sets import ImageSet, image_samples, load_image_set, transformed_digits
 from lockstep.data.images import Dataset, ImageFiles, ImageStore
+from lockstep.data.pictures import Pictures
 from lockstep.data.prefetch import Prefetcher, SpanReader
 from lockstep.data.reading import Collate
 from lockstep.data.sample_trees import shapes_of
 from lockstep.data.samples import Chunks, Samples, chunks_of, describe_data
-from lockstep.data.sources import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
+from lockstep.data.sources import (
+    DATA_SOURCES,
+    fetch_dataset,
+    has_transposed_files,
+    load_dataset,
+    missing_files,
+)
 from lockstep.data.workers import reported_deaths, worker_warnings
 
 __all__ = [
     "DATA_SOURCES",
     "DIGIT_FACTS",
+    "Change",
     "Chunks",
     "Collate",
     "Dataset",
     "ImageFacts",
     "ImageFiles",
+    "ImagePreprocessing",
     "ImageSamples",
     "ImageSet",
     "ImageStore",
+    "InvertName",
     "MicroBatch",
+    "Pictures",
     "Prefetcher",
     "Samples",
     "Span",
     "SpanReader",
+    "UnreadableImage",
     "build_augment",
     "chunks_of",
     "describe_data",
     "fetch_dataset",
+    "find_files",
+    "find_pictures",
     "generator_states",
+    "has_transposed_files",
     "image_samples",
     "load_dataset",
     "load_image_set",

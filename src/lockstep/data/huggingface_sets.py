@@ -40,12 +40,7 @@ def open_huggingface(config: DataConfig) -> ImageSource:
     Raises:
         ConfigError: the package is missing, there is no such set, or it has no images and labels.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        rule = "needs the package datasets; install it with: pip install lockstep-trainer[datasets]"
-        raise refuse("data.name", config.name, rule) from error
-    datasets.disable_progress_bars()
+    datasets = import_datasets("data.name", config.name)
     path = Path(config.name.partition(":")[2])
     require(path.exists(), "data.name", config.name, f"there is no {path}; name a local file or folder")
     for name, value in config.args.items():
@@ -69,6 +64,21 @@ def open_huggingface(config: DataConfig) -> ImageSource:
         test=parts.get(TEST),
         classes=tuple(getattr(features[label], "names", None) or ()),
     )
+
+
+def import_datasets(field: str, value: str) -> Any:
+    """The package `datasets`, without its progress bars.
+
+    Raises:
+        ConfigError: it is not installed; names what needs it.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        rule = "needs the package datasets; install it with: pip install lockstep-trainer[datasets]"
+        raise refuse(field, value, rule) from error
+    datasets.disable_progress_bars()
+    return datasets
 
 
 def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:

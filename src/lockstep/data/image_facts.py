@@ -30,6 +30,8 @@ class ImageFacts:
     """The deviation of each channel, on the same scale; 1 for a channel whose pixels are all the same."""
     has_test: bool = True
     """Whether there are test images."""
+    bright_borders: float | None = None
+    """The fraction of images whose border is bright; None if that was not measured."""
 
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -39,6 +41,7 @@ class ImageFacts:
             "size": self.size,
             "mean": list(self.mean),
             "std": list(self.std),
+            **({} if self.bright_borders is None else {"bright_borders": self.bright_borders}),
         }
 
     @classmethod
@@ -53,6 +56,7 @@ class ImageFacts:
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
             has_test=values["num_test"] > 0,
+            bright_borders=values.get("bright_borders"),
         )
 
     def normaliser(self, device: torch.device) -> Normaliser:
@@ -67,6 +71,7 @@ DIGIT_FACTS = ImageFacts(
     size=IMAGE_SIZE,
     mean=(PIXEL_MEAN / 255,),
     std=(PIXEL_STD / 255,),
+    bright_borders=0.0,
 )
 """Of the sets of digits, which are all normalised like MNIST."""
 
@@ -87,6 +92,17 @@ def count_values(pixels: Tensor) -> Tensor:
     """How often each value occurs, int64 (channels, 256), in pixels (images, channels, height, width)."""
     flat = pixels.movedim(1, 0).flatten(1)
     return torch.stack([torch.bincount(channel, minlength=NUM_VALUES) for channel in flat])
+
+
+def has_bright_border(pixels: Tensor) -> Tensor:
+    """Whether the outermost pixels are on average brighter than half, bool (images,).
+
+    Args:
+        pixels: uint8 (images, channels, height, width).
+    """
+    border = torch.ones(pixels.shape[-2:], dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    return pixels[:, :, border].float().mean(dim=(1, 2)) > 127.5
 
 
 def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

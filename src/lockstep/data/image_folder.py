@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from lockstep.config import DataConfig
+from lockstep.data.image_pixels import UnreadableImage, read_image
 from lockstep.data.labelled_images import LabelledImages
 from lockstep.errors import refuse, require
 
@@ -39,12 +40,9 @@ class FileImages:
         """Raises ConfigError, if the file is no image."""
         path = self.paths[index]
         try:
-            with Image.open(path) as image:
-                image.load()
-                return image.copy(), self.labels[index]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split()).replace(f" {path!r}", "")
-            raise refuse("data.root", path, f"is no image that can be read ({reason}); remove it") from error
+            return read_image(Path(path)), self.labels[index]
+        except UnreadableImage as error:
+            raise refuse("data.root", path, f"is no image that can be read ({error}); remove it") from error
 
 
 def open_folder(config: DataConfig) -> ImageSource:

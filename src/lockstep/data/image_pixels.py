@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,24 @@ from lockstep.errors import refuse
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")
 """PIL's modes with more than eight bits; those with 16 bits begin with 'I;16'."""
+
+
+class UnreadableImage(ValueError):
+    """There is no image, or a damaged one; the message says why."""
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image in a file.
+
+    Raises:
+        UnreadableImage: there is none that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(" ".join(str(error).split()).replace(f" {str(path)!r}", "")) from error
 
 
 def plain_image(where: str, image: Any) -> Image.Image | Tensor:

@@ -107,6 +107,12 @@ def fetch_dataset(config: DataConfig) -> str:
     return "files"
 
 
+def has_transposed_files(config: DataConfig) -> bool:
+    """Whether the IDX files of a set hold each image with rows and columns swapped."""
+    source = DATA_SOURCES.get(config.name)
+    return isinstance(source, FileSource) and source.is_transposed
+
+
 def missing_files(config: DataConfig) -> list[Path]:
     """The files of a set of digits that do not exist; none for other sets, which are checked when read."""
     if not config.is_digits:

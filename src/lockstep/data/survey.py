@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from lockstep.data.generators import seed_generators
-from lockstep.data.image_facts import NUM_VALUES, ImageFacts, count_values, mean_and_std
+from lockstep.data.image_facts import (
+    NUM_VALUES,
+    ImageFacts,
+    count_values,
+    has_bright_border,
+    mean_and_std,
+)
 from lockstep.data.images import ImageStore
 from lockstep.data.labelled_images import DecodedImages
 from lockstep.errors import ConfigError, refuse, require
@@ -33,6 +39,8 @@ class Survey:
     """How often each value occurs in each channel, int64 (channels, 256)."""
     labels: Tensor
     """int64 (samples,)."""
+    num_bright_borders: int
+    """Images whose border is bright."""
     pixels: list[Tensor]
     """uint8 (channels, size, size) each, some perhaps with one channel; none if they were not to be kept."""
 
@@ -49,7 +57,13 @@ class Survey:
         names = classes or tuple(str(number) for number in range(int(self.labels.max()) + 1))
         mean, std = mean_and_std(self.counts)
         return ImageFacts(
-            classes=names, channels=self.channels, size=self.size, mean=mean, std=std, has_test=has_test
+            classes=names,
+            channels=self.channels,
+            size=self.size,
+            mean=mean,
+            std=std,
+            has_test=has_test,
+            bright_borders=self.num_bright_borders / len(self.labels),
         )
 
 
@@ -71,6 +85,7 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
     counts: dict[int, Tensor] = {}
     labels: list[int] = []
     pixels: list[Tensor] = []
+    num_bright_borders = 0
     for start, chunk in _chunks(images):
         for index, (image, label) in enumerate(chunk, start):
             if image.shape[1:] != first.shape[1:]:
@@ -80,6 +95,7 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
         for channels in {len(image) for image, _ in chunk}:
             same = torch.stack([image for image, _ in chunk if len(image) == channels])
             counts[channels] = counts.get(channels, 0) + count_values(same)
+            num_bright_borders += int(has_bright_border(same).sum())
         if keep:
             pixels += [image for image, _ in chunk]
     channels = images.channels or max(counts)
@@ -89,7 +105,14 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
     total = torch.zeros(channels, NUM_VALUES, dtype=torch.int64)
     for each in counts.values():
         total += each
-    return Survey(channels=channels, size=size, counts=total, labels=torch.tensor(labels), pixels=pixels)
+    return Survey(
+        channels=channels,
+        size=size,
+        counts=total,
+        labels=torch.tensor(labels),
+        num_bright_borders=num_bright_borders,
+        pixels=pixels,
+    )
 
 
 def _chunks(images: DecodedImages) -> Iterator[tuple[int, list[tuple[Tensor, int]]]]:

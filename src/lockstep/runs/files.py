@@ -76,6 +76,12 @@ def newest_checkpoint_step(folder: Path) -> int:
     return checkpoint_step(checkpoints[-1]) if checkpoints else 0
 
 
+def run_folder_of(path: Path) -> Path | None:
+    """The run folder that a path names, itself or by a checkpoint in it; None if it is neither."""
+    candidates = (path, path.resolve().parent.parent)
+    return next((folder for folder in candidates if (folder / SETTINGS_FILE).exists()), None)
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON text, with null for a number that is not finite: JSON has no such number."""
     return json.dumps(finite(value), indent=indent, allow_nan=False)

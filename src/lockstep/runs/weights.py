@@ -17,7 +17,7 @@ from lockstep.config import nearest
 from lockstep.errors import refuse
 from lockstep.runs.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoint_folder import best_checkpoint, newest_checkpoint
-from lockstep.runs.files import CHECKPOINTS_FOLDER, SETTINGS_FILE
+from lockstep.runs.files import CHECKPOINTS_FOLDER, SETTINGS_FILE, run_folder_of
 
 LAST, BEST, EMA, BEST_EMA = "last", "best", "ema", "best-ema"
 OF_A_RUN = (LAST, BEST, EMA, BEST_EMA)
@@ -63,8 +63,7 @@ def read_weights(word: str, field: str = "RUN") -> Weights:
         except DamagedCheckpoint as damage:
             rule = f"is no run folder, no whole checkpoint and no .safetensors file ({damage}); name one"
             raise refuse(field, word, rule) from damage
-        parent = path.resolve().parent.parent
-        run = parent if (parent / SETTINGS_FILE).exists() else None
+        run = run_folder_of(path)
     if which not in (EMA, BEST_EMA):
         return Weights(tensors=checkpoint.weights, which=which, checkpoint=checkpoint, run=run)
     if checkpoint.ema is None:
@@ -86,6 +85,19 @@ def split_name(word: str, field: str = "RUN") -> tuple[Path, str]:
         hint = f"; perhaps you meant {path}:{near}" if near else ""
         raise refuse(field, word, f"after the colon must stand one of {', '.join(OF_A_RUN)}{hint}")
     return Path(path), which
+
+
+def run_of(word: str, field: str = "RUN") -> Path:
+    """The run folder whose weights a word names.
+
+    Raises:
+        ConfigError: it names none of a run.
+    """
+    folder = run_folder_of(split_name(word, field)[0])
+    if folder is None:
+        rule = "is neither a run folder nor a checkpoint in one; name runs/NAME or "
+        raise refuse(field, word, f"{rule}runs/NAME/checkpoints/step-00000000")
+    return folder
 
 
 def _checkpoint_of_run(folder: Path, which: str, word: str, field: str) -> Checkpoint:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
 
-from lockstep.config import Config
+from lockstep.config import GENERATED_DATA, Config
 from lockstep.data import (
     DIGIT_FACTS,
     Dataset,
     ImageFacts,
+    ImagePreprocessing,
     ImageSamples,
     ImageSet,
     Samples,
@@ -57,9 +59,8 @@ def image_classification_task(config: Config, facts: ImageFacts | None = None) -
         augment = build_augment(config.augment, config.seed) if which == "train" else None
         return image_samples(config.data, config.seed, images(), which, augment)
 
-    shape = ImageShape(channels=known.channels, size=known.size, num_classes=len(known.classes))
     test = partial(samples, "test") if known.has_test else None
-    return _task(config, shape, known.classes, partial(samples, "train"), test)
+    return _task(config, known, partial(samples, "train"), test)
 
 
 def _digits_task(config: Config) -> Task:
@@ -76,16 +77,17 @@ def _digits_task(config: Config) -> Task:
     def test() -> Samples:
         return ImageSamples(images=dataset().test)
 
-    return _task(config, ImageShape(), DIGIT_FACTS.classes, train, test)
+    has_ink = config.data.name not in GENERATED_DATA  # the borders of generated digits are noise
+    return _task(config, DIGIT_FACTS if has_ink else replace(DIGIT_FACTS, bright_borders=None), train, test)
 
 
 def _task(
     config: Config,
-    shape: ImageShape,
-    classes: tuple[str, ...],
+    facts: ImageFacts,
     train: Callable[[], Samples],
     test: Callable[[], Samples] | None,
 ) -> Task:
+    shape = ImageShape(channels=facts.channels, size=facts.size, num_classes=len(facts.classes))
     return Task(
         name=config.data.short_name,
         model=partial(build_model, config.model, config.seed, shape),
@@ -95,5 +97,6 @@ def _task(
         metrics={"accuracy": accuracy},
         headline="accuracy",
         higher_is_better=True,
-        classes=classes,
+        classes=facts.classes,
+        preprocess=ImagePreprocessing(facts=facts),
     )

@@ -60,6 +60,9 @@ class Task:
     NumPy's and Python's generators are seeded for each micro-batch."""
     collate: Collate = default_collate
     """Makes a batch of several samples."""
+    preprocess: Callable[[Any], Any] | None = None
+    """From the `Path` of a file to the input of one sample, as the test data has it: what `lockstep predict`
+    reads. Images have one already, if this is the built-in task."""
     parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     """From the model to the optimizer's parameter groups, in torch's form: 'params', and optionally 'lr',
     'name' and what else the optimizer takes. Parameters in no group are not trained."""

@@ -1,11 +1,11 @@
 """Runs one start of a run, from its settings to its summary: builds its parts and trains."""
 
-from lockstep.trainer.build import build_run
+from lockstep.trainer.build import build_run, prepare_forward
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
-from lockstep.trainer.make_model import model_of
+from lockstep.trainer.make_model import model_of, set_weights
 from lockstep.trainer.open_sinks import open_sinks
 from lockstep.trainer.parts import Parts, check_same_data, make_parts
-from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, load
+from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, model_with_weights
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup_line import batch_sizes
 from lockstep.trainer.task_data import first_on_each_node, task_samples
@@ -20,11 +20,13 @@ __all__ = [
     "evaluate_checkpoint",
     "find_task",
     "first_on_each_node",
-    "load",
     "make_parts",
     "model_of",
+    "model_with_weights",
     "open_sinks",
+    "prepare_forward",
     "run_training",
+    "set_weights",
     "settings_of_run",
     "task_samples",
     "train",

@@ -1,4 +1,4 @@
-"""Scores a checkpoint on a test set, and loads the model of one."""
+"""Scores a checkpoint on a test set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.config import Config
-from lockstep.data import chunks_of, reported_deaths, restored_generators, seed_generators
+from lockstep.data import chunks_of, reported_deaths, restored_generators
 from lockstep.engine import evaluate as score
 from lockstep.errors import require
 from lockstep.launch import Launch, read_launch
@@ -23,7 +23,7 @@ from lockstep.runs.weights import read_weights, split_name
 from lockstep.task import Evaluation, Task, confusion
 from lockstep.trainer.build import prepare_forward
 from lockstep.trainer.find_task import find_task, settings_of_run
-from lockstep.trainer.make_model import make_model, model_of, set_weights
+from lockstep.trainer.make_model import make_model, set_weights
 from lockstep.trainer.task_data import first_on_each_node, read_data
 
 
@@ -49,28 +49,6 @@ def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
     given = task if isinstance(task, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
         return evaluate_checkpoint(str(folder), config, launch_of_group(read_launch()), given)
-
-
-def load(task: Task | str | None, folder: Path | str) -> nn.Module:
-    """The model of a run with its weights, on the CPU in evaluation mode.
-
-    Args:
-        task: of the run; None: the one that its settings name. A model that it holds itself, instead of a
-            function that makes it, is the one that gets the weights.
-        folder: the run folder, for the weights of its newest checkpoint; or 'FOLDER:best', 'FOLDER:ema' or
-            'FOLDER:best-ema'.
-
-    Raises:
-        ConfigError: it is not a folder of a run of this task, or it has no checkpoint.
-    """
-    (path, _), cpu = split_name(str(folder), "folder"), torch.device("cpu")
-    config = settings_of_run(path, task)
-    with restored_generators(cpu):
-        config, found = find_task(config, task if isinstance(task, Task) else None, path)
-        seed_generators(cpu, config.seed, "model")
-        model = model_of(found).to(cpu)
-    set_weights(config, found, model, read_weights(str(folder), "folder").tensors)
-    return model.eval()
 
 
 def evaluate_checkpoint(

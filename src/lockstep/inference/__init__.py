@@ -1,0 +1,6 @@
+"""What a trained run is used for: predictions, and models that other programs load."""
+
+from lockstep.inference.predictions import Answer, predict
+from lockstep.inference.predictor import Prediction, Predictor, load
+
+__all__ = ["Answer", "Prediction", "Predictor", "load", "predict"]
