@@ -45,15 +45,17 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
         finite_check.add(run.step, result.losses, result.grad_norm)
 
         # Every rank takes each branch below at the same step: the branches contain collectives.
+        is_eval_due = run.test_samples is not None and is_due(run, intervals.eval_every)
+        is_checkpoint_due = is_due(run, intervals.checkpoint_every) or is_stopped
+        # First of all: a step that is not finite is neither recorded, nor scored, nor saved.
+        if is_logged or is_eval_due or is_checkpoint_due:
+            stop_if_not_finite(run, finite_check)
         record: Record = {}
         if is_logged:
-            stop_if_not_finite(run, finite_check)
             stop_if_not_repeatable(run)
             record |= training_record(run, result)
         if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
-        is_eval_due = run.test_samples is not None and is_due(run, intervals.eval_every)
-        is_checkpoint_due = is_due(run, intervals.checkpoint_every) or is_stopped
         if record or is_eval_due or is_checkpoint_due:
             with run.clock.paused():
                 if is_eval_due:
@@ -61,7 +63,6 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
                 if record:
                     send_record(run, record)
                 if is_checkpoint_due or is_best(run):
-                    stop_if_not_finite(run, finite_check)
                     save_checkpoint_of(run)
         if is_stopped:
             raise Interrupted(run.step)

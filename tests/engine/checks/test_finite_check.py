@@ -82,5 +82,15 @@ def test_a_run_stops_at_the_first_non_finite_step_and_does_not_save_it(monkeypat
     ids = run.plan.step_ids(5)[2].tolist()
     with pytest.raises(RunStopped, match=r"step 6: .*lockstep replay unused/run --step 6") as stop:
         train(run)
-    assert str(ids) in str(stop.value)
+    first = ", ".join(map(str, ids[:10]))
+    assert f"the loss over samples {first} and 6 more is not finite" in str(stop.value)
     assert saves == [4]
+
+
+def test_a_step_that_is_not_finite_is_not_scored():
+    run, _ = small_run(small_config(train=TrainConfig(epochs=1, log_every=5, eval_every=3)))
+    run.task = replace(run.task, loss=lambda logits, labels: logits.sum(dim=1) * torch.nan)
+    with pytest.raises(RunStopped, match=r"step 1: the loss over samples .* and 54 more is not finite"):
+        train(run)
+    assert run.step == 3
+    assert run.evaluation is None

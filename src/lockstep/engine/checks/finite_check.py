@@ -11,6 +11,7 @@ from lockstep.engine.run import Run
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
 
+SHOWN_SAMPLES = 10
 MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it on each overflow; a healthy run never gets this low
 
 
@@ -53,7 +54,7 @@ class FiniteCheck:
 
 
 def stop_if_not_finite(run: Run, finite_check: FiniteCheck) -> None:
-    """Stops the run on all ranks if a loss or gradient is not finite. Comes before each save: none is saved.
+    """Stops the run on all ranks if a loss or gradient is not finite.
 
     Raises:
         RunStopped: on every rank; names the step, the samples whose loss is not finite, and what to do next.
@@ -69,6 +70,12 @@ def stop_if_not_finite(run: Run, finite_check: FiniteCheck) -> None:
         return
     step, slots = fault
     ids = [sample for sample in run.plan.step_ids(step - 1)[slots].ravel().tolist() if sample >= 0]
-    what = f"the loss over samples {ids} is not finite" if ids else "the gradient is not finite"
+    what = f"the loss over samples {_shown(ids)} is not finite" if ids else "the gradient is not finite"
     command = f"lockstep replay {run.folder} --step {step}"
     raise RunStopped(f"step {step}: {what}; to find the cause, run: {command}")
+
+
+def _shown(ids: list[int]) -> str:
+    """The first of the sample ids, and how many more there are."""
+    first = ", ".join(map(str, ids[:SHOWN_SAMPLES]))
+    return f"{first} and {len(ids) - SHOWN_SAMPLES:,} more" if len(ids) > SHOWN_SAMPLES else first
