@@ -95,6 +95,16 @@ def test_failures_count_until_there_is_a_new_checkpoint(tmp_path, capsys):
     assert "failure 3 of 3 without a checkpoint after step 12); giving up" in capsys.readouterr().out
 
 
+def test_copies_of_checkpoints_and_a_damaged_count_keep_no_job_from_its_requeue(tmp_path):
+    for name in ("step-best", "step-00000012-keep", "step-00000009", "step-٠٠٠٠٠٠١٢"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert count_failure(tmp_path) == (1, 9)
+    for damage in (b"", b"\xff", b"[]", b'{"run": 3}', b'{"run": "%b", "step": 9}' % bytes(tmp_path)):
+        (tmp_path / "failures.json").write_bytes(damage)
+        assert count_failure(tmp_path) == (1, 9)
+    assert count_failure(tmp_path) == (2, 9)
+
+
 def test_a_new_job_counts_failures_from_zero_and_a_restart_does_not(tmp_path):
     prepare(flags_in(tmp_path), JOB)
     count_failure(tmp_path / "run")

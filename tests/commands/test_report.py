@@ -11,6 +11,20 @@ def test_report_draws_every_run_that_is_named(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == written
 
 
+def test_pictures_of_a_run_that_cannot_be_written_go_elsewhere(tmp_path, capsys):
+    run = make_run(tmp_path / "run", [make_record(1)])
+    (tmp_path / "run" / "report").touch()  # root may write anywhere, but not into a file
+    assert main(["report", run]) == 2
+    error = capsys.readouterr().err
+    assert f"RUN = '{run}': '{run}/report' cannot be written; give another folder with --output" in error
+    assert main(["report", run, "--output", f"{run}/report/mine"]) == 2
+    assert "--output = '" in capsys.readouterr().err
+    assert main(["report", run, "--output", str(tmp_path / "to" / "mine")]) == 0
+    assert capsys.readouterr().out == f"lockstep: wrote {tmp_path}/to/mine/curves.png\n"
+    assert main(["report", run, run, "--output", str(tmp_path / "to")]) == 2
+    assert "takes the pictures of one RUN" in capsys.readouterr().err
+
+
 def test_help(capsys):
     assert main(["report", "--help"]) == 0
     assert "curves.png" in capsys.readouterr().out

@@ -38,7 +38,8 @@ NOT_RUN = {
 
 OWN_OPTIONS = {
     "train": ["--resume-from"],
-    "replay": ["--step", "--processes"],
+    "replay": ["--step", "--processes", "--output"],
+    "report": ["--output"],
     "explain": ["--step"],
     "compare": ["--output"],
     "predict": ["--output", "--invert"],

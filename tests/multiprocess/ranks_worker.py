@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RunStopped
 from lockstep.launch import read_launch
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import PeerError
@@ -27,6 +27,8 @@ with join_ranks(read_launch(), "no") as ranks:
     assert ranks.gather_objects(str(ranks.rank)) == [str(rank) for rank in range(size)]
     with pytest.raises(ConfigError, match=r"a\.b = 1: no"):
         ranks.on_main(raises(ConfigError("a.b = 1: no")))
+    with pytest.raises(RunStopped, match="the disk is full"):
+        ranks.on_main(raises(RunStopped("the disk is full")))
     with pytest.raises(OSError if ranks.is_main else PeerError, match="disk full"):
         ranks.on_main(raises(OSError("disk full")))
     with pytest.raises(ConfigError, match="of the last rank"):

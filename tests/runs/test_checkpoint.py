@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lockstep.errors import RunStopped
 from lockstep.runs import checkpoint
 from lockstep.runs.checkpoint import (
     Checkpoint,
@@ -89,9 +90,11 @@ def test_a_failed_save_loses_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_synced", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    needs = r"step-00000002 cannot be written \(No space left on device\): it needs .* bytes, and .* are free"
+    with pytest.raises(RunStopped, match=needs):
         save_checkpoint(tmp_path, make_checkpoint(2))
     assert load_newest_checkpoint(tmp_path)[0].step == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_nothing_that_is_loaded_can_run_code(tmp_path):

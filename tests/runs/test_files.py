@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from lockstep.errors import RunStopped
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     checkpoint_step,
@@ -26,8 +27,9 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write_synced", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RunStopped, match="No space"):
         write_atomically(tmp_path / "file", "newest")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "new"
 
 

@@ -109,6 +109,7 @@ def test_a_file_that_cannot_be_read_is_not_damaged(tmp_path):
 
 
 def test_what_was_set_aside_is_deleted_after_a_month(tmp_path):
+    (tmp_path / ".metrics.jsonl.1f.partial").touch()  # of a write that was killed
     for name in ("metrics.jsonl", "metrics.jsonl", "step-00000001"):
         (tmp_path / name).mkdir() if name.startswith("step") else (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, 0))
@@ -119,5 +120,7 @@ def test_what_was_set_aside_is_deleted_after_a_month(tmp_path):
     month_ago = time.time() - 31 * 24 * 3600
     for name in ("metrics.jsonl.1", "step-00000001.1"):
         os.utime(aside / name, (month_ago, month_ago))
+    os.utime(tmp_path / ".metrics.jsonl.1f.partial", (month_ago, month_ago))
     mend_history(tmp_path)
     assert os.listdir(aside) == ["metrics.jsonl.2"]
+    assert os.listdir(tmp_path) == ["set-aside"]

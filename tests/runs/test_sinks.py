@@ -2,7 +2,11 @@
 
 import json
 import math
+from pathlib import Path
 
+import pytest
+
+from lockstep.errors import RunStopped
 from lockstep.runs import MetricsFile, read_metrics
 
 
@@ -30,6 +34,16 @@ def test_a_record_is_in_the_file_as_soon_as_it_is_logged(tmp_path):
     file.log({"step": 1, "samples_seen": 8})
     assert read_metrics(tmp_path) == [{"step": 1, "samples_seen": 8}]
     file.close("finished")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_stops_the_run_and_names_itself(tmp_path):
+    file = MetricsFile(tmp_path, resume_step=0)
+    file._file.close()
+    file._file = open("/dev/full", "a")  # noqa: SIM115  as if the disk had become full
+    with pytest.raises(RunStopped, match=r"metrics\.jsonl cannot be written .* 31 bytes, and .* free on /"):
+        file.log({"step": 1, "samples_seen": 8})
+    file.close("failed")
 
 
 def test_a_number_that_is_not_finite_is_null(tmp_path):

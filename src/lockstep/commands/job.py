@@ -109,9 +109,12 @@ def count_failure(folder: Path) -> tuple[int, int]:
     run = told.read_text() if told.exists() else str(folder)
     step = newest_checkpoint_step(Path(run))
     path = folder / FAILURES_FILE
-    before = json.loads(path.read_text()) if path.exists() else {}
-    is_same = (before.get("run"), before.get("step")) == (run, step)
-    count = before["count"] + 1 if is_same else 1
+    try:
+        before = json.loads(path.read_text())
+        is_same = (before["run"], before["step"]) == (run, step)
+        count = before["count"] + 1 if is_same else 1
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+        count = 1
     write_atomically(path, json.dumps({"run": run, "step": step, "count": count}) + "\n")
     return count, step
 

@@ -11,14 +11,15 @@ from lockstep.errors import EXIT_FAILED, EXIT_USAGE, refuse
 from lockstep.launch import read_launch
 from lockstep.runs import SETTINGS_FILE
 
-HELP = """usage: lockstep replay RUN --step N [--processes P] [--break] [OPTIONS]
+HELP = """usage: lockstep replay RUN --step N [--output FOLDER] [--processes P] [--break] [OPTIONS]
 
 Recompute the run in folder RUN up to step N, from the last checkpoint before it, and compare losses,
 gradient norms and weight digests with the record. Prints "identical", or where they first diverge (exit
 code 1). Writes RUN/replay/step-N/step.json (sample ids, labels, predictions, losses, gradient norms) and,
-of images, contact-sheet.png, a picture of the global batch.
-  --processes P  use P processes, whatever number the run was trained on
-  --break        enter the debugger just before step N
+of images, contact-sheet.png, a picture of the global batch: of its first 256 samples if it has more.
+  --output FOLDER  write into FOLDER instead, such as for a run that is not yours
+  --processes P    use P processes, whatever number the run was trained on
+  --break          enter the debugger just before step N
 OPTIONS are those of `lockstep train`; the most useful is --data.root.
 """
 
@@ -27,6 +28,7 @@ def replay(argv: list[str]) -> int:
     """Recomputes a run up to a step and writes that step's details."""
     step, rest = take_option(argv, "--step")
     processes, rest = take_option(rest, "--processes")
+    output, rest = take_option(rest, "--output")
     enter_debugger, rest = "--break" in rest, [word for word in rest if word != "--break"]
     if not rest or rest[0].startswith("-"):
         print(HELP, end="")
@@ -43,7 +45,10 @@ def replay(argv: list[str]) -> int:
         return relaunch(int(processes), ["replay", *argv])
     from lockstep.inspect import replay_step
 
-    result = replay_step(folder, config, int(step), enter_debugger=enter_debugger, launch=launch)
+    target = Path(output) if output else None
+    result = replay_step(
+        folder, config, int(step), output=target, enter_debugger=enter_debugger, launch=launch
+    )
     if launch.is_main:
         for line in result.lines():
             print(f"lockstep: {line}")

@@ -13,8 +13,21 @@ from lockstep.engine import NO_OBSERVER, Observer, Run, agreed_digest, step_reco
 from lockstep.inspect.non_finite import record_non_finite
 from lockstep.plan import PADDING
 from lockstep.report.contact_sheet import draw_contact_sheet
-from lockstep.runs import Record, check_links, step_name, to_json, write_atomically
+from lockstep.report.figure_style import save_picture
+from lockstep.runs import (
+    Record,
+    check_links,
+    check_writable,
+    step_name,
+    to_json,
+    write_atomically,
+)
 from lockstep.task import LOSS, named_values
+
+REPLAY_FOLDER = "replay"
+"""In the run folder."""
+MAX_PICTURES = 256
+"""A contact sheet of 8192 samples would have 630 MB of pixels."""
 
 
 class SampleScores(Observer):
@@ -78,22 +91,48 @@ def take_detailed_step(run: Run) -> tuple[dict[str, Any], Record]:
     }, record
 
 
-def write_step(run_folder: Path, run: Run, details: dict[str, Any]) -> list[Path]:
+def check_can_write_step(run_folder: Path, output: Path | None) -> None:
+    """Checks that `write_step` will be able to write: the run is recomputed before, which may take hours.
+
+    Raises:
+        ConfigError: it will not.
+    """
+    remedy = "give another folder with --output"
+    if output is None:
+        check_writable(run_folder / REPLAY_FOLDER, "RUN", str(run_folder), remedy)
+        check_links(run_folder)
+    else:
+        check_writable(output, "--output", str(output), remedy)
+
+
+def write_step(run_folder: Path, output: Path | None, run: Run, details: dict[str, Any]) -> list[Path]:
     """Writes step.json and, of classified images, contact-sheet.png; the paths written.
+
+    Args:
+        run_folder: of the run that is replayed.
+        output: where they are written; None: in the run folder.
+        run: after the step.
+        details: of the step, from `take_detailed_step`.
 
     Raises:
         ConfigError: a link in the run folder leads out of it.
     """
-    check_links(run_folder)
-    folder = run_folder / "replay" / step_name(run.step)
+    if output is None:
+        check_links(run_folder)
+    folder = output or run_folder / REPLAY_FOLDER / step_name(run.step)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "step.json", folder / "contact-sheet.png"]
     write_atomically(paths[0], to_json(details, indent=1) + "\n")
-    pixels, classes = run.train_samples.pictures(torch.tensor(details["ids"])), run.task.classes
+    ids, classes = details["ids"][:MAX_PICTURES], run.task.classes
+    pixels = run.train_samples.pictures(torch.tensor(ids))
     if pixels is None or "predictions" not in details:
         return paths[:1]
-    notes = [f"#{sample}" for sample in details["ids"]]
-    labels, predictions = ([classes[index] for index in details[name]] for name in ("labels", "predictions"))
+    notes = [f"#{sample}" for sample in ids]
+    labels, predictions = (
+        [classes[index] for index in details[name][:MAX_PICTURES]] for name in ("labels", "predictions")
+    )
     title = f"{run.folder.name}, step {run.step:,}: label → prediction"
-    draw_contact_sheet(pixels.numpy(), labels, predictions, notes, title).save(paths[1])
+    if len(details["ids"]) > len(ids):
+        title += f"\nthe first {len(ids)} of {len(details['ids']):,} samples; all of them are in step.json"
+    save_picture(draw_contact_sheet(pixels.numpy(), labels, predictions, notes, title), paths[1])
     return paths

@@ -14,7 +14,12 @@ from lockstep.config import Config, source_digests
 from lockstep.data import restored_generators
 from lockstep.engine import Run, take_step  # noqa: F401  take_step: for the prompt of --break, which sees it
 from lockstep.errors import counted, refuse, require
-from lockstep.inspect.step_details import recorded_step, take_detailed_step, write_step
+from lockstep.inspect.step_details import (
+    check_can_write_step,
+    recorded_step,
+    take_detailed_step,
+    write_step,
+)
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks, launch_of_group
@@ -81,7 +86,9 @@ class Replay:
         return [*lines, f"wrote {' and '.join(map(str, self.written))}"]
 
 
-def replay(task: Task | str | None, folder: Path | str, step: int) -> Replay:
+def replay(
+    task: Task | str | None, folder: Path | str, step: int, output: Path | str | None = None
+) -> Replay:
     """Recomputes a run up to a step and compares it with the record, as `lockstep replay` does.
 
     Under a launcher, call it in every process; any number of them gives the same bits.
@@ -90,15 +97,20 @@ def replay(task: Task | str | None, folder: Path | str, step: int) -> Replay:
         task: of the run; None: the one that its settings name.
         folder: the run folder.
         step: the step whose details are written, counted from 1.
+        output: where they are written; by default replay/step-N in the run folder.
 
     Raises:
-        ConfigError: it is not a folder of a run of this task, or the run has no such step.
+        ConfigError: it is not a folder of a run of this task, the run has no such step, or the details cannot
+            be written.
     """
     config = settings_of_run(Path(folder), task)
     given = task if isinstance(task, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
         launch = launch_of_group(read_launch())
-        return replay_step(Path(folder), config, step, enter_debugger=False, launch=launch, task=given)
+        target = None if output is None else Path(output)
+        return replay_step(
+            Path(folder), config, step, output=target, enter_debugger=False, launch=launch, task=given
+        )
 
 
 def replay_step(
@@ -106,6 +118,7 @@ def replay_step(
     config: Config,
     step: int,
     *,
+    output: Path | None,
     enter_debugger: bool,
     launch: Launch,
     task: Task | None = None,
@@ -116,19 +129,21 @@ def replay_step(
         folder: the run folder.
         config: the run's own settings.
         step: the step whose details are written.
+        output: where they are written; None: replay/step-N in the run folder.
         enter_debugger: whether the main rank enters the debugger just before that step.
         launch: what the launcher started.
         task: of the run; None: as the config says.
 
     Raises:
-        ConfigError: the run has no such step, or the settings define another run.
+        ConfigError: the run has no such step, the settings define another run, or the details cannot be
+            written.
     """
     remedy = "leave it unchanged, so that the replay is of the same run"
     check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
     check_format(folder, f"run {str(folder)!r}")
     before = environment_at(folder, step)
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
-        return _replay_on(ranks, folder, config, task, step, enter_debugger, before)
+        return _replay_on(ranks, folder, config, task, step, output, enter_debugger, before)
 
 
 def _replay_on(
@@ -137,10 +152,12 @@ def _replay_on(
     config: Config,
     task: Task | None,
     step: int,
+    output: Path | None,
     enter_debugger: bool,
     before: Mapping[str, Any],
 ) -> Replay:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
+    ranks.on_main(lambda: check_can_write_step(folder, output))
     if ranks.device.type == "cpu" and before.get("device") == "cpu" and "num_threads" in before:
         torch.set_num_threads(before["num_threads"])  # the bits of a sum depend on how threads share it
     now = environment(ranks) | {"num_threads": torch.get_num_threads()}
@@ -167,7 +184,7 @@ def _replay_on(
         details, record = take_detailed_step(run)
         compared, divergence = compare_records(record, recorded.get(step, {}), measured)
         divergences += [divergence] if divergence else []
-        written = ranks.on_main(lambda: write_step(folder, run, details))
+        written = ranks.on_main(lambda: write_step(folder, output, run, details))
         return Replay(
             step=step,
             first_step=checkpoint.step if checkpoint else 0,
@@ -199,6 +216,6 @@ def compare_records(computed: Record, recorded: Record, metrics: Iterable[str]) 
     names = [name for name in (*COMPARED, *metrics) if name in recorded]
     for name in names:
         before, now = recorded[name], computed[name]
-        if before != now and not (before != before and now != now):  # NaN is not equal to itself
+        if before != now:
             return len(names), f"step {computed['step']}: {name} {before} → {now}"
     return len(names), ""

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RunStopped
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class Ranks:
         """Runs an action on the main rank while the others wait; all get its result or failure. A collective.
 
         Raises:
-            ConfigError: on every rank, if the action raised it.
+            ConfigError, RunStopped: on every rank, if the action raised it.
             PeerError: on the other ranks, if the action failed in any other way.
         """
         failure: BaseException | None = None
@@ -91,6 +91,8 @@ class Ranks:
                 outcome = ("done", action())
             except ConfigError as error:
                 outcome = ("refused", str(error))
+            except RunStopped as error:
+                outcome = ("stopped", str(error))
             except Exception as error:
                 failure, outcome = error, ("failed", repr(error))
         status, value = self.broadcast(outcome)
@@ -98,6 +100,8 @@ class Ranks:
             raise failure
         if status == "refused":
             raise ConfigError(value)
+        if status == "stopped":
+            raise RunStopped(value)
         if status == "failed":
             raise PeerError(f"the main rank failed: {value}")
         return value

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL.Image import Image
+
+from lockstep.runs import write_atomically
 
 # Colours that colour-blind people can tell apart: Okabe and Ito, "Color Universal Design", 2008.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
@@ -27,7 +31,16 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure in the format of the path's suffix."""
-    figure.savefig(path, dpi="figure")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi="figure", format=path.suffix.removeprefix("."))
+    write_atomically(path, buffer.getvalue())
+
+
+def save_picture(picture: Image, path: Path) -> None:
+    """Writes a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
 
 
 def shortened(name: str, length: int) -> str:

@@ -8,19 +8,40 @@ from lockstep.errors import counted
 from lockstep.report.confusion_picture import draw_confusion
 from lockstep.report.contact_sheet import draw_contact_sheet
 from lockstep.report.curves import draw_curves
-from lockstep.report.figure_style import save_figure, shortened
-from lockstep.runs import check_links, read_metrics, read_starts, read_task_facts, resume_steps
+from lockstep.report.figure_style import save_figure, save_picture, shortened
+from lockstep.runs import (
+    check_links,
+    check_writable,
+    read_metrics,
+    read_starts,
+    read_task_facts,
+    resume_steps,
+)
 from lockstep.runs.evaluations import read_evaluation
 from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification, num_correct
 
 REPORT_FOLDER = "report"
 
 
-def draw_report(folder: Path) -> list[Path]:
-    """Draws the curves of a run with records, and its last evaluation if there is one; the paths written."""
-    check_links(folder)
-    target = folder / REPORT_FOLDER
-    target.mkdir(exist_ok=True)
+def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
+    """Draws the curves of a run with records, and its last evaluation if there is one.
+
+    Args:
+        folder: the run folder.
+        output: where the pictures go; by default the folder's REPORT_FOLDER.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        ConfigError: the pictures cannot be written.
+    """
+    target = output or folder / REPORT_FOLDER
+    remedy = "give another folder with --output"
+    check_writable(target, "--output" if output else "RUN", str(output or folder), remedy)
+    if output is None:
+        check_links(folder)
+    target.mkdir(parents=True, exist_ok=True)
     name, records = shortened(folder.resolve().name, 60), read_metrics(folder)
     newest = records[-1]
     steps = counted(newest["step"], "step", ",")
@@ -49,5 +70,5 @@ def draw_report(folder: Path) -> list[Path]:
         [f"p {columns[CONFIDENCE][sample]:.3f}, #{sample}" for sample in worst],
         title + (f"; the {len(worst)} with the highest loss" if worst else "; no mistakes to show"),
     )
-    sheet.save(mistakes)
+    save_picture(sheet, mistakes)
     return [curves, confusion_path, mistakes]

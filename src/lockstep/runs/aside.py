@@ -8,7 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
-from lockstep.runs.files import write_atomically
+from lockstep.runs.files import PARTIAL, write_atomically
 
 SET_ASIDE_FOLDER = "set-aside"
 """In the run folder: what was damaged, and what a resume cut off because it computes it again."""
@@ -31,9 +31,8 @@ def set_aside_text(text: str, name: str, run_folder: Path) -> Path:
 
 
 def clear_set_aside(run_folder: Path) -> None:
-    """Deletes what was set aside more than KEPT_DAYS ago."""
-    folder = run_folder / SET_ASIDE_FOLDER
-    for path in folder.iterdir() if folder.is_dir() else ():
+    """Deletes what was set aside more than KEPT_DAYS ago, and what killed writes left as long ago."""
+    for path in (*run_folder.glob(f"{SET_ASIDE_FOLDER}/*"), *run_folder.glob(f".*{PARTIAL}")):
         if path.lstat().st_mtime < time.time() - KEPT_DAYS * 24 * 3600:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

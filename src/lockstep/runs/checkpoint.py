@@ -20,9 +20,11 @@ from typing import Any, TypeVar
 import safetensors.torch
 import torch
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RunStopped
+from lockstep.runs.disk import full_disk_stops
 from lockstep.runs.files import (
     MISSING,
+    PARTIAL,
     checkpoint_step,
     finite,
     is_checkpoint,
@@ -81,7 +83,11 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint into `folder` atomically and returns its path."""
+    """Writes a checkpoint into `folder` atomically and returns its path.
+
+    Raises:
+        RunStopped: the disk is full. Older checkpoints are as they were.
+    """
     files = {
         WEIGHTS_FILE: _safetensors_bytes(checkpoint.weights),
         STATE_FILE: _torch_bytes(checkpoint.state),
@@ -96,13 +102,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
     target = folder / step_name(checkpoint.step)
-    scratch = folder / f".{target.name}.partial"
+    scratch = folder / f".{target.name}{PARTIAL}"
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for name, content in files.items():
-        write_synced(scratch / name, content)
-    write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
-    sync_folder(scratch)
+    try:
+        with full_disk_stops(target, sum(map(len, files.values()))):
+            scratch.mkdir(parents=True)
+            for name, content in files.items():
+                write_synced(scratch / name, content)
+            write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
+            sync_folder(scratch)
+    except RunStopped:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
     remove_checkpoint(target)  # of the same step; os.replace needs a free name
     os.replace(scratch, target)
     sync_folder(folder)
@@ -212,7 +223,7 @@ def scratch_folders_in(folder: Path) -> list[Path]:
     """What saves and deletions that were killed have left in a folder of checkpoints."""
     return [
         path
-        for ending in (".partial", ".old")
+        for ending in (PARTIAL, ".old")
         for path in folder.glob(f".*{ending}")
         if is_checkpoint(path.with_name(path.name.removesuffix(ending)[1:]))
     ]

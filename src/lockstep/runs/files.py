@@ -9,7 +9,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, require
+from lockstep.runs.disk import full_disk_stops
 
 SETTINGS_FILE = "config.yaml"
 """The settings of the newest start."""
@@ -33,6 +34,8 @@ WANDB_ID_FILE = "wandb-id"
 SYNCED_FILE = "wandb-synced"
 """Exists while W&B's server has all of the run."""
 STEP_PREFIX = "step-"
+PARTIAL = ".partial"
+"""Ends the name of what is still being written."""
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What opening a file raises if there is none. Any other OSError means that it may be there, unread."""
 
@@ -82,6 +85,17 @@ def run_folder_of(path: Path) -> Path | None:
     return next((folder for folder in candidates if (folder / SETTINGS_FILE).exists()), None)
 
 
+def check_writable(folder: Path, name: str, value: str, remedy: str) -> None:
+    """Checks, before long work and without a trace, that a folder can be made or written.
+
+    Raises:
+        ConfigError: it cannot; it names the field with its value, and ends with `remedy`.
+    """
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    is_writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    require(is_writable, name, value, f"{str(existing)!r} cannot be written; {remedy}")
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON text, with null for a number that is not finite: JSON has no such number."""
     return json.dumps(finite(value), indent=indent, allow_nan=False)
@@ -97,12 +111,18 @@ def finite(value: Any) -> Any:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file that is there as a whole or not at all, also when several processes write it."""
+    """Writes a file that is there as a whole or not at all, also when several processes write it.
+
+    Raises:
+        RunStopped: the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
     # A name of its own: with a shared one, a process would publish the half that another has written.
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        write_synced(scratch, content.encode() if isinstance(content, str) else content)
-        os.replace(scratch, path)
+        with full_disk_stops(path, len(data)):
+            write_synced(scratch, data)
+            os.replace(scratch, path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lockstep.runs.aside import set_aside_text
+from lockstep.runs.disk import FULL, full_disk_stops
 from lockstep.runs.files import METRICS_FILE, to_json, write_atomically
 from lockstep.runs.history import Record, read_metrics
 
@@ -43,11 +44,17 @@ class MetricsFile:
         self._file = self.path.open("a")
 
     def log(self, record: Record) -> None:
-        self._file.write(_json_lines([record]))
-        self._file.flush()  # so that a killed run keeps every record it made
+        line = _json_lines([record])
+        with full_disk_stops(self.path, len(line)):
+            self._file.write(line)
+            self._file.flush()  # so that a killed run keeps every record it made
 
     def close(self, status: Status, reason: str = "") -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what `log` could not write
+            if error.errno not in FULL:
+                raise
 
 
 def _json_lines(records: list[Record]) -> str:
