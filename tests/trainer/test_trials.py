@@ -6,8 +6,8 @@ from torch import nn
 
 import any_models
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from lockstep.engine import score_test_set, take_step, train
-from lockstep.errors import ConfigError, RunStopped
+from lockstep.engine import score_test_set, take_step, train, use_deterministic_kernels
+from lockstep.errors import ConfigError, RankError, RunStopped
 from lockstep.trainer import build_run, find_task, make_parts
 from runs import fresh_ranks, small_config, small_run
 
@@ -105,3 +105,39 @@ def test_an_evaluation_leaves_modules_in_their_own_modes_and_buffers_alone():
     assert not run.model.norm.training
     assert torch.equal(run.model.norm.running_mean, before)
     assert isinstance(run.model.norm, nn.BatchNorm1d)
+
+
+@pytest.fixture
+def _kernels_as_on_a_gpu(monkeypatch):
+    """Torch says of some operations on a CPU too that they have no deterministic form."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    torch.backends.cudnn.benchmark = True
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+@pytest.mark.usefixtures("_kernels_as_on_a_gpu")
+@pytest.mark.parametrize("in_evaluation", [False, True])
+def test_an_operation_without_a_deterministic_form_is_refused_by_name_or_warned_of(in_evaluation):
+    config, task = find_task(config_of("NoDeterministicForm", args={"in_evaluation": in_evaluation}), None)
+    ranks = fresh_ranks()
+    parts = make_parts(config, task, ranks)
+    use_deterministic_kernels(allow_nondeterministic=False)
+    assert not torch.backends.cudnn.benchmark
+    with pytest.raises(ConfigError, match="reduction = 'exact': put_ has no deterministic form"):
+        build_run(config, ranks, parts)
+    use_deterministic_kernels(allow_nondeterministic=True)
+    with pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"):
+        run = build_run(config, ranks, parts)
+    if not in_evaluation:  # an operation that the trials did not meet
+        use_deterministic_kernels(allow_nondeterministic=False)
+        with pytest.raises(RankError, match="put_ has no deterministic form"):
+            take_step(run)
+
+
+@pytest.mark.usefixtures("_kernels_as_on_a_gpu")
+def test_a_workspace_with_which_cublas_does_not_repeat_its_bits_is_refused(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    with pytest.raises(ConfigError, match="CUBLAS_WORKSPACE_CONFIG = ':0:0': exact reduction needs"):
+        use_deterministic_kernels(allow_nondeterministic=False)

@@ -87,6 +87,9 @@ class TrainConfig:
     """How many of the newest checkpoints to keep. The one with the best headline value is always kept."""
     check_order: bool = False
     """Watch every step, and stop if one breaks the order from zero_grad to the optimizer's step."""
+    allow_nondeterministic: bool = False
+    """Warn of an operation that has no deterministic form on a GPU, and go on: then no run repeats its bits.
+    Without it, exact reduction ends with the name of that operation."""
     report: bool = True
     """Draw curves, confusion matrix and worst mistakes into the run folder's report/ when training ends or is
     interrupted (about a second). `lockstep report` draws them at any time."""

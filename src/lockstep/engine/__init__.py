@@ -4,6 +4,7 @@ from lockstep.engine.checkpointing import save_checkpoint_of, snapshot
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
+from lockstep.engine.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
 from lockstep.engine.evaluation import evaluate, evaluation_mode, score_batch
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
@@ -20,7 +21,7 @@ from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
 from lockstep.engine.records import StepResult, score_test_set, step_record
-from lockstep.engine.reduction import Reduction, ask_for_deterministic_kernels
+from lockstep.engine.reduction import Reduction
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import check_schedule, lr_factor
 from lockstep.engine.scores import StepScores
@@ -46,7 +47,6 @@ __all__ = [
     "StepTimer",
     "Stopwatch",
     "agreed_digest",
-    "ask_for_deterministic_kernels",
     "buffer_rules",
     "build_optimizer",
     "check_schedule",
@@ -59,6 +59,7 @@ __all__ = [
     "lr_factor",
     "off_formula",
     "optimizer_kind",
+    "refused_nondeterminism",
     "restored_buffers",
     "save_checkpoint_of",
     "score_batch",
@@ -69,4 +70,5 @@ __all__ = [
     "take_step",
     "train",
     "try_out",
+    "use_deterministic_kernels",
 ]

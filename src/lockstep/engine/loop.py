@@ -12,6 +12,7 @@ from lockstep.engine.checkpointing import is_best, save_checkpoint_of
 from lockstep.engine.checks.finite_check import FiniteCheck, stop_if_not_finite
 from lockstep.engine.checks.repeatability import stop_if_not_repeatable
 from lockstep.engine.checks.weights_digest import agreed_digest
+from lockstep.engine.deterministic_kernels import refused_nondeterminism
 from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
@@ -152,7 +153,8 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
 def own_mistakes() -> Iterator[None]:
     """Lets a rank report by itself what it finds wrong within a step: the others may not have it."""
     try:
-        yield
+        with refused_nondeterminism():
+            yield
     except ConfigError as error:
         raise RankError(str(error)) from error
 

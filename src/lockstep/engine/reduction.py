@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -170,14 +169,6 @@ def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> 
 
 REDUCTIONS: dict[ReductionName, Exchange] = {"exact": exchange_in_tree, "fast": exchange_by_all_reduce}
 """Name → how the ranks' sums are added."""
-
-
-def ask_for_deterministic_kernels() -> None:
-    """Asks for the same kernels in the same order every time; torch warns of operations that have none."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Nothing here reads memory before writing it, so there is no need to fill it with NaN.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 class TreeSum:

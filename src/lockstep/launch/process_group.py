@@ -84,6 +84,9 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         # Accelerate's optimizer looks for this package twice a step, through all of sys.path: 0.4 ms. With
         # this entry the import system knows that it is absent, and answers immediately.
         sys.modules["lomo_optim"] = None  # type: ignore[assignment]
+    if kind == "cuda":
+        # Exact reduction needs it. Read at the first product, which a user's model may compute as it is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if use_cpu:
         keep_freed_memory()
     is_launched = "RANK" in os.environ and (launch.world_size > 1 or "LOCAL_RANK" in os.environ)

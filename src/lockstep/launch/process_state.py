@@ -83,12 +83,14 @@ def _restored_torch_settings() -> Iterator[None]:
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fills_memory = deterministic.fill_uninitialized_memory
+    times_kernels = torch.backends.cudnn.benchmark
     try:
         yield
     finally:
         torch.set_num_threads(num_threads)
         torch.use_deterministic_algorithms(is_deterministic, warn_only=warns_only)
         deterministic.fill_uninitialized_memory = fills_memory
+        torch.backends.cudnn.benchmark = times_kernels
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from lockstep.engine import (
     Run,
     StepTimer,
     Stopwatch,
-    ask_for_deterministic_kernels,
     check_schedule,
     lr_factor,
+    use_deterministic_kernels,
 )
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
@@ -45,7 +45,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     if config.reduction == "exact" and ranks.device.type == "cuda":
-        ask_for_deterministic_kernels()
+        allowed = config.train.allow_nondeterministic
+        ranks.on_all(lambda: use_deterministic_kernels(allow_nondeterministic=allowed))
     traits, warnings = find_traits(config, ranks, plan, prepared, parts, checkpoint)
     first_step = checkpoint.step if checkpoint else 0
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0

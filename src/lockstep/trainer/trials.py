@@ -15,6 +15,7 @@ from lockstep.engine import (
     check_sizes,
     evaluation_mode,
     is_torchs,
+    refused_nondeterminism,
     restored_buffers,
     score_batch,
     shapes_of,
@@ -66,8 +67,9 @@ def find_traits(
     field, name = ("task.model", task.name) if config.task.name else ("model.name", config.model.name)
 
     def loss_of(batch: MicroBatch) -> Tensor:
-        outputs, targets = training_forward(task, model, batch)
-        return share_of_mean(task.loss(outputs, targets), batch).total
+        with refused_nondeterminism():
+            outputs, targets = training_forward(task, model, batch)
+            return share_of_mean(task.loss(outputs, targets), batch).total
 
     def find() -> tuple[ModelTraits, list[str]]:
         model.train()
@@ -98,7 +100,11 @@ def find_traits(
         ]
         return ModelTraits(use=found.use, rules=rules, loss=form), warnings
 
-    return ranks.on_main(find)
+    def find_or_refuse() -> tuple[ModelTraits, list[str]]:
+        with refused_nondeterminism():
+            return find()
+
+    return ranks.on_main(find_or_refuse)
 
 
 def try_measurements(
@@ -137,7 +143,8 @@ def try_evaluation(task: Task, model: nn.Module, samples: Samples, device: torch
     with evaluation_mode(model), restored_generators(device), torch.no_grad():
         seed_generators(device, seed, "try out", 0)
         try:
-            score_batch(model, task, inputs, targets, min(NUM_TEST_SAMPLES, len(samples)))
+            with refused_nondeterminism():
+                score_batch(model, task, inputs, targets, min(NUM_TEST_SAMPLES, len(samples)))
         except Exception as error:
             if isinstance(error, ConfigError) or not is_torchs(error):
                 raise
