@@ -14,7 +14,7 @@ from lockstep.commands.doctor_checks import (
     check_run_folder,
     check_wandb,
 )
-from lockstep.config import parse_config, take_option
+from lockstep.config import take_option
 from lockstep.errors import EXIT_FAILED, ConfigError, require
 from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
 from lockstep.launch.checks import (
@@ -23,6 +23,7 @@ from lockstep.launch.checks import (
     check_slurm,
     check_world_size,
 )
+from lockstep.runs import read_config
 
 HELP = """usage: lockstep doctor [--slurm] [--nodes N] [--processes-per-node M] [OPTIONS]
 
@@ -53,7 +54,7 @@ def doctor(argv: list[str]) -> int:
     num_gpus = torch.cuda.device_count()
     options = read_options(argv)
     try:
-        config = parse_config(options.flags)
+        config = read_config(options.flags)
     except ConfigError as error:
         return report_wrong("settings", error)
     try:

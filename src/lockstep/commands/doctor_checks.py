@@ -15,7 +15,7 @@ from lockstep.launch import Allocation
 from lockstep.launch.checks import PROBE_SECONDS, srun_one_task_per_node
 from lockstep.plan import window_for_reduction
 from lockstep.runs import run_path
-from lockstep.tracking import ask_server, server_url, wandb_mode
+from lockstep.tracking import ask_server, server_url, sync_command, wandb_mode
 
 EXTRA_CHECKPOINTS = 2
 """Checkpoints beyond train.keep_checkpoints: the best one, and the one that is being written."""
@@ -126,7 +126,8 @@ def check_wandb(config: Config) -> str:
     """
     mode = wandb_mode(config.tracking.mode)
     if mode == "offline":
-        return f"offline; later, on a machine with internet, run: lockstep sync {run_path(config)}"
+        command = sync_command(run_path(config), config.tracking)
+        return f"offline; later, on a machine with internet, run: {command}"
     if mode == "online":
         try:
             ask_server()

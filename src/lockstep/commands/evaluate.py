@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from lockstep.config import parse_config
 from lockstep.errors import EXIT_USAGE
 from lockstep.launch import read_launch
-from lockstep.runs import SETTINGS_FILE, to_json
+from lockstep.runs import run_settings, to_json
 
 HELP = """usage: lockstep evaluate CHECKPOINT [OPTIONS]
 
@@ -23,8 +22,7 @@ def evaluate(argv: list[str]) -> int:
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     from lockstep.runs.weights import run_of  # imports torch, which is slow
 
-    folder = run_of(argv[0], "CHECKPOINT")
-    config = parse_config(["--config", str(folder / SETTINGS_FILE), *argv[1:]])
+    config = run_settings(run_of(argv[0], "CHECKPOINT"), argv[1:])
     launch = read_launch()
     from lockstep.trainer import evaluate_checkpoint
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lockstep.config import parse_config, take_option
+from lockstep.config import take_option
 from lockstep.errors import refuse
 from lockstep.launch import read_launch
+from lockstep.runs import read_config
 
 HELP = """usage: lockstep explain [OPTIONS] --step N
 
@@ -23,7 +24,7 @@ def explain(argv: list[str]) -> int:
     step, rest = take_option(argv, "--step")
     if not step.isdecimal() or int(step) < 1:
         raise refuse("--step", step, "must be a whole number >= 1, an optimizer step; try --step 1")
-    config = parse_config(rest)
+    config = read_config(rest)
     launch = read_launch()
     from lockstep.inspect import run_explain
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lockstep.config import Config, parse_config
+from lockstep.config import Config
+from lockstep.runs import read_config
 
 HELP = """usage: lockstep fetch [OPTIONS]
 
@@ -16,7 +17,7 @@ def fetch(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    settings = parse_config(argv)
+    settings = read_config(argv)
     if settings.task.name or not settings.data.is_digits:
         return fetch_task(settings)
     config = settings.data

@@ -9,12 +9,19 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lockstep.config import Config, parse_config
+from lockstep.config import Config
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse, require
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
 from lockstep.plan import window_for_reduction
 from lockstep.report import best_first, comparison_of
-from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings, run_path, write_atomically
+from lockstep.runs import (
+    SETTINGS_FILE,
+    newest_checkpoint_step,
+    read_config,
+    read_settings,
+    run_path,
+    write_atomically,
+)
 
 HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]
        python -m lockstep.commands.job should-restart FOLDER
@@ -56,7 +63,7 @@ def prepare(flags: list[str], environ: Mapping[str, str] = os.environ) -> dict[s
         run_dir, program = Config().run.dir, [script]
         folder = Path(run_dir) / SCRIPT_JOBS / environ["SLURM_JOB_ID"]
     else:
-        config = parse_config(flags)
+        config = read_config(flags)
         window_for_reduction(config.batch, config.reduction, allocation.world_size)
         run_dir, program = config.run.dir, ["--module", "lockstep", "train"]
         folder = run_path(config)
@@ -142,7 +149,7 @@ def run_should_restart(words: list[str]) -> int:
 
 
 def run_sweep_table(words: list[str]) -> int:
-    config = parse_config(words)
+    config = read_config(words)
     text = sweep_table(Path(config.run.dir), config.tracking.group)
     write_atomically(Path(config.run.dir) / f"{config.tracking.group}.txt", text)
     print(text, end="")

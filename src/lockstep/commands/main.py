@@ -79,8 +79,9 @@ def run_command(arguments: list[str]) -> int:
     def command() -> int:
         if name not in COMMANDS:
             raise refuse("COMMAND", name, f"is not a command; use one of {', '.join(COMMANDS)}")
-        from lockstep.config import take_option
+        from lockstep.config import leave_run_folders, take_option
 
+        leave_run_folders()  # before anything else is imported
         launcher, rest = take_option(words, "--launcher")
         if launcher:
             rule = "can only be none: this process alone; a launcher is known by the variables that it sets"

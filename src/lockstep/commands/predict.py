@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from lockstep.config import nearest, parse_config, take_option
+from lockstep.config import nearest, take_option
 from lockstep.errors import EXIT_FAILED, EXIT_USAGE, counted, refuse, require
 from lockstep.launch import read_launch
-from lockstep.runs import SETTINGS_FILE
+from lockstep.runs import run_settings
 
 if TYPE_CHECKING:
     from lockstep.inference import Answer, Prediction
@@ -67,7 +67,7 @@ def predict(argv: list[str]) -> int:
 
     folder = run_of(words[0])
     chosen: Any = invert or "auto"
-    config = parse_config(["--config", str(folder / SETTINGS_FILE)])
+    config = run_settings(folder, uses=())
     launch = read_launch()
     from lockstep.inference import predict as predict_samples
 

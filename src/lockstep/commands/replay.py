@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lockstep.config import parse_config, take_option
+from lockstep.config import take_option
 from lockstep.errors import EXIT_FAILED, EXIT_USAGE, refuse
 from lockstep.launch import read_launch
-from lockstep.runs import SETTINGS_FILE
+from lockstep.runs import TO_TRAIN, run_settings
 
 HELP = """usage: lockstep replay RUN --step N [--output FOLDER] [--processes P] [--break] [OPTIONS]
 
@@ -34,12 +34,10 @@ def replay(argv: list[str]) -> int:
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
     folder = Path(rest[0])
-    if not (folder / SETTINGS_FILE).exists():
-        raise refuse("RUN", rest[0], "is not a run folder; name one such as runs/NAME")
     for name, value in (("--step", step), ("--processes", processes or "1")):
         if not value.isdigit() or int(value) < 1:
             raise refuse(name, value, f"must be a whole number >= 1; try {name} 1")
-    config = parse_config(["--config", str(folder / SETTINGS_FILE), *rest[1:]])
+    config = run_settings(folder, rest[1:], imports=TO_TRAIN)
     launch = read_launch()
     if int(processes or 1) > 1 and launch.world_size == 1:
         return relaunch(int(processes), ["replay", *argv])

@@ -5,23 +5,24 @@ from __future__ import annotations
 import signal
 import time
 
-from lockstep.config import parse_config, take_option
+from lockstep.config import take_option
 from lockstep.errors import counted
 from lockstep.launch import read_launch
 from lockstep.report import say, shown
-from lockstep.runs import read_task_facts
+from lockstep.runs import read_config, read_task_facts
 
 
 def train(argv: list[str]) -> int:
     """Trains the run that the settings describe, or resumes it."""
     began = time.perf_counter()
     resume_from, flags = take_option(argv, "--resume-from")
-    if resume_from:
-        from lockstep.tracking.artifact_download import with_artifact_settings
-
-        flags = with_artifact_settings(resume_from, flags)
     accept_source, flags = "--accept-source" in flags, [word for word in flags if word != "--accept-source"]
-    config = parse_config(flags)
+    if resume_from:
+        from lockstep.tracking.artifact_download import artifact_config
+
+        config = artifact_config(resume_from, flags)
+    else:
+        config = read_config(flags)
     launch = read_launch()
     from lockstep.trainer import run_training
 

@@ -13,6 +13,7 @@ from lockstep.config.recipe import (
     ScheduleConfig,
 )
 from lockstep.config.references import argument_names, check_arguments, import_reference
+from lockstep.config.run_folders import close_to_imports, enclosing_run_folder, leave_run_folders
 from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
 from lockstep.config.settings import (
     Config,
@@ -29,6 +30,7 @@ from lockstep.config.sources import (
     source_file,
     users_modules,
 )
+from lockstep.config.stated_code import check_stated_code
 
 __all__ = [
     "DIGIT_SETS",
@@ -55,7 +57,11 @@ __all__ = [
     "argument_names",
     "as_dict",
     "check_arguments",
+    "check_stated_code",
+    "close_to_imports",
+    "enclosing_run_folder",
     "import_reference",
+    "leave_run_folders",
     "leaves",
     "module_digests",
     "nearest",

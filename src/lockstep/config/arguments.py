@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,16 +26,20 @@ from lockstep.errors import ConfigError, RankError, require
 T = TypeVar("T")
 
 
-def parse_config(argv: list[str]) -> Config:
+def parse_config(argv: list[str], *, without: Collection[str] = ()) -> Config:
     """A config from flags and `--config FILE`: the file's leaves become flags in front of the user's own.
 
     `--task NAME` is short for `--task.name NAME`.
+
+    Args:
+        argv: the words.
+        without: settings, or sections of them, that are not taken from the file.
 
     Raises:
         ConfigError: a flag, a value or a file is wrong.
     """
     file, flags = take_option(argv, "--config")
-    from_file = yaml_flags(Path(file)) if file else []
+    from_file = yaml_flags(Path(file), without) if file else []
     words = [re.sub(r"^--task(?==|$)", "--task.name", word) for word in from_file + flags]
     return parse(
         Config,
@@ -71,8 +75,12 @@ def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
     return values[0], rest
 
 
-def yaml_flags(path: Path) -> list[str]:
+def yaml_flags(path: Path, without: Collection[str] = ()) -> list[str]:
     """The flags that a YAML file stands for: `optimizer: {lr: 0.1}` is `--optimizer.lr 0.1`.
+
+    Args:
+        path: the file.
+        without: settings, or sections of them, that are left out.
 
     Raises:
         ConfigError: the file cannot be read, or is not a YAML tree of names and values.
@@ -95,25 +103,37 @@ def yaml_flags(path: Path) -> list[str]:
     mappings = {name for name, value in defaults.items() if isinstance(value, dict)}
     flags: list[str] = []
 
+    def add(flag: str, *words: object) -> None:
+        texts = [str(word) for word in words]
+        # A file could otherwise state what is left out, as a word that is read as a flag of its own.
+        rule = f"in {path} is not the name of a setting, or its value; no value begins with --"
+        is_plain = "=" not in flag and not any(text.startswith("--") for text in texts)
+        require(is_plain, flag, " ".join(texts), rule)
+        flags.extend([flag, *texts])
+
     def walk(entries: dict[str, Any], values: dict[str, Any], prefix: str) -> None:
         for key, value in entries.items():
             name = f"{prefix}{key}"
             flag = "--" + name.replace("_", "-")
+            if any(name == each or name.startswith(f"{each}.") for each in without):
+                continue
             if name in mappings and is_arguments(name):
-                flags.extend(argument_flags(flag, values[key], str(path)))
+                words = argument_flags(flag, values[key], str(path))
+                for argument, word in zip(words[::2], words[1::2], strict=True):
+                    add(argument, word)
             elif isinstance(value, dict) and name in mappings:
-                flags.extend([flag, *(str(word) for pair in value.items() for word in pair)])
+                add(flag, *(word for pair in value.items() for word in pair))
             elif isinstance(value, dict):
                 walk(value, values.get(key, {}), f"{name}.")
             elif isinstance(value, bool) and not isinstance(defaults.get(name), bool):
-                flags.extend([flag, "yes" if value else "no"])  # YAML reads a bare `no` as false
+                add(flag, "yes" if value else "no")  # YAML reads a bare `no` as false
             elif isinstance(value, bool):
                 parent, _, leaf = flag.rpartition(".")
-                flags.append(flag if value else f"{parent}.no-{leaf}" if parent else f"--no-{leaf[2:]}")
+                add(flag if value else f"{parent}.no-{leaf}" if parent else f"--no-{leaf[2:]}")
             elif isinstance(value, list):
-                flags.extend([flag, *(str(word) for word in value)])
+                add(flag, *value)
             else:
-                flags.extend([flag, "" if value is None else str(value)])
+                add(flag, "" if value is None else value)
 
     walk(tree, values, "")
     return flags

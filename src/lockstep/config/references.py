@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lockstep.config.choices import nearest
-from lockstep.errors import refuse
+from lockstep.config.run_folders import enclosing_run_folder, importable_folders
+from lockstep.config.sources import source_file
+from lockstep.errors import refuse, require
 
 
 def import_reference(field: str, name: str) -> Any:
@@ -24,13 +25,16 @@ def import_reference(field: str, name: str) -> Any:
         name: the reference; what stands after the colon may be dotted, such as 'package.module:Class.method'.
 
     Raises:
-        ConfigError: it is no reference, or there is no such module or name.
+        ConfigError: it is no reference, there is no such module or name, or it lies in a run folder.
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
         raise refuse(field, name, "cannot be imported; write it as 'package.module:name'")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does; a console script has its own folder there
+    file = source_file(module_name)
+    folder = enclosing_run_folder(file) if file else None
+    rule = f"lies in the run folder {str(folder)!r}, and nothing in one is imported; move the module out"
+    require(folder is None, field, name, rule)
+    sys.path[:0] = importable_folders()  # a console script has its own folder there
     try:
         target: Any = importlib.import_module(module_name)
     except (ImportError, TypeError, ValueError) as error:  # the latter two for names such as '.a'

@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
 
+from lockstep.config.run_folders import importable_folders
 from lockstep.config.settings import Config
 
 REFERENCES = ("task.name", "model.name", "data.name", "loss.name", "schedule.name", "optimizer.name")
@@ -107,8 +108,9 @@ def _find(name: str, places: list[str] | None = None) -> tuple[Path | None, Path
         return None, None
     folders = list(spec.submodule_search_locations or [])
     first = Path(folders[0] if folders else spec.origin or "")
-    for index in range(len(inner)):
-        spec = PathFinder.find_spec(".".join([top, *inner[: index + 1]]), folders)
+    for each in inner:
+        # By its last name alone: of a folder without __init__.py, a finder would look up the parent package.
+        spec = PathFinder.find_spec(each, folders)
         if spec is None:
             return None, None
         folders = list(spec.submodule_search_locations or [])
@@ -118,7 +120,6 @@ def _find(name: str, places: list[str] | None = None) -> tuple[Path | None, Path
 
 def _find_on_path(name: str) -> ModuleSpec | None:
     """Where `import_reference` would find a module; other finders than the path's know editable installs."""
-    here = os.getcwd()
-    spec = PathFinder.find_spec(name, sys.path if here in sys.path else [here, *sys.path])
+    spec = PathFinder.find_spec(name, [*importable_folders(), *sys.path])
     finders = [each for each in sys.meta_path if each is not PathFinder and hasattr(each, "find_spec")]
     return spec or next(filter(None, (each.find_spec(name, None) for each in finders)), None)

@@ -103,7 +103,7 @@ def load(task: Task | str | Path | None, folder: Path | str | None = None) -> Pr
         task, folder = None, str(task)
     (path, _), cpu = split_name(str(folder), "folder"), torch.device("cpu")
     assert not isinstance(task, Path), "a task is no path"
-    config = settings_of_run(path, task)
+    config = settings_of_run(path, task, uses=())
     with restored_generators(cpu):
         config, found = find_task(config, task if isinstance(task, Task) else None, path)
         seed_generators(cpu, config.seed, "model")

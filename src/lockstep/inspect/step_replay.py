@@ -26,6 +26,7 @@ from lockstep.launch.process_group import join_ranks, launch_of_group
 from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.runs import (
+    TO_TRAIN,
     Record,
     changed_sources,
     check_format,
@@ -103,7 +104,7 @@ def replay(
         ConfigError: it is not a folder of a run of this task, the run has no such step, or the details cannot
             be written.
     """
-    config = settings_of_run(Path(folder), task)
+    config = settings_of_run(Path(folder), task, imports=TO_TRAIN)
     given = task if isinstance(task, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
         launch = launch_of_group(read_launch())

@@ -45,6 +45,7 @@ from lockstep.runs.resume_rules import (
     check_same_sources,
     saved_identity,
 )
+from lockstep.runs.run_settings import TO_SCORE, TO_TRAIN, read_config, run_settings, stated_settings
 from lockstep.runs.sinks import MetricsFile, Sink, Status
 from lockstep.runs.starts import (
     changed_sources,
@@ -64,6 +65,8 @@ __all__ = [
     "SUMMARY_FILE",
     "SYNCED_FILE",
     "TASK_FILE",
+    "TO_SCORE",
+    "TO_TRAIN",
     "WANDB_ID_FILE",
     "MetricsFile",
     "Record",
@@ -84,6 +87,7 @@ __all__ = [
     "environment_changes",
     "mend_history",
     "newest_checkpoint_step",
+    "read_config",
     "read_facts",
     "read_metrics",
     "read_settings",
@@ -96,8 +100,10 @@ __all__ = [
     "resume_steps",
     "run_folder_of",
     "run_path",
+    "run_settings",
     "saved_identity",
     "set_aside",
+    "stated_settings",
     "step_name",
     "to_json",
     "write_atomically",

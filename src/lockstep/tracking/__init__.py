@@ -5,5 +5,6 @@ artifact_download, sync_run, wandb_run.
 """
 
 from lockstep.tracking.mode import ask_server, has_key, server_url, wandb_mode
+from lockstep.tracking.sync_command import sync_command
 
-__all__ = ["ask_server", "has_key", "server_url", "wandb_mode"]
+__all__ = ["ask_server", "has_key", "server_url", "sync_command", "wandb_mode"]

@@ -10,19 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lockstep.config import Config, take_option, yaml_flags
+from lockstep.config import Config, take_option
 from lockstep.errors import ConfigError, RankError, refuse, require
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
+    TO_TRAIN,
     WANDB_ID_FILE,
     check_format,
     check_history,
     check_same_run,
     read_settings,
     set_aside,
+    stated_settings,
     step_name,
     write_atomically,
 )
@@ -60,11 +62,14 @@ class ModelArtifact:
             return Path(entry.download(str(folder), skip_cache=True))
 
 
-def with_artifact_settings(reference: str, flags: list[str]) -> list[str]:
-    """The flags of the run that an artifact belongs to, followed by the user's own. Every rank fetches them.
+def artifact_config(reference: str, flags: list[str]) -> Config:
+    """The settings of the run that an artifact belongs to, with the user's flags. Every rank fetches them.
+
+    The run keeps its name and its place on W&B, as far as the reference, which the user states, has them.
 
     Raises:
-        ConfigError: the reference is malformed, the server does not have it, or the flags have a --config.
+        ConfigError: the reference is malformed, the server does not have it, the flags have a --config, or
+            the artifact names code that is not imported; see `run_settings`.
     """
     file, _ = take_option(flags, "--config")
     if file:
@@ -72,8 +77,14 @@ def with_artifact_settings(reference: str, flags: list[str]) -> list[str]:
             "--config", file, "the artifact of --resume-from has its own settings; leave one of them out"
         )
     artifact = find_artifact(reference)
+    *entity, project, name = reference.removeprefix(PREFIX).split("/")
+    place = [f"--run.name={name.partition(':')[0]}", f"--tracking.project={project}"]
+    place += [f"--tracking.entity={each}" for each in entity]
     with TemporaryDirectory() as scratch:
-        return yaml_flags(artifact.fetch(SETTINGS_FILE, Path(scratch))) + flags
+        for each in (SETTINGS_FILE, STARTS_FILE):
+            artifact.fetch(each, Path(scratch))
+        uses = ("data.root", "tracking.group", "tracking.job_type")
+        return stated_settings(Path(scratch), [*place, *flags], reference, imports=TO_TRAIN, uses=uses)
 
 
 def install_checkpoint(reference: str, config: Config, folder: Path) -> None:

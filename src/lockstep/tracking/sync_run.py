@@ -4,30 +4,44 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lockstep.config import as_dict, parse_config
+from lockstep.config import TrackingConfig, as_dict
 from lockstep.errors import ConfigError
 from lockstep.report import say
-from lockstep.runs import SETTINGS_FILE, check_links, read_starts, read_summary
+from lockstep.runs import check_links, read_settings, read_starts, read_summary, run_settings
 from lockstep.runs.folder_lock import LOCK_FILE
+from lockstep.tracking.sync_command import sync_command
 from lockstep.tracking.time_limits import SYNC_SECONDS
 from lockstep.tracking.wandb_run import WandbRun
 
 
-def sync_run(folder: Path) -> bool:
-    """Completes one run on the server, as one more start of it; whether the server then has all of it."""
+def sync_run(folder: Path, project: str = TrackingConfig.project, entity: str = "") -> bool:
+    """Completes one run on the server, as one more start of it; whether the server then has all of it.
+
+    Args:
+        folder: of the run.
+        project: where the user wants to upload to. A run of another project is left alone.
+        entity: the same.
+    """
     try:
         check_links(folder)  # the lock's file is written too
         with FileLock(folder / LOCK_FILE, timeout=0), TemporaryDirectory() as scratch:
-            config = parse_config(["--config", str(folder / SETTINGS_FILE)])
+            config = run_settings(folder, imports=(), uses=())
+            tracking = tracking_of(read_settings(folder).get("tracking"))
+            if (tracking.project, tracking.entity) != (project, entity):
+                place = f"project {tracking.project!r}" + f" of {tracking.entity!r}" * bool(tracking.entity)
+                command = sync_command(folder, tracking)
+                say(f"{folder}: is a run of {place}; if you want to upload it there: {command}")
+                return False
             environment = {
                 name: value for name, value in (read_starts(folder) or [{}])[-1].items() if name != "step"
             }
             run = WandbRun(
                 folder.resolve(),  # W&B names the run after its folder, and '.' has no name
-                config.tracking,
+                tracking,
                 "online",
                 {**as_dict(config), "environment": environment},
                 notify=say,
@@ -41,6 +55,16 @@ def sync_run(folder: Path) -> bool:
     except (OSError, ConfigError) as error:
         say(f"{folder}: {error}")
         return False
+    except Exception as error:  # one odd folder must not keep the others from their uploads
+        say(f"{folder}: could not be uploaded ({type(error).__name__}: {' '.join(str(error).split())})")
+        return False
     if run.is_complete:
         say(f"{folder}: complete")
     return run.is_complete
+
+
+def tracking_of(stated: Any) -> TrackingConfig:
+    """Where on W&B a run folder says that its run is: of its other settings for W&B, an upload uses none."""
+    names = ("project", "entity", "group", "job_type")
+    tree = stated if isinstance(stated, dict) else {}
+    return TrackingConfig(**{name: str(tree[name]) for name in names if name in tree})

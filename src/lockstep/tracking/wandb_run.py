@@ -19,6 +19,7 @@ import torch
 from lockstep.config import TrackingConfig
 from lockstep.runs import SYNCED_FILE, Record, Status, read_metrics, write_atomically
 from lockstep.tracking import time_limits
+from lockstep.tracking.sync_command import sync_command
 from lockstep.tracking.upload_state import Stage, UploadState
 from lockstep.tracking.wandb_client import CouldNotConnect, WandbClient
 from lockstep.tracking.wandb_id import read_or_make_id
@@ -69,7 +70,7 @@ class WandbRun:
             extra_seconds: how much longer than usual `close` may wait for the uploads.
         """
         (folder / SYNCED_FILE).unlink(missing_ok=True)
-        self._folder, self._notify = folder, notify
+        self._folder, self._config, self._notify = folder, config, notify
         self._histogram_every, self._tensors, self._dataset = config.watch, tensors, dataset
         self._extra_seconds = extra_seconds
         self._client = WandbClient(
@@ -113,7 +114,7 @@ class WandbRun:
         if self._upload.enter(Stage.ABANDONED):
             is_online = self._client.is_online
             state = "W&B's server does not have all of this run" if is_online else "W&B was offline"
-            self._notify(f"{state}; to upload it: lockstep sync {self._folder}")
+            self._notify(f"{state}; to upload it: {sync_command(self._folder, self._config)}")
 
     def _start(self) -> None:
         """Starts the thread, if it has not started: importing wandb delays all other Python code."""

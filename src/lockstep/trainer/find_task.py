@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,11 @@ from lockstep.config import (
     TaskConfig,
     check_arguments,
     import_reference,
-    parse_config,
     source_file,
 )
 from lockstep.data import ImageFacts, seed_generators
 from lockstep.errors import refuse, require
-from lockstep.runs import DATASET_FILE, SETTINGS_FILE, read_facts
+from lockstep.runs import DATASET_FILE, TO_SCORE, read_facts, run_settings
 from lockstep.task import Task, image_classification_task
 
 
@@ -41,15 +41,21 @@ def with_task(config: Config, task: Task | str | None) -> Config:
     return replace(config, task=TaskConfig(name=name, args=config.task.args, source=source))
 
 
-def settings_of_run(folder: Path, task: Task | str | None) -> Config:
-    """The settings of the run in a folder, whose task a program hands over.
+def settings_of_run(
+    folder: Path,
+    task: Task | str | None,
+    *,
+    imports: Collection[str] = TO_SCORE,
+    uses: Collection[str] = ("data.root",),
+) -> Config:
+    """The settings of the run in a folder, whose task a program hands over or names; see `run_settings`.
 
     Raises:
-        ConfigError: it is not a run folder, or the run is of another task.
+        ConfigError: it is not a run folder, the run is of another task, or it names code that is not
+            imported.
     """
-    file = folder / SETTINGS_FILE
-    require(file.exists(), "folder", str(folder), "is not a run folder; name one such as runs/NAME")
-    return with_task(parse_config(["--config", str(file)]), task)
+    needed = [each for each in imports if each != "task.name" or task is None]  # the caller has named it
+    return with_task(run_settings(folder, imports=needed, uses=uses), task)
 
 
 def find_task(config: Config, given: Task | None, folder: Path | None = None) -> tuple[Config, Task]:
