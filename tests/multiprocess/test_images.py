@@ -58,7 +58,7 @@ def test_a_run_evaluates_and_replays_with_what_it_measured(tmp_path):
     results = [lockstep("evaluate", run, "--data.root", str(root)) for root in roots]
     assert results[0].returncode == 0, results[0].stderr
     assert results[0].stdout == results[1].stdout
-    replayed = lockstep("replay", run, "--step", "5")
+    replayed = lockstep("replay", run, "--step", "5", "--data.root", str(roots[0]))
     assert "identical" in replayed.stdout, replayed.stdout + replayed.stderr
     (tmp_path / "run" / "summary.json").unlink()
     resumed = lockstep(

@@ -51,7 +51,8 @@ def test_a_streamed_run_on_two_processes_is_the_same_and_is_replayed_on_one(fold
         assert [record[name] for record in streamed["records"]] == [
             record[name] for record in resident["records"]
         ]
-    result = lockstep("replay", str(tmp_path / "run"), "--step", "6")
+    words = ["--step", "6", "--data.root", str(tmp_path / "data")]
+    result = lockstep("replay", str(tmp_path / "run"), *words)
     assert result.returncode == 0, result.stderr
     assert "12 recorded numbers compared" in result.stdout
     assert "identical" in result.stdout

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import wandb
+import yaml
 
 from lockstep.config import to_yaml
 from lockstep.errors import ConfigError
 from lockstep.launch import read_launch
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint, weights_sha256
 from lockstep.tracking import artifact_download
-from lockstep.tracking.artifact_download import find_artifact, install_checkpoint
+from lockstep.tracking.artifact_download import artifact_config, find_artifact, install_checkpoint
 from lockstep.trainer import run_training
 from runs import fresh_ranks, small_config
 
@@ -181,3 +182,25 @@ def test_a_download_that_fails_is_one_line(artifact, folder, monkeypatch, troubl
 def test_a_name_without_a_project_is_refused():
     with pytest.raises(ConfigError, match=r"must be wandb:\[ENTITY/\]PROJECT/NAME:ALIAS"):
         find_artifact("wandb:run")
+
+
+def test_where_is_written_is_not_the_artifacts_to_say(artifact, capsys):
+    tree = yaml.safe_load((artifact.folder / "config.yaml").read_text())
+    tree |= {"data": {"root": "/theirs"}, "run": {"dir": "/theirs", "name": "../theirs"}}
+    tree["tracking"] = {"project": "theirs", "entity": "them", "mode": "online"}
+    (artifact.folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    config = artifact_config("wandb:us/p/run:best", ["--run.dir", "here"])
+    assert (config.run.dir, config.run.name, config.data.root) == ("here", "run", "data")
+    assert (config.tracking.entity, config.tracking.project, config.tracking.mode) == ("us", "p", "auto")
+    assert config.batch == small_config().batch
+    assert "--data.root /theirs" in capsys.readouterr().err
+
+
+def test_an_artifact_names_no_code_but_the_recorded(artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Net: pass\n")
+    (artifact.folder / "config.yaml").write_text("model: {name: 'own:Net'}\n")
+    with pytest.raises(ConfigError, match=r"is what wandb:p/run:best names, and its source was not recorded"):
+        artifact_config(REFERENCE, [])
+    assert artifact_config(REFERENCE, ["--model.name", "own:Net"]).model.name == "own:Net"
+    assert not (tmp_path / "ran").exists()

@@ -1,6 +1,7 @@
 """Completing one run on W&B's server; with a real server it is in tests/multiprocess/test_wandb_server.py."""
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from lockstep.tracking.sync_run import sync_run
@@ -26,6 +27,35 @@ def test_a_run_with_damaged_settings_is_one_line(folder, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"lockstep: {folder}: ")
     assert "is not YAML" in line
+
+
+def test_a_run_of_another_project_is_left_alone_unless_it_is_named(folder, monkeypatch, capsys):
+    places: list[str] = []
+
+    class Complete:
+        """Takes the place of the upload, which needs a server."""
+
+        is_complete = True
+
+        def __init__(self, folder, tracking, *_, **__):
+            places.append(f"{tracking.entity}/{tracking.project}/{tracking.group}")
+
+        def close(self, status):
+            pass
+
+    monkeypatch.setattr("lockstep.tracking.sync_run.WandbRun", Complete)
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree["tracking"] |= {"project": "theirs", "entity": "them", "group": "g"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    for own in ({}, {"project": "theirs"}, {"project": "lockstep", "entity": "them"}):
+        assert not sync_run(folder, **own)
+        (line,) = capsys.readouterr().out.splitlines()
+        command = f"lockstep sync {folder} --tracking.project theirs --tracking.entity them"
+        assert line.endswith(
+            f"is a run of project 'theirs' of 'them'; if you want to upload it there: {command}"
+        )
+    assert sync_run(folder, "theirs", "them")
+    assert places == ["them/theirs/g"]
 
 
 def test_a_lock_that_is_a_link_out_of_the_folder_is_one_line(folder, tmp_path, capsys):

@@ -88,7 +88,12 @@ class Replay:
 
 
 def replay(
-    task: Task | str | None, folder: Path | str, step: int, output: Path | str | None = None
+    task: Task | str | None,
+    folder: Path | str,
+    step: int,
+    output: Path | str | None = None,
+    *,
+    data_root: Path | str = "",
 ) -> Replay:
     """Recomputes a run up to a step and compares it with the record, as `lockstep replay` does.
 
@@ -99,12 +104,13 @@ def replay(
         folder: the run folder.
         step: the step whose details are written, counted from 1.
         output: where they are written; by default replay/step-N in the run folder.
+        data_root: where the data of the built-in task is; by default in 'data', whatever the run says.
 
     Raises:
         ConfigError: it is not a folder of a run of this task, the run has no such step, or the details cannot
             be written.
     """
-    config = settings_of_run(Path(folder), task, imports=TO_TRAIN)
+    config = settings_of_run(Path(folder), task, data_root=data_root, imports=TO_TRAIN)
     given = task if isinstance(task, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
         launch = launch_of_group(read_launch())

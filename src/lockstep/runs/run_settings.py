@@ -31,6 +31,7 @@ USERS_OWN = ("run", "data.root", "tracking")
 TO_SCORE = ("task.name", "model.name", "data.name", "loss.name")
 """The settings whose code an evaluation imports."""
 TO_TRAIN = (*TO_SCORE, "optimizer.name", "schedule.name")
+"""The settings whose code a training or a replay imports."""
 
 
 def run_settings(

@@ -45,6 +45,7 @@ def settings_of_run(
     folder: Path,
     task: Task | str | None,
     *,
+    data_root: Path | str = "",
     imports: Collection[str] = TO_SCORE,
     uses: Collection[str] = ("data.root",),
 ) -> Config:
@@ -55,7 +56,8 @@ def settings_of_run(
             imported.
     """
     needed = [each for each in imports if each != "task.name" or task is None]  # the caller has named it
-    return with_task(run_settings(folder, imports=needed, uses=uses), task)
+    flags = [f"--data.root={data_root}"] if data_root else []
+    return with_task(run_settings(folder, flags, imports=needed, uses=uses), task)
 
 
 def find_task(config: Config, given: Task | None, folder: Path | None = None) -> tuple[Config, Task]:

@@ -27,7 +27,7 @@ from lockstep.trainer.make_model import make_model, set_weights
 from lockstep.trainer.task_data import first_on_each_node, read_data
 
 
-def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
+def evaluate(task: Task | str | None, folder: Path | str, *, data_root: Path | str = "") -> dict[str, Any]:
     """Scores weights of a run on its test data, as `lockstep evaluate` does.
 
     Under a launcher, call it in every process.
@@ -36,6 +36,7 @@ def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
         task: of the run; None: the one that its settings name.
         folder: the run folder, for the weights of its newest checkpoint; or 'FOLDER:best', 'FOLDER:ema' or
             'FOLDER:best-ema'.
+        data_root: where the data of the built-in task is; by default in 'data', whatever the run says.
 
     Returns:
         The values by name: 'test_loss', 'test_' and the name of each metric, and facts such as the step.
@@ -45,7 +46,7 @@ def evaluate(task: Task | str | None, folder: Path | str) -> dict[str, Any]:
         RunStopped: a value is not finite.
     """
     path, _ = split_name(str(folder), "folder")
-    config = settings_of_run(path, task)
+    config = settings_of_run(path, task, data_root=data_root)
     given = task if isinstance(task, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
         return evaluate_checkpoint(str(folder), config, launch_of_group(read_launch()), given)
