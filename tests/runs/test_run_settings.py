@@ -4,11 +4,11 @@ import sys
 import pytest
 import yaml
 
+import lockstep
 from lockstep.commands.main import main
 from lockstep.config import module_digests
 from lockstep.errors import ConfigError
 from lockstep.runs import TO_TRAIN, read_config, run_settings
-from lockstep.trainer import load
 from run_folders import make_record, make_run
 
 
@@ -134,7 +134,7 @@ def test_code_in_the_run_folder_is_not_executed_from_outside(folder, capsys, fla
         assert main([*command, *flags]) == 2
         assert "and nothing in one is imported" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="and nothing in one is imported"):
-        load(None, folder)
+        lockstep.load(None, folder)
     assert not (folder.parent.parent / "ran").exists()
 
 

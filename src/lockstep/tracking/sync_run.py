@@ -67,4 +67,5 @@ def tracking_of(stated: Any) -> TrackingConfig:
     """Where on W&B a run folder says that its run is: of its other settings for W&B, an upload uses none."""
     names = ("project", "entity", "group", "job_type")
     tree = stated if isinstance(stated, dict) else {}
-    return TrackingConfig(**{name: str(tree[name]) for name in names if name in tree})
+    labels: dict[str, Any] = {name: str(tree[name]) for name in names if name in tree}
+    return TrackingConfig(**labels)
