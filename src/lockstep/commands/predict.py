@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lockstep.config import nearest, take_option
 from lockstep.errors import EXIT_FAILED, EXIT_USAGE, counted, refuse, require
 from lockstep.launch import read_launch
-from lockstep.runs import run_settings
+from lockstep.runs import TO_SCORE, run_settings
 
 if TYPE_CHECKING:
     from lockstep.inference import Answer, Prediction
@@ -33,7 +33,9 @@ Face; a task of your own reads its files itself. Images are prepared like the te
 A line has the sample, its label, the probability, and the next two classes. Samples that cannot be read are
 listed, and the exit code is then 1. Works on any number of processes.
 """
-OPTIONS = ("--output", "--invert")
+CODE = tuple(f"--{name}" for name in TO_SCORE)
+"""Options that name code of the run which is not as recorded; see `run_settings`."""
+OPTIONS = ("--output", "--invert", *CODE)
 INVERT = ("auto", "yes", "no")
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("sample", "label", "probability", "label_2", "probability_2", "label_3", "probability_3")
@@ -56,6 +58,10 @@ def predict(argv: list[str]) -> int:
     if len(words) < 2 or {"-h", "--help"} & set(words):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(words) else EXIT_USAGE
+    named = []
+    for option in CODE:
+        value, words = take_option(words, option)
+        named += [f"{option}={value}"] if value else []
     for word in words:
         near = nearest(word.partition("=")[0], OPTIONS) or " or ".join(OPTIONS)
         require(not word.startswith("--"), word, "", f"there is no such option; perhaps you meant {near}")
@@ -67,7 +73,7 @@ def predict(argv: list[str]) -> int:
 
     folder = run_of(words[0])
     chosen: Any = invert or "auto"
-    config = run_settings(folder, uses=())
+    config = run_settings(folder, named, uses=())
     launch = read_launch()
     from lockstep.inference import predict as predict_samples
 
