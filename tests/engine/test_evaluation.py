@@ -1,4 +1,5 @@
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 from lockstep.data import ImageSamples, ImageStore, chunks_of
 from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.engine import evaluate
+from lockstep.errors import ConfigError
 from lockstep.task import confusion, image_classification_task, num_correct, worst_mistakes
 from runs import fresh_ranks, small_config
 
@@ -48,3 +50,18 @@ def test_every_sample_is_scored_once(num_samples):
     assert counts.diagonal().sum() == num_correct(result)
     for label in range(10):
         assert counts[label].sum() == (labels == label).sum()
+
+
+def test_a_label_that_is_no_class_is_refused():
+    labels = torch.arange(CHUNK_SIZE + 1) % 10
+    labels[-1] = 10
+    samples = ImageSamples(images=ImageStore(images=torch.zeros(len(labels), 28, 28).byte(), labels=labels))
+    task = replace(
+        image_classification_task(small_config()),
+        loss=lambda outputs, targets: outputs.new_zeros(len(targets)),
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(ConfigError, match="must be classes from 0 to 9, but there is a 10"):
+        evaluate(
+            model, task, chunks_of(samples, CHUNK_SIZE, 0, 1, ExitStack()), fresh_ranks(), step=0, seed=0
+        )

@@ -15,12 +15,14 @@ from lockstep.engine.model_traits.buffers import restored_buffers
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks import Ranks
 from lockstep.task import (
+    LABEL,
     LOSS,
     Evaluation,
     Measure,
     Task,
     call_model,
     check_classes,
+    check_labels,
     class_columns,
     evaluating,
     measure_batch,
@@ -48,7 +50,7 @@ def evaluate(
         seed: of the run.
 
     Raises:
-        ConfigError: the loss or a metric has none of the forms of a measurement.
+        ConfigError: the loss or a metric has none of the forms of a measurement, or a label is no class.
         RunStopped: on every rank, if a value is not finite.
         DataError: a chunk cannot be read.
     """
@@ -80,6 +82,8 @@ def evaluate(
         headline=task.headline,
         higher_is_better=task.higher_is_better,
     )
+    if task.classes:
+        check_labels(result.columns[LABEL], len(task.classes))
     stop_if_undefined(result)
     return result
 

@@ -33,7 +33,7 @@ def class_columns(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def check_classes(outputs: Any, targets: Any, num_classes: int) -> None:
-    """Checks that outputs and targets are those of a classification. Waits for the device.
+    """Checks that outputs and targets have the form of a classification's; see `check_labels` for the values.
 
     Raises:
         ConfigError: they are not logits (batch, num_classes) and class indices (batch,).
@@ -48,7 +48,15 @@ def check_classes(outputs: Any, targets: Any, num_classes: int) -> None:
     )
     rule = f"targets must be class indices, integers (batch,), not {shown}"
     require(is_labels, "task.classes", num_classes, rule)
-    low, high = int(targets.min()), int(targets.max())
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Checks that labels, integers (samples,), are class indices. Waits for their device.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    low, high = int(labels.min()), int(labels.max())
     rule = f"targets must be classes from 0 to {num_classes - 1}, but there is a {low if low < 0 else high}"
     require(low >= 0 and high < num_classes, "task.classes", num_classes, rule)
 

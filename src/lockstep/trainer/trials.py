@@ -29,6 +29,7 @@ from lockstep.task import (
     LOSS,
     Task,
     check_classes,
+    check_labels,
     check_value_name,
     measure,
     named_values,
@@ -130,6 +131,7 @@ def try_measurements(
         StepScores(task, form).add(outputs, targets, loss, batch.num_samples)
         if task.classes:
             check_classes(outputs, targets, len(task.classes))
+            check_labels(targets, len(task.classes))
     return form
 
 
