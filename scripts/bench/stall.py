@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from harness import Bench, main, seconds_of, side_by_side
 from lockstep.config import as_dict
-from lockstep.engine import agreed_digest, save_checkpoint_of, score_test_set, step_record, take_step
+from lockstep.engine import agreed_digest, evaluate_run, save_checkpoint_of, step_record, take_step
 from lockstep.report import Console
 from lockstep.runs import MetricsFile, Sink
 from lockstep.tracking.wandb_run import WandbRun
@@ -41,7 +41,7 @@ def measure(bench: Bench) -> list[Row]:
             "record: numbers of all ranks": (intervals.log_every, lambda: step_record(run, result)),
             **{f"record: {name}": (intervals.log_every, writer(sinks[name], record)) for name in sinks},
             "digest": (intervals.digest_every, lambda: agreed_digest(run.model, run.ranks, run.step)),
-            "evaluation": (intervals.eval_every or epoch, lambda: score_test_set(run)),
+            "evaluation": (intervals.eval_every or epoch, lambda: evaluate_run(run)),
             "checkpoint": (intervals.checkpoint_every or epoch, lambda: save_checkpoint_of(run)),
             "step": (1, lambda: take_step(run)),
         }

@@ -30,12 +30,12 @@ def test_a_folder_of_mixed_sizes_becomes_squares(tmp_path):
     images = load_image_set(config)
     assert images.facts.classes == ("blue", "green", "red")
     assert (images.facts.channels, images.facts.size, images.facts.has_test) == (3, 16, True)
-    pixels = images.stored_train.images
+    pixels = images.stored["train"].images
     assert pixels.shape == (120, 3, 16, 16)
     assert pixels.dtype == torch.uint8
-    assert images.stored_train.labels.bincount().tolist() == [40, 40, 40]
+    assert images.stored["train"].labels.bincount().tolist() == [40, 40, 40]
     inputs, labels = image_samples(config, 0, images, "train").read(torch.arange(120))
-    assert torch.equal(labels, images.stored_train.labels)
+    assert torch.equal(labels, images.stored["train"].labels)
     flat = inputs.movedim(1, 0).flatten(1)
     assert flat.mean(1).abs().max() < 1e-4
     assert (flat.std(1, correction=0) - 1).abs().max() < 1e-4
@@ -43,7 +43,7 @@ def test_a_folder_of_mixed_sizes_becomes_squares(tmp_path):
 
 def test_mean_and_deviation_are_those_of_all_pixels(tmp_path):
     images = load_image_set(folder_config(colour_folder(tmp_path)))
-    pixels = images.stored_train.images.numpy().transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    pixels = images.stored["train"].images.numpy().transpose(1, 0, 2, 3).reshape(3, -1) / 255
     assert np.allclose(images.facts.mean, pixels.mean(1), rtol=1e-12)
     assert np.allclose(images.facts.std, pixels.std(1), rtol=1e-10)
 
@@ -69,7 +69,7 @@ def test_grey_files_stay_grey_and_become_colours_among_colours(tmp_path):
     write_images(tmp_path / "train", [*grey[:11], colour_images(12)[11]])
     mixed = load_image_set(folder_config(tmp_path))
     assert mixed.facts.channels == 3
-    pixels = mixed.stored_train.images[0]
+    pixels = mixed.stored["train"].images[0]
     assert torch.equal(pixels[0], pixels[2])
 
 
@@ -185,7 +185,7 @@ def test_a_function_makes_one_set_or_two_or_names_classes():
         images = load_image_set(DataConfig(name=f"own_images:{name}"))
         assert images.facts.classes == tuple(classes)
         assert images.facts.has_test == has_test
-        assert images.stored_train.images.shape == (12, 3, 8, 8)
+        assert images.stored["train"].images.shape == (12, 3, 8, 8)
     assert len(load_image_set(DataConfig(name="own_images:train_only", args={"count": 9})).train) == 9
 
 
@@ -221,9 +221,9 @@ def write_usps(root, count=20):
 def test_a_set_of_torchvision_is_read(tmp_path):
     write_usps(tmp_path)
     images = load_image_set(DataConfig(name="torchvision:USPS", root=str(tmp_path)))
-    assert images.stored_train.images.shape == (20, 1, 16, 16)
+    assert images.stored["train"].images.shape == (20, 1, 16, 16)
     assert images.facts.classes == tuple("0123456789")
-    assert len(images.test) == 10
+    assert len(images.images["test"]) == 10
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_set_of_hugging_face_is_read(tmp_path, form, monkeypatch):
         split(6).to_parquet(path / "test-00000-of-00001.parquet")
     images = load_image_set(DataConfig(name=f"huggingface:{path}", image_size=16))
     assert images.facts.classes == ("blue", "green", "red")
-    assert images.stored_train.images.shape == (12, 3, 16, 16)
+    assert images.stored["train"].images.shape == (12, 3, 16, 16)
     assert images.facts.has_test == (form != "parquet file")
     wrong = DataConfig(name=f"huggingface:{path}", image_size=16, args={"label": "knd"})
     with pytest.raises(ConfigError, match="is none of the columns picture, kind"):

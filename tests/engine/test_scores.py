@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lockstep.config import BatchConfig, Config, TrainConfig
-from lockstep.engine import score_test_set, step_record, take_step
+from lockstep.engine import evaluate_run, step_record, take_step
 from lockstep.errors import RankError
 from lockstep.task import Task
 from runs import built_run
@@ -108,7 +108,7 @@ def test_an_evaluation_scores_every_form_and_follows_the_headline():
         headline="mae",
     )
     run = built_run(config_of(), task=task)
-    record = score_test_set(run)
+    record = evaluate_run(run)
     error = squares(run.model(INPUTS).detach(), TARGETS)
     assert record == pytest.approx(
         {

@@ -10,7 +10,7 @@ from image_files import synthetic_files
 from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, TrainConfig
 from lockstep.engine import take_step
 from lockstep.engine.checkpointing import snapshot
-from lockstep.engine.records import score_test_set
+from lockstep.engine.records import evaluate_run
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.task import build_model
 from processes import exact_fingerprints
@@ -142,7 +142,7 @@ def test_a_dataset_gives_the_same_bits_with_and_without_workers():
         with run.closing:
             for _ in range(30):  # without waiting for the device
                 take_step(run)
-            score_test_set(run)
+            evaluate_run(run)
         assert run.evaluation is not None
         digests.append((weights_sha256(run.model.state_dict()), run.evaluation.values["loss"]))
     assert digests[0] == digests[1]

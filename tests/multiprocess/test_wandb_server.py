@@ -74,7 +74,7 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     ]
     assert server.summaries[identity]["weights_sha256"] == summary["weights_sha256"]
     assert metadata(server.artifacts.named("run", "latest"))["weights_sha256"] == summary["weights_sha256"]
-    assert metadata(server.artifacts.named("run", "best"))["test_accuracy"] == summary["best_test_accuracy"]
+    assert metadata(server.artifacts.named("run", "latest"))["test_accuracy"] == summary["test_accuracy"]
     assert set(server.artifacts.named("synthetic", "latest").used_by) == {identity}
     assert_no_key_in(tmp_path)
     assert not any(
@@ -125,5 +125,5 @@ def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path
         num_records = (tmp_path / name / "metrics.jsonl").read_text().count("\n")
         assert server.steps(identity) == list(range(1, num_records + 1))
         assert server.ends[identity][-1] == (1 if name == "run" else 0)
-        assert server.artifacts.named(name, "best").type == "model"
+        assert server.artifacts.named(name, "latest").type == "model"
     assert_no_key_in(tmp_path)

@@ -82,3 +82,24 @@ def test_steps_and_samples():
     assert [plan.samples_in_step(step) for step in range(4)] == [64, 64, 2, 64]
     assert [plan.samples_seen(steps) for steps in range(5)] == [0, 64, 128, 130, 194]
     assert plan.epoch_and_offset(7) == (2, 1)
+
+
+def test_held_out_samples_depend_on_the_seed_alone_and_are_in_no_step():
+    def ids(seed, world_size):
+        plan = Plan(
+            seed=seed,
+            num_samples=900,
+            num_held_out=100,
+            batch=BatchConfig(global_size=64, micro_size=16),
+            world_size=world_size,
+        )
+        steps = range(plan.steps_per_epoch)
+        trained = np.concatenate([plan.step_ids(step).ravel() for step in steps])
+        return trained[trained >= 0], plan.held_out_ids()
+
+    trained, held_out = ids(seed=3, world_size=1)
+    assert sorted([*trained, *held_out]) == list(range(1000))
+    assert len(held_out) == 100
+    assert np.array_equal(held_out, np.sort(held_out))
+    assert np.array_equal(held_out, ids(seed=3, world_size=4)[1])
+    assert len(set(held_out) & set(ids(seed=4, world_size=1)[1])) < 30  # 10 expected by chance

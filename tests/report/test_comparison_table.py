@@ -26,10 +26,28 @@ def test_the_results_of_a_run_that_is_not_finished_come_from_its_records(tmp_pat
         "device": "cpu",
         "test_accuracy": 0.5,
         "test_loss": 0.5,
-        "best_test_accuracy": 0.75,
     }
     make_run(tmp_path / "done", [make_record(40, 0.98)], SUMMARY)
     assert run_results(tmp_path / "done") == {"state": "finished", **SUMMARY}
+
+
+def test_the_best_value_is_that_of_the_validation_set(tmp_path):
+    records = [
+        make_record(step, accuracy, "validation") for step, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25))
+    ]
+    make_run(tmp_path / "run", records)
+    results = run_results(tmp_path / "run")
+    assert (results["validation_accuracy"], results["best_validation_accuracy"]) == (0.25, 0.75)
+    make_run(tmp_path / "weak", [make_record(1, 0.5, "validation")])
+    folders = {name: tmp_path / name for name in ("weak", "run")}
+    assert list(best_first(folders)) == ["run", "weak"]
+    header = comparison_of(folders).splitlines()[0]
+    assert "validation accuracy  best validation accuracy" in header
+
+
+def test_a_best_value_of_an_older_version_is_not_shown(tmp_path):
+    make_run(tmp_path / "run", [make_record(40, 0.98)], SUMMARY | {"best_test_accuracy": 0.99})
+    assert "best_test_accuracy" not in run_results(tmp_path / "run")
 
 
 def test_runs_without_a_test_come_last(tmp_path):
@@ -47,7 +65,7 @@ def test_of_an_error_the_lowest_is_the_best(tmp_path):
         write_task_facts(tmp_path / name, TaskFacts(headline="error"))
     folders = {name: tmp_path / name for name in ("weak", "good")}
     assert list(best_first(folders)) == ["good", "weak"]
-    assert [run_results(folder)["best_test_error"] for folder in folders.values()] == [0.625, 0.25]
+    assert [run_results(folder)["test_error"] for folder in folders.values()] == [0.625, 0.5]
 
 
 def test_each_headline_of_the_runs_has_its_columns(tmp_path):
@@ -55,10 +73,5 @@ def test_each_headline_of_the_runs_has_its_columns(tmp_path):
     make_run(tmp_path / "lines", [make_record(1) | {"test_loss": 0.5}])
     write_task_facts(tmp_path / "lines", TaskFacts())
     header, *rows = comparison_of({name: tmp_path / name for name in ("digits", "lines")}).splitlines()
-    assert " ".join(header.split()).startswith(
-        "run state processes test accuracy best accuracy best loss test loss steps"
-    )
-    assert [row.split()[3:7] for row in rows] == [
-        ["75.00%", "75.00%", "-", "0.2500"],
-        ["-", "-", "0.5000", "0.5000"],
-    ]
+    assert " ".join(header.split()).startswith("run state processes test accuracy test loss steps")
+    assert [row.split()[3:5] for row in rows] == [["75.00%", "0.2500"], ["-", "0.5000"]]

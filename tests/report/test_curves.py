@@ -16,7 +16,7 @@ def axes(records, resumes=()):
 def test_curves_of_any_run_are_drawn():
     loss, error, _ = axes([make_record(step) for step in range(1, 9)], [2, 4])
     assert loss.get_yscale() == "log"
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "test", "resumed"]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "resumed"]
     assert error.get_yscale() == "linear"  # it stays at 50 %
     _, error, _ = axes([{**make_record(1), "accuracy": 0.5}, {**make_record(2), "accuracy": 1.0}])
     assert error.get_ylim()[0] == 0
@@ -41,7 +41,7 @@ def test_a_long_run_has_a_band_around_its_means():
     loss, *_ = axes([make_record(step) for step in range(1, 2 * MAX_POINTS)])
     assert len(loss.lines[0].get_xdata()) == MAX_POINTS
     labels = [text.get_text() for text in loss.get_legend().get_texts()]
-    assert labels == ["training", "test", "lowest to highest"]
+    assert labels == ["training", "lowest to highest"]
 
 
 def test_a_long_run_is_thinned_to_means_and_extremes():

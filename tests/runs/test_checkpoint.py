@@ -63,7 +63,7 @@ def test_a_later_format_is_refused(tmp_path, monkeypatch):
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
     save_checkpoint(tmp_path, make_checkpoint(1, 0.1))
     path = save_checkpoint(tmp_path, make_checkpoint(1, 0.2))
-    assert read_info(path)["test_accuracy"] == 0.2
+    assert read_info(path)["validation_accuracy"] == 0.2
     remove_checkpoint(path)
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,7 @@
 """Which checkpoint is the newest or the best, and which ones are kept."""
 
-import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ from lockstep.errors import ConfigError
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint
 from lockstep.runs.checkpoint_folder import (
     best_checkpoint,
-    best_saved_score,
     broadcast_newest_checkpoint,
     checkpoint_to_resume,
     checkpoints_in,
@@ -59,7 +58,6 @@ def test_damage_is_named_once_for_all_ranks(tmp_path, capsys):
 def test_a_folder_without_checkpoints_has_none(tmp_path):
     assert load_newest_checkpoint(tmp_path / "checkpoints") == (None, [])
     assert best_checkpoint(tmp_path) is None
-    assert best_saved_score(tmp_path) == -math.inf
 
 
 def test_a_partial_save_is_not_a_checkpoint(tmp_path):
@@ -78,13 +76,20 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         save_checkpoint(tmp_path, make_checkpoint(step, accuracy))
         prune_checkpoints(tmp_path, keep=2)
     assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["2", "4", "5"]
-    assert best_saved_score(tmp_path) == 0.9
-
-
-def test_of_equally_good_checkpoints_the_newest_is_the_best(tmp_path):
-    for step in (1, 2):
-        save_checkpoint(tmp_path, make_checkpoint(step, 0.9))
     assert best_checkpoint(tmp_path).name == "step-00000002"
+
+
+def test_of_equally_good_checkpoints_the_oldest_is_the_best(tmp_path):
+    for step in (9, 10):
+        save_checkpoint(tmp_path, make_checkpoint(step, 0.9))
+    assert best_checkpoint(tmp_path).name == "step-00000009"
+
+
+def test_a_score_on_the_test_set_makes_no_checkpoint_the_best(tmp_path):
+    """As older versions left them, when the test set chose the best checkpoint."""
+    by_test = replace(make_checkpoint(1), info={"test_accuracy": 0.9, "score": 0.9})
+    save_checkpoint(tmp_path, by_test)
+    assert best_checkpoint(tmp_path) is None
 
 
 def test_checkpoints_after_a_resume_are_set_aside(tmp_path):
@@ -98,7 +103,7 @@ def test_checkpoints_after_a_resume_are_set_aside(tmp_path):
     save_checkpoint(folder, make_checkpoint(15, 0.2))
     prune_checkpoints(folder, keep=1)
     assert load_newest_checkpoint(folder)[0].step == 15
-    assert best_saved_score(folder) == 0.2
+    assert best_checkpoint(folder).name == "step-00000015"
     assert [path.name for path in (tmp_path / "set-aside").iterdir()] == ["step-00000020.1"]
 
 
@@ -132,7 +137,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_passed_over_and_not_deleted(tmp
         broadcast_newest_checkpoint(tmp_path, fresh_ranks(), before=3)
     manifest.unlink()
     manifest.write_bytes(content)
-    assert best_saved_score(folder) == 0.9
+    assert best_checkpoint(folder).name == "step-00000002"
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("on-a-disk-that-is-not-mounted")])
@@ -159,5 +164,5 @@ def test_steps_of_nine_digits_come_after_those_of_eight(tmp_path):
     for step in (100_000_000, 99_999_999):
         save_checkpoint(tmp_path, make_checkpoint(step, 0.5))
     assert [path.name for path in checkpoints_in(tmp_path)] == ["step-99999999", "step-100000000"]
-    assert best_checkpoint(tmp_path).name == "step-100000000"
+    assert best_checkpoint(tmp_path).name == "step-99999999"
     assert load_newest_checkpoint(tmp_path)[0].step == 100_000_000

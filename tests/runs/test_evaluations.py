@@ -1,11 +1,13 @@
 """The last and the best evaluation of a run, as its folder has them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lockstep.config import OptimizerConfig
 from lockstep.data import ImageSamples, ImageStore
-from lockstep.engine import score_test_set, train
+from lockstep.engine import evaluate_run, train
 from lockstep.errors import ConfigError
 from lockstep.runs.evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation, to_npz
 from lockstep.task import worst_mistakes
@@ -16,7 +18,15 @@ from runs import small_config, small_run
 def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
     run, dataset = small_run(small_config(tmp_path, optimizer=OptimizerConfig(lr=1e-5)))
     run.folder.mkdir()
-    run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_samples))
+    run.sinks.append(
+        EvaluationSink(
+            run.folder,
+            run.step,
+            run.test.samples,
+            lambda: [run.evaluation] * bool(run.evaluation),
+            lambda: False,
+        )
+    )
     assert read_evaluation(run.folder) is None
     train(run)
     scores = run.evaluation
@@ -32,24 +42,30 @@ def test_the_last_evaluation_comes_back_from_its_file(tmp_path):
 
 
 def test_the_last_and_the_best_evaluation_are_saved_with_their_mistakes(tmp_path):
-    run, dataset = small_run(small_config(tmp_path))
+    run, dataset = small_run(small_config(tmp_path, data=replace(small_config().data, validation=0.25)))
     run.folder.mkdir()
-    sink = EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_samples)
+    samples = run.validation.samples
+    assert len(samples) == 150
+    sink = EvaluationSink(
+        run.folder, run.step, samples, lambda: [run.evaluation], lambda: run.selection.num_since_best == 0
+    )
     accuracies = []
     for step in (1, 2):
         run.step = step
-        sink.log(score_test_set(run) | {"step": step})
+        sink.log(evaluate_run(run) | {"step": step})
         accuracies.append(run.evaluation.values["accuracy"])
         with torch.no_grad():
             run.trained[-1].fill_(-1e4).select(0, 0).zero_()  # from now on every answer is 0
-    last, best = read_evaluation(run.folder, "last"), read_evaluation(run.folder, "best")
+    assert read_evaluation(run.folder) is None  # the test set is scored at the end
+    last, best = (read_evaluation(run.folder, which, "validation") for which in ("last", "best"))
     assert (last.scores.step, last.scores.values["accuracy"]) == (2, accuracies[1])
     assert best.scores.values["accuracy"] == max(accuracies)
     assert len(last.mistakes) == 25
     worst, columns = last.mistakes[0], last.scores.columns
     assert (columns["prediction"][worst], columns["confidence"][worst]) == (0, 1.0)
-    assert columns["label"][worst] == dataset.test.labels[worst] != 0
-    assert torch.equal(last.images[0], dataset.test.images[worst])
+    sample = samples.ids[worst]
+    assert columns["label"][worst] == dataset.train.labels[sample] != 0
+    assert torch.equal(last.images[0], dataset.train.images[sample])
 
 
 def test_evaluations_after_the_step_of_a_resume_are_set_aside(tmp_path):
@@ -90,4 +106,4 @@ def test_an_evaluation_that_cannot_be_read_is_not_damaged(tmp_path):
 
 def open_sink(folder, first_step):
     samples = ImageSamples(images=ImageStore(images=torch.empty(0), labels=torch.empty(0)))
-    return EvaluationSink(folder, first_step, lambda: None, samples)
+    return EvaluationSink(folder, first_step, samples, list, lambda: False)

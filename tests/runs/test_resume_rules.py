@@ -6,6 +6,7 @@ import yaml
 from lockstep.config import Config, DataConfig, OptimizerConfig, TrainConfig, as_dict, leaves, to_yaml
 from lockstep.errors import ConfigError
 from lockstep.runs import check_may_resume
+from lockstep.runs.naming import derived_name
 from lockstep.runs.resume_rules import MAY_CHANGE, differences, identity
 from run_folders import SUMMARY, make_record, make_run
 from runs import small_config
@@ -71,3 +72,15 @@ def test_an_unfinished_run_of_another_format_is_refused(tmp_path):
         ConfigError, match=r"run '.*old' was made by a version .* \(format 1, this version: 3\); "
     ):
         check_may_resume(small_config(tmp_path), tmp_path / "old")
+
+
+def test_with_patience_the_interval_of_evaluations_belongs_to_the_run(tmp_path):
+    def config(**train):
+        return small_config(tmp_path, train=TrainConfig(**train))
+
+    often, seldom = config(eval_every=5), config(eval_every=10)
+    assert derived_name(often) == derived_name(seldom)
+    assert not differences(often, as_dict(seldom))
+    often, seldom = config(eval_every=5, patience=2), config(eval_every=10, patience=2)
+    assert derived_name(often) != derived_name(seldom)
+    assert differences(often, as_dict(seldom)) == {"train.eval_every": (5, 10)}

@@ -18,4 +18,3 @@ def test_the_better_value_has_the_higher_score():
     assert DIGITS.score(0.9) > DIGITS.score(0.8)
     error = TaskFacts(headline="error")
     assert error.score(0.1) > error.score(0.2)
-    assert error.best_key == "best_test_error"

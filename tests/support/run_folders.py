@@ -20,7 +20,6 @@ UNREADABLE = Path("/proc/self/mem")
 
 SUMMARY = {
     "test_accuracy": 0.98,
-    "best_test_accuracy": 0.985,
     "test_loss": 0.0625,
     "steps": 40,
     "samples_seen": 2560,
@@ -49,9 +48,9 @@ def make_run(
     return str(folder)
 
 
-def make_record(step: int, accuracy: float | None = None) -> dict[str, Any]:
+def make_record(step: int, accuracy: float | None = None, split: str = "test") -> dict[str, Any]:
     """The record of a step; with an accuracy, also of an evaluation after it."""
-    scores = {} if accuracy is None else {"test_loss": 1 - accuracy, "test_accuracy": accuracy}
+    scores = {} if accuracy is None else {f"{split}_loss": 1 - accuracy, f"{split}_accuracy": accuracy}
     return {
         "step": step,
         "samples_seen": 64 * step,
@@ -72,12 +71,12 @@ def make_checkpoint(step: int, accuracy: float | None = None) -> Checkpoint:
         "skipped_steps": 0,
     }
     info = {"train_seconds": 1.5} | (
-        {} if accuracy is None else {"test_accuracy": accuracy, "score": accuracy}
+        {} if accuracy is None else {"validation_accuracy": accuracy, "selection_score": accuracy}
     )
     return Checkpoint(step=step, weights=weights, state=state, info=info)
 
 
-def make_evaluation(step: int) -> SavedEvaluation:
+def make_evaluation(step: int, split: str = "test") -> SavedEvaluation:
     """An evaluation of four samples, of which number 2 is a 7 taken for a 1."""
     scores = Evaluation(
         step=step,
@@ -91,6 +90,7 @@ def make_evaluation(step: int) -> SavedEvaluation:
         },
         headline="accuracy",
         higher_is_better=True,
+        split=split,
     )
     return SavedEvaluation(
         scores=scores, mistakes=[2], images=torch.full((1, 28, 28), 200, dtype=torch.uint8)

@@ -19,7 +19,7 @@ def test_the_best_and_the_newest_checkpoint_become_artifacts(tmp_path):
     assert (best.name, best.type, newest.name) == ("a-run", "model", "a-run")
     assert best.metadata == {
         "step": 1,
-        "test_accuracy": 0.9,
+        "validation_accuracy": 0.9,
         "weights_sha256": weights_sha256(make_checkpoint(1).weights),
         "run_id": "id",
     }
@@ -36,6 +36,13 @@ def test_one_checkpoint_gets_both_aliases(tmp_path):
     save_checkpoint(tmp_path / "run" / "checkpoints", make_checkpoint(1, 0.9))
     ((_, aliases),) = model_artifacts(wandb, tmp_path / "run", "id")
     assert aliases == ["best", "latest"]
+
+
+def test_without_a_validation_set_no_artifact_is_the_best(tmp_path):
+    make_run(tmp_path / "run", [make_record(1)])
+    save_checkpoint(tmp_path / "run" / "checkpoints", make_checkpoint(1))
+    ((_, aliases),) = model_artifacts(wandb, tmp_path / "run", "id")
+    assert aliases == ["latest"]
 
 
 def test_the_data_set_is_a_reference_without_content(tmp_path):

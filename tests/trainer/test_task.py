@@ -128,15 +128,6 @@ def test_without_test_data_there_are_no_evaluations(tmp_path):
         lockstep.evaluate(tasks.line(test=None), result.folder)
 
 
-def test_the_best_checkpoint_is_that_of_the_headline_value(tmp_path):
-    result = lockstep.train(tasks.line(), config_in(tmp_path))
-    lines = (result.folder / "metrics.jsonl").read_text().splitlines()
-    losses = [
-        float(line.split('"test_loss": ')[1].split(",")[0].strip("}")) for line in lines if "test_" in line
-    ]
-    assert result.summary["best_test_loss"] == min(losses)
-
-
 def test_a_model_can_be_loaded(tmp_path):
     task = tasks.line()
     result = lockstep.train(task, config_in(tmp_path))

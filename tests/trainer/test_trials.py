@@ -6,7 +6,7 @@ from torch import nn
 
 import any_models
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from lockstep.engine import score_test_set, take_step, train, use_deterministic_kernels
+from lockstep.engine import evaluate_run, take_step, train, use_deterministic_kernels
 from lockstep.errors import ConfigError, RankError, RunStopped
 from lockstep.trainer import build_run, find_task, make_parts
 from runs import fresh_ranks, small_config, small_run
@@ -100,7 +100,7 @@ def test_an_evaluation_leaves_modules_in_their_own_modes_and_buffers_alone():
     run.model.train()
     run.model.norm.eval()
     before = run.model.norm.running_mean.clone()
-    score_test_set(run)
+    evaluate_run(run)
     assert run.model.training
     assert not run.model.norm.training
     assert torch.equal(run.model.norm.running_mean, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import Any
 
 from lockstep.config import take_option
 from lockstep.errors import counted
@@ -31,11 +32,21 @@ def train(argv: list[str]) -> int:
     if launch.is_main:
         summary, headline = result.summary, read_task_facts(result.folder).headline
         state = "was already finished" if result.was_finished else "finished"
-        tested = f"test_{headline}" in summary
-        score = f"test {headline} {shown(headline, summary[f'test_{headline}'])}, " if tested else ""
         say(
-            f"{result.folder} {state}: {score}"
+            f"{result.folder} {state}: {final_scores(summary, headline)}"
             f"{counted(summary['steps'], 'step')} in {summary['train_seconds']:.1f} s of training, "
             f"weights {summary['weights_sha256'][:12]}"
         )
     return 0
+
+
+def final_scores(summary: dict[str, Any], headline: str) -> str:
+    """The headline value on the test set of the last weights, and of others that the run has."""
+    names = {
+        f"test {headline}": f"test_{headline}",
+        f"best (step {summary.get('best_step')})": f"best_test_{headline}",
+    }
+    found = {name: summary[key] for name, key in names.items() if key in summary}
+    if "best_step" not in summary:  # of an older version, which took the best by the test set
+        found = {name: value for name, value in found.items() if not name.startswith("best")}
+    return "".join(f"{name} {shown(headline, value)}, " for name, value in found.items())

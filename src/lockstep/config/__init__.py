@@ -2,7 +2,7 @@
 
 from lockstep.config.arguments import parse, parse_config, take_option, yaml_flags
 from lockstep.config.choices import nearest
-from lockstep.config.data import DIGIT_SETS, FOLDER, GENERATED_DATA, DataConfig
+from lockstep.config.data import DIGIT_SETS, FOLDER, GENERATED_DATA, SPLIT, DataConfig
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
 from lockstep.config.optimizer import OPTIMIZER_SETTINGS, TORCH_OPTIMIZERS, OptimizerConfig
 from lockstep.config.recipe import (
@@ -40,6 +40,7 @@ __all__ = [
     "NUM_CLASSES",
     "OPTIMIZER_SETTINGS",
     "PROGRAM",
+    "SPLIT",
     "TORCH_OPTIMIZERS",
     "AugmentConfig",
     "BatchConfig",

@@ -16,6 +16,8 @@ GENERATED_DATA = ("synthetic",)
 """The data sets that have no files."""
 FOLDER = "folder"
 """The name of image files in data.root."""
+SPLIT = "split"
+"""The value of data.validation that means the source's own validation split."""
 StorageName = Literal["resident", "streamed"]
 
 
@@ -40,6 +42,10 @@ class DataConfig:
     '--data.transforms.RandomHorizontalFlip "{p: 0.5}"'. The images are then streamed."""
     num_train: int = 0
     """Train on this many samples only, the first ones. 0: all of them."""
+    validation: float | Literal["split"] = 0.0
+    """Training samples that are held out, to choose the best checkpoint by: a fraction below 1, or how many.
+    The seed says which. split: the source's own, such as data.root/validation/CLASS or a task's `validation`.
+    0: none."""
     drop_last: bool = False
     """Leave out the last, incomplete global batch of each epoch."""
     storage: StorageName = "resident"
@@ -62,6 +68,11 @@ class DataConfig:
         self._check_kind()
         require(self.image_size >= 0, "data.image_size", self.image_size, "must be >= 0 pixels")
         require(self.num_train >= 0, "data.num_train", self.num_train, "must be >= 0; 0 uses all samples")
+        held_out: Any = self.validation
+        is_number = isinstance(held_out, int | float) and held_out >= 0
+        is_fine = held_out == SPLIT or (is_number and (held_out < 1 or float(held_out).is_integer()))
+        rule = "must be a fraction below 1, or a whole number of samples, or 'split'; 0 holds none out"
+        require(is_fine, "data.validation", held_out, rule)
         require(
             self.storage == "resident" or self.name not in GENERATED_DATA,
             "data.storage",
@@ -85,6 +96,25 @@ class DataConfig:
         require(":" in self.name or not self.args, "data.args", self.args, rule)
         rule = f"is for images of your own, and those of {self.name!r} have 28 x 28 pixels; leave it at 0"
         require(not self.is_digits or self.image_size == 0, "data.image_size", self.image_size, rule)
+
+    def num_held_out(self, num_samples: int) -> int:
+        """How many of the training samples are held out for validation.
+
+        Raises:
+            ConfigError: none would be left, or none would be held out.
+        """
+        if self.validation == SPLIT or self.validation == 0:
+            return 0
+        value = float(self.validation)
+        count = int(value * num_samples) if value < 1 else int(value)
+        rule = f"must leave some of the {num_samples} training samples, and hold out at least one"
+        require(0 < count < num_samples, "data.validation", self.validation, rule)
+        return count
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the source's own validation split is used."""
+        return self.validation == SPLIT
 
     @property
     def is_digits(self) -> bool:

@@ -78,13 +78,18 @@ class TrainConfig:
     log_every: int = 20
     """Steps between two records of loss, metrics and learning rate."""
     eval_every: int = 0
-    """Steps between two evaluations on the test set. 0: evaluate at the end of each epoch."""
+    """Steps between two evaluations: on the validation set, or without one on the test set. 0: evaluate at
+    the end of each epoch."""
     checkpoint_every: int = 0
     """Steps between two checkpoints. 0: save one at the end of each epoch."""
     digest_every: int = 100
     """Steps between two checks that all ranks have the same weights. The record then holds their digest."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints to keep. The one with the best headline value is always kept."""
+    """How many of the newest checkpoints to keep. The one with the best headline value on the validation set
+    is always kept."""
+    patience: int = 0
+    """Stop after this many evaluations in a row on the validation set that are no better than the best one
+    before. 0: never."""
     check_order: bool = False
     """Watch every step, and stop if one breaks the order from zero_grad to the optimizer's step."""
     allow_nondeterministic: bool = False
@@ -103,6 +108,8 @@ class TrainConfig:
             require(value >= 0, f"train.{name}", value, "must be >= 0 steps; 0 means once an epoch")
         require(self.digest_every >= 1, "train.digest_every", self.digest_every, "must be >= 1 step")
         require(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "must be >= 1")
+        rule = "must be >= 0 evaluations; 0 never stops early"
+        require(self.patience >= 0, "train.patience", self.patience, rule)
 
 
 @dataclass(frozen=True, kw_only=True)

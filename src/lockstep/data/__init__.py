@@ -5,6 +5,7 @@ from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, 
 from lockstep.data.dataset_samples import samples_of
 from lockstep.data.find_pictures import find_files, find_pictures
 from lockstep.data.generators import generator_states, restored_generators, seed_generators
+from lockstep.data.held_out import HeldOutSamples
 from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
 from lockstep.data.image_pixels import UnreadableImage
 from lockstep.data.image_preprocessing import Change, ImagePreprocessing, InvertName
@@ -32,6 +33,7 @@ __all__ = [
     "Chunks",
     "Collate",
     "Dataset",
+    "HeldOutSamples",
     "ImageFacts",
     "ImageFiles",
     "ImagePreprocessing",

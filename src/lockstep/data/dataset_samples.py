@@ -111,7 +111,7 @@ class DatasetSamples(Samples):
         workers = Workers(reader, slots, self.config, self.device, ahead)
         return _windows(plan, rank, first_step, closing.enter_context(workers))
 
-    def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
+    def batches(self, ids: Sequence[Sequence[int]], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
         """Raises ConfigError, if the data set cannot be sent to workers; reading raises DataError."""
         workers = Workers(EvaluationReader(self.reader), (), self.config, self.device)
         return RepeatedBatches(closing.enter_context(workers), ids)
@@ -166,7 +166,7 @@ class EvaluationReader(Dataset[Any]):
     def __init__(self, reader: KeyedReader) -> None:
         self.reader = reader
 
-    def __getitem__(self, ids: range) -> tuple[Any, Any] | ReadFailure:
+    def __getitem__(self, ids: Sequence[int]) -> tuple[Any, Any] | ReadFailure:
         try:
             return self.reader.evaluation_batch(ids)
         except DataError as error:
@@ -178,7 +178,7 @@ class RepeatedBatches:
     """Batches that workers read anew at each iteration."""
 
     workers: Workers
-    ids: Sequence[range]
+    ids: Sequence[Sequence[int]]
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self.workers.read(self.ids)

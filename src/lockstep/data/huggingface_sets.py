@@ -11,7 +11,7 @@ from lockstep.data.image_folder import ImageSource
 from lockstep.data.labelled_images import LabelledImages
 from lockstep.errors import first_line, refuse, require
 
-TRAIN, TEST = "train", "test"
+TRAIN, TEST, VALIDATION = "train", "test", "validation"
 COLUMNS = ("image", "label")
 
 
@@ -32,7 +32,7 @@ class Columns:
 
 
 def open_huggingface(config: DataConfig) -> ImageSource:
-    """The splits 'train' and 'test' of 'huggingface:PATH'.
+    """The splits 'train', 'test' and, for data.validation split, 'validation' of 'huggingface:PATH'.
 
     PATH is a folder that `save_to_disk` wrote, a parquet file, or a folder of parquet files whose names begin
     with the split, such as train-00000-of-00002.parquet.
@@ -56,12 +56,13 @@ def open_huggingface(config: DataConfig) -> ImageSource:
             name=f"{config.short_name} {name}",
             dataset=Columns(dataset=splits[name].select_columns([image, label]), image=image, label=label),
         )
-        for name in (TRAIN, TEST)
+        for name in (TRAIN, TEST, VALIDATION)
         if name in splits
     }
     return ImageSource(
         train=parts[TRAIN],
         test=parts.get(TEST),
+        validation=parts.get(VALIDATION) if config.has_split else None,
         classes=tuple(getattr(features[label], "names", None) or ()),
     )
 
@@ -88,7 +89,9 @@ def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:
         files = {TRAIN: [str(path)]}
     else:
         for file in sorted(path.rglob("*.parquet")):
-            files.setdefault(TEST if file.name.startswith(TEST) else TRAIN, []).append(str(file))
+            scored = (TEST, VALIDATION) if config.has_split else (TEST,)
+            split = next((name for name in scored if file.name.startswith(name)), TRAIN)
+            files.setdefault(split, []).append(str(file))
     try:
         if files:
             return dict(datasets.load_dataset("parquet", data_files=files))

@@ -1,4 +1,4 @@
-"""Images in folders, ROOT/train/CLASS/FILE and ROOT/test/CLASS/FILE, as for torchvision's ImageFolder."""
+"""Images in folders, ROOT/train/CLASS/FILE, as for torchvision's ImageFolder; ROOT/test likewise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lockstep.data.image_pixels import UnreadableImage, read_image
 from lockstep.data.labelled_images import LabelledImages
 from lockstep.errors import refuse, require
 
-TRAIN, TEST = "train", "test"
+TRAIN, TEST, VALIDATION = "train", "test", "validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class ImageSource:
 
     train: LabelledImages
     test: LabelledImages | None = None
+    validation: LabelledImages | None = None
+    """The source's own validation split; for data.validation split."""
     classes: tuple[str, ...] = ()
     """Their names; empty if they have none."""
 
@@ -57,17 +59,25 @@ def open_folder(config: DataConfig) -> ImageSource:
     require(is_there, "data.root", config.root, f"has no folder {TRAIN!r}; {expected}")
     classes = _classes(root / TRAIN)
     require(bool(classes), "data.root", config.root, f"has no folder of a class in {TRAIN!r}; {expected}")
-    train = _split(root / TRAIN, classes, classes)
-    if not (root / TEST).is_dir():
-        return ImageSource(train=train, classes=tuple(classes))
-    test_classes = _classes(root / TEST)
-    unknown = [name for name in test_classes if name not in classes]
+    return ImageSource(
+        train=_split(root / TRAIN, classes, classes),
+        test=_scored_split(root / TEST, root, classes, expected),
+        validation=_scored_split(root / VALIDATION, root, classes, expected) if config.has_split else None,
+        classes=tuple(classes),
+    )
+
+
+def _scored_split(folder: Path, root: Path, classes: Sequence[str], expected: str) -> LabelledImages | None:
+    """The images of a split that is not trained on; None if there is no such folder."""
+    if not folder.is_dir():
+        return None
+    found = _classes(folder)
+    unknown = [name for name in found if name not in classes]
     if unknown:
         rule = f"has a class that {root / TRAIN} has not; the classes there are {', '.join(classes[:20])}"
-        raise refuse("data.root", str(root / TEST / unknown[0]), rule)
-    require(bool(test_classes), "data.root", str(root / TEST), f"holds no folder of a class; {expected}")
-    test = _split(root / TEST, classes, test_classes)
-    return ImageSource(train=train, test=test, classes=tuple(classes))
+        raise refuse("data.root", str(folder / unknown[0]), rule)
+    require(bool(found), "data.root", str(folder), f"holds no folder of a class; {expected}")
+    return _split(folder, classes, found)
 
 
 def _classes(folder: Path) -> list[str]:

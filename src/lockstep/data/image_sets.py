@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from lockstep.config import FOLDER, DataConfig
+from lockstep.config import FOLDER, SPLIT, DataConfig
 from lockstep.data.augment import Augment
 from lockstep.data.dataset_samples import samples_of
 from lockstep.data.huggingface_sets import open_huggingface
@@ -35,11 +35,10 @@ class ImageSet:
     """The images of a set, found and measured."""
 
     facts: ImageFacts
-    train: DecodedImages
-    test: DecodedImages | None
-    stored_train: ImageStore | None
-    """The training images in memory; None if they are streamed."""
-    stored_test: ImageStore | None
+    images: Mapping[str, DecodedImages]
+    """Of each split that there is: 'train', 'test' and 'validation'."""
+    stored: Mapping[str, ImageStore]
+    """The same in memory, of the splits that are not streamed."""
 
 
 def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> ImageSet:
@@ -61,6 +60,8 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
         raise refuse(
             "data.name", config.name, "has no test images, and the run began with some; put them back"
         )
+    rule = f"{config.name!r} has no validation split of its own; state a fraction, such as 0.1"
+    require(not config.has_split or source.validation is not None, "data.validation", SPLIT, rule)
     train = _decoded(config, source.train, config.num_train, len(facts.classes if facts else source.classes))
     is_streamed = config.in_use == "streamed"
     found: Survey | None = None
@@ -70,18 +71,21 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
     train = with_facts(train, facts)
     if found is None and not is_streamed:
         found = survey(train, keep=True)
-    stored = found.store() if found and not is_streamed else None
+    stored = {"train": found.store()} if found and not is_streamed else {}
     if transform is not None:
         train = replace(train, transform=transform)
         try_transforms(train)
-    test, stored_test = None, None
-    if source.test is not None:
-        test = with_facts(_decoded(config, source.test, 0, len(facts.classes)), facts)
+    images = {"train": train}
+    for which, scored in (("test", source.test), ("validation", source.validation)):
+        if scored is None:
+            continue
+        images[which] = with_facts(_decoded(config, scored, 0, len(facts.classes)), facts)
         is_kept = config.storage == "resident"
         if is_kept or found is not None:  # not if a run goes on with images that it has checked before
-            tested = survey(test, keep=is_kept)
-            stored_test = tested.store() if is_kept else None
-    return ImageSet(facts=facts, train=train, test=test, stored_train=stored, stored_test=stored_test)
+            read = survey(images[which], keep=is_kept)
+            if is_kept:
+                stored[which] = read.store()
+    return ImageSet(facts=facts, images=images, stored=stored)
 
 
 def try_transforms(images: DecodedImages) -> None:
@@ -104,12 +108,10 @@ def try_transforms(images: DecodedImages) -> None:
 def image_samples(
     config: DataConfig, seed: int, images: ImageSet, which: str, augment: Augment | None = None
 ) -> Samples:
-    """The training or test samples of a set."""
-    decoded = images.train if which == "train" else images.test
-    stored = images.stored_train if which == "train" else images.stored_test
-    assert decoded is not None
-    if stored is not None:
-        return ImageSamples(images=stored, facts=images.facts, augment=augment)
+    """The samples of a split: 'train', 'test' or 'validation'."""
+    decoded = images.images[which]
+    if which in images.stored:
+        return ImageSamples(images=images.stored[which], facts=images.facts, augment=augment)
     return StreamedImages(
         samples=samples_of(f"data.{which}", decoded, seed, config=config),
         images=replace(decoded, transform=None),

@@ -11,14 +11,15 @@ from lockstep.data.image_folder import ImageSource
 from lockstep.data.labelled_images import LabelledImages
 from lockstep.errors import refuse, require
 
-KEYS = ("train", "test", "classes")
+KEYS = ("train", "test", "validation", "classes")
 
 
 def open_own(config: DataConfig) -> ImageSource:
     """Calls the function that data.name names with data.args.
 
     It returns a Dataset of training images, or a pair (train, test), or a dict with 'train' and, if there are
-    any, 'test' and 'classes', the names of the classes. A sample is a pair (image, label).
+    any, 'test', 'validation' (for data.validation split) and 'classes', the names of the classes. A sample is
+    a pair (image, label).
 
     Raises:
         ConfigError: there is no such function, or it returns something else.
@@ -33,16 +34,16 @@ def open_own(config: DataConfig) -> ImageSource:
         made = {"train": made}
     for key in made:
         near = nearest(str(key), KEYS) or "train"
-        rule = f"returns a dict with {key!r}; it may have 'train', 'test' and 'classes', perhaps {near!r}"
+        rule = f"returns a dict with {key!r}; it may have {', '.join(KEYS)}, perhaps {near!r}"
         require(key in KEYS, "data.name", config.name, rule)
     require("train" in made, "data.name", config.name, "returns a dict without 'train'; add it")
-    short, test = config.short_name, made.get("test")
     classes = made.get("classes") or getattr(made["train"], "classes", None) or ()
-    return ImageSource(
-        train=LabelledImages(name=f"{short} train", dataset=_checked(config, made["train"])),
-        test=None if test is None else LabelledImages(name=f"{short} test", dataset=_checked(config, test)),
-        classes=tuple(map(str, classes)),
-    )
+    splits = {
+        key: LabelledImages(name=f"{config.short_name} {key}", dataset=_checked(config, made[key]))
+        for key in ("train", "test", *(("validation",) if config.has_split else ()))
+        if key == "train" or made.get(key) is not None
+    }
+    return ImageSource(**splits, classes=tuple(map(str, classes)))
 
 
 def _checked(config: DataConfig, dataset: Any) -> Any:

@@ -47,12 +47,16 @@ class Samples(ABC):
             closing: closes what reads the data ahead, such as worker processes.
         """
 
+    def unchanged(self) -> Samples:
+        """The same samples without what training changes in each image: what an evaluation reads."""
+        return self
+
     @property
     def is_read_ahead(self) -> bool:
         """Whether worker processes read it, if there are any."""
         return False
 
-    def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
+    def batches(self, ids: Sequence[Sequence[int]], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
         """(inputs, targets) of each of several batches of sample ids, on the device, at each iteration anew.
 
         Args:
@@ -84,10 +88,10 @@ class _Batches:
     """Batches that are read one by one, when they are needed."""
 
     read: Callable[[Tensor], tuple[Any, Any]]
-    ids: Sequence[range]
+    ids: Sequence[Sequence[int]]
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return (self.read(torch.arange(each.start, each.stop)) for each in self.ids)
+        return (self.read(torch.tensor(each)) for each in self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +139,19 @@ def spread_ids(num_samples: int, count: int) -> list[int]:
 
 
 def describe_data(
-    name: str, train: Samples, test: Samples | None, *, is_repeatable: bool = True
+    name: str,
+    train: Samples,
+    test: Samples | None,
+    validation: Samples | None = None,
+    *,
+    is_repeatable: bool = True,
 ) -> dict[str, Any]:
     """What distinguishes data from other data: a name, sizes, what is known of train, and a SHA-256.
 
     The SHA-256 is empty if two reads do not give the same.
     """
     digest = hashlib.sha256()
-    for samples in (train, test):
+    for samples in (train, test, validation):
         if samples is not None and is_repeatable:
             digest.update(str(len(samples)).encode())
             samples.update_digest(digest)
@@ -150,6 +159,7 @@ def describe_data(
         "name": name,
         "num_train": len(train),
         "num_test": len(test) if test is not None else 0,
+        **({} if validation is None else {"num_validation": len(validation)}),
         "sha256": digest.hexdigest() if is_repeatable else "",
         **train.description(),
     }

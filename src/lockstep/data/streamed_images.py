@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lockstep.data.augment import Augment
 from lockstep.data.batches import MicroBatch
+from lockstep.data.dataset_samples import DatasetSamples
 from lockstep.data.image_facts import ImageFacts
 from lockstep.data.image_samples import CPU, as_pictures, update_image_digest
 from lockstep.data.labelled_images import DecodedImages
@@ -48,6 +49,11 @@ class StreamedImages(Samples):
         # Called now: worker processes are started here, before this process has threads.
         return self._prepared(plan, self.samples.windows(plan, rank, first_step, closing))
 
+    def unchanged(self) -> StreamedImages:
+        assert isinstance(self.samples, DatasetSamples)
+        reader = replace(self.samples.reader, dataset=self.images)
+        return replace(self, samples=replace(self.samples, reader=reader), augment=None)
+
     def _prepared(self, plan: Plan, windows: Iterator[list[MicroBatch]]) -> Iterator[list[MicroBatch]]:
         normalise = self.facts.normaliser(self.device)
         for window in windows:
@@ -68,7 +74,7 @@ class StreamedImages(Samples):
     def is_read_ahead(self) -> bool:
         return self.samples.is_read_ahead
 
-    def batches(self, ids: Sequence[range], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
+    def batches(self, ids: Sequence[Sequence[int]], closing: ExitStack) -> Iterable[tuple[Any, Any]]:
         batches = self.samples.batches(ids, closing)
         return _Normalised(batches=batches, normalise=self.facts.normaliser(self.device))
 

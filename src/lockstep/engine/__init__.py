@@ -1,6 +1,6 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
-from lockstep.engine.checkpointing import save_checkpoint_of, snapshot
+from lockstep.engine.checkpointing import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
@@ -20,11 +20,12 @@ from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
-from lockstep.engine.records import StepResult, score_test_set, step_record
+from lockstep.engine.records import StepResult, evaluate_run, score, step_record
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import check_schedule, lr_factor
 from lockstep.engine.scores import StepScores
+from lockstep.engine.selection import ScoredSet, Selection
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "PhaseTimer",
     "Reduction",
     "Run",
+    "ScoredSet",
+    "Selection",
     "StepResult",
     "StepScores",
     "StepTimer",
@@ -52,9 +55,11 @@ __all__ = [
     "check_schedule",
     "check_sizes",
     "evaluate",
+    "evaluate_run",
     "evaluation_mode",
     "first_violation",
     "format_events",
+    "is_best",
     "is_torchs",
     "lr_factor",
     "off_formula",
@@ -62,8 +67,8 @@ __all__ = [
     "refused_nondeterminism",
     "restored_buffers",
     "save_checkpoint_of",
+    "score",
     "score_batch",
-    "score_test_set",
     "shapes_of",
     "snapshot",
     "step_record",

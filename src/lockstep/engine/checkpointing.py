@@ -9,15 +9,13 @@ from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.run import Run
 from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
-from lockstep.runs.checkpoint_folder import best_saved_score, prune_checkpoints
+from lockstep.runs.checkpoint_folder import SCORE, prune_checkpoints
 
 
 def is_best(run: Run) -> bool:
-    """Whether this step was evaluated and beats every saved checkpoint. All ranks must call it."""
-    if run.evaluation is None or run.evaluation.step != run.step:
-        return False
-    score = run.evaluation.score
-    return run.ranks.on_main(lambda: score > best_saved_score(run.folder / CHECKPOINTS_FOLDER))
+    """Whether this step was scored on the validation set, and better than every step before it."""
+    is_scored = run.evaluation is not None and run.evaluation.step == run.step
+    return is_scored and run.selection is not None and run.selection.num_since_best == 0
 
 
 def save_checkpoint_of(run: Run) -> None:
@@ -41,9 +39,13 @@ def snapshot(run: Run) -> Checkpoint:
     scaler = run.ranks.accelerator.scaler
     state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
     state["traits"] = asdict(run.traits)
+    if run.selection is not None:
+        state["selection"] = asdict(run.selection)
     if scaler is not None:
         state["scaler"] = scaler.state_dict()
     info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}
     if run.evaluation is not None and run.evaluation.step == run.step:
-        info |= {"score": run.evaluation.score, **run.evaluation.record()}
+        info |= run.evaluation.record()
+        if run.selection is not None:
+            info[SCORE] = run.evaluation.score
     return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)

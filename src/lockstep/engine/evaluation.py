@@ -34,7 +34,15 @@ Chunk = dict[str, Measure]
 
 
 def evaluate(
-    model: nn.Module, task: Task, chunks: Chunks, ranks: Ranks, *, step: int, seed: int
+    model: nn.Module,
+    task: Task,
+    chunks: Chunks,
+    ranks: Ranks,
+    *,
+    step: int,
+    seed: int,
+    split: str = "test",
+    is_average: bool = False,
 ) -> Evaluation:
     """Scores every sample once. All ranks must call it.
 
@@ -48,6 +56,8 @@ def evaluate(
         ranks: share the work.
         step: optimizer steps done so far.
         seed: of the run.
+        split: what is scored, 'test' or 'validation'.
+        is_average: whether the model has the moving average of the weights.
 
     Raises:
         ConfigError: the loss or a metric has none of the forms of a measurement, or a label is no class.
@@ -81,6 +91,8 @@ def evaluate(
         columns=known | {name: torch.cat([each[name] for each in details]) for name in details[0]},
         headline=task.headline,
         higher_is_better=task.higher_is_better,
+        split=split,
+        is_average=is_average,
     )
     if task.classes:
         check_labels(result.columns[LABEL], len(task.classes))
@@ -111,8 +123,9 @@ def stop_if_undefined(result: Evaluation) -> None:
         value = result.values[name]
         if value is None:
             raise RunStopped(
-                f"the evaluation after step {result.step}: the test {name} is not a finite number; look for "
-                "an overflow or a division by zero in the model's evaluation mode, the loss or the metric"
+                f"the evaluation after step {result.step}: the {result.split} {name} is not a finite number; "
+                "look for an overflow or a division by zero in the model's evaluation mode, the loss or the "
+                "metric"
             )
 
 

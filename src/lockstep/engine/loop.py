@@ -15,7 +15,7 @@ from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.deterministic_kernels import refused_nondeterminism
 from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
-from lockstep.engine.records import StepResult, padded, score_test_set, send_record, training_record
+from lockstep.engine.records import StepResult, evaluate_run, padded, send_record, training_record
 from lockstep.engine.run import Run
 from lockstep.engine.scores import StepScores
 from lockstep.errors import ConfigError, Interrupted, RankError
@@ -24,7 +24,9 @@ from lockstep.task import share_of_mean, training_forward
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
-    """Trains until `run.step` reaches `run.num_steps`. All ranks must call it.
+    """Trains until `run.step` reaches `run.num_steps`, or evaluations improve no more.
+
+    All ranks must call it.
 
     Raises:
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
@@ -36,7 +38,7 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
     run.model.train()
     run.clock.start()
     run.timer.read()
-    while run.step < run.num_steps:
+    while not run.is_over:
         is_logged = is_log_due(run, run.step + 1)
         # The ranks agree while they compute the step. After the last one there is nothing left to stop.
         is_stop_agreed = run.ranks.begin_agreement(run.stop.is_set) if run.step + 1 < run.num_steps else None
@@ -46,7 +48,7 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
         finite_check.add(run.step, result.losses, result.grad_norm)
 
         # Every rank takes each branch below at the same step: the branches contain collectives.
-        is_eval_due = run.test_samples is not None and is_due(run, intervals.eval_every)
+        is_eval_due = run.scored is not None and is_due(run, intervals.eval_every)
         is_checkpoint_due = is_due(run, intervals.checkpoint_every) or is_stopped
         # First of all: a step that is not finite is neither recorded, nor scored, nor saved.
         if is_logged or is_eval_due or is_checkpoint_due:
@@ -60,12 +62,12 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
         if record or is_eval_due or is_checkpoint_due:
             with run.clock.paused():
                 if is_eval_due:
-                    record |= score_test_set(run)
+                    record |= evaluate_run(run)
                 if record:
                     send_record(run, record)
-                if is_checkpoint_due or is_best(run):
+                if is_checkpoint_due or is_best(run) or run.is_over:
                     save_checkpoint_of(run)
-        if is_stopped:
+        if is_stopped and not run.is_over:
             raise Interrupted(run.step)
         del result  # its inputs would stay in memory during the next step
 

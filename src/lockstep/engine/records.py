@@ -12,7 +12,9 @@ from lockstep.data import MicroBatch
 from lockstep.engine.evaluation import evaluate
 from lockstep.engine.run import Run
 from lockstep.engine.scores import StepScores
+from lockstep.engine.selection import ScoredSet
 from lockstep.runs import Record
+from lockstep.task import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +82,33 @@ def step_record(run: Run, result: StepResult) -> Record:
     return record
 
 
-def score_test_set(run: Run) -> Record:
-    """Scores the test set and keeps the result in `run.evaluation`. All ranks must call it.
+def score(run: Run, scored: ScoredSet) -> Evaluation:
+    """Scores a set with the weights as they are. All ranks must call it.
 
     Raises:
         RunStopped: a value is not finite.
     """
-    assert run.test_chunks is not None, "there is nothing to score"
-    run.evaluation = evaluate(
+    return evaluate(
         run.model,
         run.task,
-        run.test_chunks,
+        scored.chunks,
         run.ranks,
         step=run.step,
         seed=run.seed,
+        split=scored.split,
     )
+
+
+def evaluate_run(run: Run) -> Record:
+    """Scores what is scored as the run trains, and keeps the result in the run. All ranks must call it.
+
+    Raises:
+        RunStopped: a value is not finite.
+    """
+    assert run.scored is not None, "there is nothing to score"
+    run.evaluation = score(run, run.scored)
+    if run.selection is not None:
+        run.selection.add(run.ranks.broadcast(run.evaluation.score))
     return {**run.evaluation.record()}
 
 

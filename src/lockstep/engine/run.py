@@ -11,9 +11,10 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from lockstep.config import TrainConfig
-from lockstep.data import Chunks, MicroBatch, Samples
+from lockstep.data import MicroBatch, Samples
 from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.reduction import Reduction
+from lockstep.engine.selection import ScoredSet, Selection
 from lockstep.engine.timers import StepTimer, Stopwatch
 from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
@@ -35,7 +36,9 @@ class Run:
     timer: StepTimer
     """Seconds spent on data and communication in the steps since the last record."""
     evaluation: Evaluation | None = None
-    """The latest evaluation; None before the first."""
+    """The latest evaluation of the weights, of `scored`; None before the first."""
+    selection: Selection | None = None
+    """Which evaluation was the best so far; None without a validation set."""
 
     folder: Path
     seed: int
@@ -60,10 +63,10 @@ class Run:
     windows: Iterator[list[MicroBatch]]
     """Per step, the micro-batches whose gradients this rank accumulates."""
     train_samples: Samples
-    test_samples: Samples | None
-    """What evaluations score; None: there are none."""
-    test_chunks: Chunks | None
-    """This rank's part of it."""
+    validation: ScoredSet | None
+    """What the best checkpoint is chosen by; None: there is no best one."""
+    test: ScoredSet | None
+    """What results are reported on; None: there is no test set."""
     stop: StopRequest = field(default_factory=StopRequest)
     sinks: list[Sink] = field(default_factory=list)
     """Where records go; empty on all ranks except the main one."""
@@ -71,6 +74,17 @@ class Run:
     """What the user should know before the first step."""
     closing: ExitStack = field(default_factory=ExitStack)
     """Closed when the run ends: the processes that read data ahead."""
+
+    @property
+    def scored(self) -> ScoredSet | None:
+        """What is scored as the run trains: the validation set; without one the test set, if there is any."""
+        return self.validation or self.test
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run ends at this step: it was the last one, or evaluations improve no more."""
+        is_exhausted = self.selection is not None and self.selection.is_exhausted(self.intervals.patience)
+        return self.step >= self.num_steps or is_exhausted
 
     @property
     def num_updates(self) -> int:

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     SHUFFLE = 0
     SYNTHETIC_DATA = 2
     AUGMENT = 3
+    HOLD_OUT = 4
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:

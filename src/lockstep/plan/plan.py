@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lockstep.config import BatchConfig
 from lockstep.errors import require
-from lockstep.plan.sample_order import sample_order
+from lockstep.plan.sample_order import sample_order, split_order
 from lockstep.plan.window import window_length
 
 PADDING = -1
@@ -32,12 +32,15 @@ class Plan:
 
     seed: int
     num_samples: int
+    """Samples that are trained on."""
     batch: BatchConfig
     world_size: int
     exact: bool = False
     """Whether each rank's window must be a complete subtree of the exact reduction."""
     drop_last: bool = False
     """Whether the last, incomplete global batch of an epoch is left out."""
+    num_held_out: int = 0
+    """Further samples of the same set, which are never trained on. The seed says which."""
 
     def __post_init__(self) -> None:
         window_length(self.batch, self.world_size, exact=self.exact)
@@ -125,6 +128,11 @@ class Plan:
         """Sample ids of a rank in consecutive steps of one epoch, (steps, window, micro), with PADDING."""
         return self._ids(span, self.slots_of(rank))
 
+    def held_out_ids(self) -> NDArray[np.int64]:
+        """The ids of the samples that are held out, in rising order, (num_held_out,)."""
+        total = self.num_samples + self.num_held_out
+        return np.sort(split_order(self.seed, total)[np.arange(self.num_samples, total)])
+
     def _ids(self, span: range, slots: slice) -> NDArray[np.int64]:
         epoch, offset = self.epoch_and_offset(span.start)
         size, micro = self.batch.global_size, self.batch.micro_size
@@ -132,5 +140,8 @@ class Plan:
         positions = firsts[:, None] + np.arange(slots.start * micro, slots.stop * micro)
         is_sample = positions < self.num_samples
         ids = np.full(positions.shape, PADDING)
-        ids[is_sample] = sample_order(self.seed, epoch, self.num_samples)[positions[is_sample]]
+        places = sample_order(self.seed, epoch, self.num_samples)[positions[is_sample]]
+        if self.num_held_out:
+            places = split_order(self.seed, self.num_samples + self.num_held_out)[places]
+        ids[is_sample] = places
         return ids.reshape(len(span), -1, micro)

@@ -47,9 +47,9 @@ class SampleOrder:
     Unlike a library's `permutation`, it is the same in every version of every library.
     """
 
-    def __init__(self, seed: int, epoch: int, num_samples: int) -> None:
+    def __init__(self, seed: int, epoch: int, num_samples: int, purpose: Purpose = Purpose.SHUFFLE) -> None:
         assert 0 < num_samples <= MAX_SAMPLES
-        self.seed, self.epoch, self.num_samples = seed, epoch, num_samples
+        self.seed, self.epoch, self.num_samples, self.purpose = seed, epoch, num_samples, purpose
         root = isqrt(num_samples - 1) + 1
         self.side = max(MIN_SIDE, root + root % 2)
 
@@ -90,10 +90,16 @@ class SampleOrder:
 
     def _draws(self, inputs: NDArray[np.int64], block: int | NDArray[np.int64]) -> NDArray[np.int64]:
         """The values of the four round functions of a block."""
-        return np.stack(random_words(self.seed, Purpose.SHUFFLE, self.epoch, inputs, block)) * self.side >> 32
+        return np.stack(random_words(self.seed, self.purpose, self.epoch, inputs, block)) * self.side >> 32
 
 
 @lru_cache(maxsize=2)
 def sample_order(seed: int, epoch: int, num_samples: int) -> SampleOrder:
     """The order of an epoch. The last two are kept, because the steps of an epoch share their tables."""
     return SampleOrder(seed, epoch, num_samples)
+
+
+@lru_cache(maxsize=1)
+def split_order(seed: int, num_samples: int) -> SampleOrder:
+    """The order in which a data set is split: first the samples to train on, then those that are held out."""
+    return SampleOrder(seed, 0, num_samples, Purpose.HOLD_OUT)

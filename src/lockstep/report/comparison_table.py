@@ -43,15 +43,18 @@ def comparison_of(folders: dict[str, Path]) -> str:
         setting for setting in next(iter(known), {}) if len({str(values[setting]) for values in known}) > 1
     ]
     headlines = dict.fromkeys(read_task_facts(folder).headline for folder in folders.values())
+    found = {name: run_results(folder) for name, folder in folders.items()}
+    has_validation = any(is_selected(results) for results in found.values())
+    kinds = {"validation": "validation", "best validation": "best_validation", "test": "test"}
+    kinds |= {"best test": "best_test"}
     scores = {
         f"{which} {name}": f"{key}_{name}"
         for name in headlines
-        for which, key in (("test", "test"), ("best", "best_test"))
-        if name != LOSS or which == "best"
+        for which, key in kinds.items()
+        if (key == "test" and name != LOSS) or (key != "test" and has_validation)
     }
     rows = []
-    for name, folder in folders.items():
-        results = run_results(folder)
+    for name, results in found.items():
         cells = [
             template.format(results[key]) if results.get(key) is not None else "-"
             for key, template in COLUMNS.values()
@@ -63,12 +66,22 @@ def comparison_of(folders: dict[str, Path]) -> str:
     return text_table(["run", *varied, *headings], rows)
 
 
+def is_selected(results: dict[str, Any]) -> bool:
+    """Whether a run has a validation set, so that its best weights were not chosen by the test set."""
+    return any(name.startswith("best_validation_") for name in results)
+
+
 def best_first(folders: dict[str, Path]) -> dict[str, Path]:
-    """The runs with the best last headline value first, and those without one last."""
+    """The runs with the best headline value first, and those without one last.
+
+    If all have a validation set, it is the best value on that; else the last one on the test set.
+    """
+    found = {name: run_results(folder) for name, folder in folders.items()}
+    key = "best_validation" if all(map(is_selected, found.values())) else "test"
 
     def score(name: str) -> float:
-        facts, results = read_task_facts(folders[name]), run_results(folders[name])
-        value = results.get(f"test_{facts.headline}")
+        facts = read_task_facts(folders[name])
+        value = found[name].get(f"{key}_{facts.headline}")
         return -math.inf if value is None else facts.score(value)
 
     return {name: folders[name] for name in sorted(folders, key=score, reverse=True)}
@@ -77,18 +90,27 @@ def best_first(folders: dict[str, Path]) -> dict[str, Path]:
 def run_results(folder: Path) -> dict[str, Any]:
     """The summary of a finished run; of any other run, the same keys as far as its files have them."""
     summary = read_summary(folder)
+    results: dict[str, Any]
     if summary is not None:
-        return {"state": "finished", **summary}
+        results = {"state": "finished", **summary}
+        if not is_selected(results):  # an older version took the best by the test set
+            results = {name: value for name, value in results.items() if not name.startswith("best_")}
+        return results
     starts, records, facts = read_starts(folder), read_metrics(folder), read_task_facts(folder)
-    tests = [record for record in records if "test_loss" in record]
-    results: dict[str, Any] = {"state": "unfinished", "steps": 0, "samples_seen": 0}
+    scored = {
+        split: [record for record in records if f"{split}_{LOSS}" in record]
+        for split in ("test", "validation")
+    }
+    results = {"state": "unfinished", "steps": 0, "samples_seen": 0}
     if starts:
         results |= {key: starts[-1].get(key) for key in ("world_size", "device")}
-    if tests:
-        results |= {key: value for key, value in tests[-1].items() if key.startswith("test_")}
-        values = [test.get(f"test_{facts.headline}") for test in tests]
-        known = [value for value in values if value is not None]
-        results[facts.best_key] = max(known, key=facts.score, default=None)
+    for split, those in scored.items():
+        if those:
+            results |= {key: value for key, value in those[-1].items() if key.startswith(f"{split}_")}
+    if scored["validation"]:
+        name = f"validation_{facts.headline}"
+        known = [each[name] for each in scored["validation"] if each.get(name) is not None]
+        results[f"best_{name}"] = max(known, key=facts.score, default=None)
     if records:
         results |= {"steps": records[-1]["step"], "samples_seen": records[-1]["samples_seen"]}
     return results

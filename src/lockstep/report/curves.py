@@ -48,8 +48,10 @@ def draw_curves(records: list[Record], resumes: list[int], title: str, headline:
     figure, panels = _panels(len(shown) + 1, title, top_inches=TITLE_INCHES + 0.15, bottom_inches=0.55)
     loss, rate = panels[0], panels[-1]
     for axes, value in zip(panels, shown, strict=False):
-        for prefix, name, colour in (("", "training", BLUE), ("test_", "test", ORANGE)):
-            _curve(axes, *_series(records, "step", f"{prefix}{value}", _change(value)), colour, name)
+        scored = (("test_", "test", ORANGE), ("validation_", "validation", GREEN))
+        for prefix, name, colour in (("", "training", BLUE), *scored):
+            if not prefix or any(f"{prefix}{value}" in record for record in records):
+                _curve(axes, *_series(records, "step", f"{prefix}{value}", _change(value)), colour, name)
         _band(axes, *_series(records, "step", value, _change(value)), BLUE)
         _fit_y(axes, _axis_name(value))
     groups = sorted({key for record in records for key in record if key.startswith("lr/")})
@@ -68,15 +70,21 @@ def draw_curves(records: list[Record], resumes: list[int], title: str, headline:
 
 
 def draw_comparison(runs: dict[str, list[Record]], headline: str) -> Figure:
-    """Training loss and headline test value of runs, name → records, over the training samples seen."""
+    """Training loss and headline test value of runs, name → records, over the training samples seen.
+
+    Of a run with a validation set, whose test set is scored once, the value on the validation set.
+    """
     figure, (loss, test) = _panels(2, "", top_inches=0.2, bottom_inches=0.75 + 0.17 * len(runs))
-    lines = []
+    lines, splits = [], set()
     for (name, records), (style, colour) in zip(runs.items(), cycle(product(STYLES, COLOURS))):
         lines.append(_curve(loss, *_series(records, "samples_seen", "loss"), colour, name, style))
-        tests = _series(records, "samples_seen", f"test_{headline}", _change(headline))
-        _curve(test, *tests, colour, name, style)
+        has_validation = any(f"validation_{headline}" in record for record in records)
+        split = "validation" if has_validation else "test"
+        splits.add(split)
+        scores = _series(records, "samples_seen", f"{split}_{headline}", _change(headline))
+        _curve(test, *scores, colour, name, style)
     _fit_y(loss, "training loss")
-    _fit_y(test, _axis_name(headline, "test "))
+    _fit_y(test, _axis_name(headline, f"{' or '.join(sorted(splits))} "))
     _fit_x(test, "training samples seen", max(records[-1]["samples_seen"] for records in runs.values()))
     names = [shortened(name, 80) for name in runs]
     legend = figure.legend(

@@ -44,9 +44,12 @@ class Console:
             else:
                 self._bar.set_postfix_str(numbers, refresh=False)
                 self._bar.update(step - self._bar.n)
-        if "test_loss" in record:
-            scores = [f"test {name} {shown(name, record.get(f'test_{name}'))}" for name in self._names]
-            say(f"{position}  {'  '.join(scores)}")
+        for split in ("validation", "test"):
+            if f"{split}_loss" in record:
+                scores = [
+                    f"{split} {name} {shown(name, record.get(f'{split}_{name}'))}" for name in self._names
+                ]
+                say(f"{position}  {'  '.join(scores)}")
 
     def close(self, status: Status, reason: str = "") -> None:
         if self._bar is not None:

@@ -17,7 +17,7 @@ from lockstep.runs import (
     read_task_facts,
     resume_steps,
 )
-from lockstep.runs.evaluations import read_evaluation
+from lockstep.runs.evaluations import newest_evaluation
 from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification, num_correct
 
 REPORT_FOLDER = "report"
@@ -50,12 +50,13 @@ def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
     facts = read_task_facts(folder)
     resumes = resume_steps(read_starts(folder))
     save_figure(draw_curves(records, resumes, f"{name}\n{reached}", facts.headline), curves)
-    saved = read_evaluation(folder)
+    saved = newest_evaluation(folder)
     if saved is None or not is_classification(saved.scores):
         return [curves]
     scores, worst = saved.scores, saved.mistakes
     num_wrong = scores.num_samples - num_correct(scores)
-    errors = f"{num_wrong:,} of {scores.num_samples:,} wrong ({num_wrong / scores.num_samples:.2%})"
+    share = f"({num_wrong / scores.num_samples:.2%})"
+    errors = f"{num_wrong:,} of {scores.num_samples:,} {scores.split} samples wrong {share}"
     title = f"{name}\nafter step {scores.step:,}: {errors}"
     confusion_path, mistakes = target / "confusion.png", target / "mistakes.png"
     counts = confusion(scores, len(facts.classes)).numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -21,8 +20,9 @@ from lockstep.runs.checkpoint import (
 )
 from lockstep.runs.files import CHECKPOINTS_FOLDER, checkpoint_step, checkpoints_in
 
-SCORE = "score"
-"""In a checkpoint's `info`: `Evaluation.score` after that step."""
+SCORE = "selection_score"
+"""In a checkpoint's `info`: `Evaluation.score` on the validation set after that step. Those of older versions
+have a score on the test set, which chooses no checkpoint."""
 
 
 def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Checkpoint | None, list[str]]:
@@ -64,16 +64,13 @@ def set_aside_checkpoints_after(run_folder: Path, step: int) -> None:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest score, the newest of several; None if none has a score."""
+    """The checkpoint with the highest score on the validation set, the oldest of several.
+
+    None if none was scored on one: the test set chooses no checkpoint.
+    """
     scores = {path: _score(path) for path in checkpoints_in(folder)}
     scored = {path: score for path, score in scores.items() if score is not None}
-    return max(scored, key=lambda path: (scored[path], checkpoint_step(path)), default=None)
-
-
-def best_saved_score(folder: Path) -> float:
-    """The highest score of a folder's checkpoints, that of `Evaluation.score`; -inf if none has one."""
-    scores = [_score(path) for path in checkpoints_in(folder)]
-    return max((score for score in scores if score is not None), default=-math.inf)
+    return max(scored, key=lambda path: (scored[path], -checkpoint_step(path)), default=None)
 
 
 def _score(path: Path) -> float | None:

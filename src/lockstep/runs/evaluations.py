@@ -1,11 +1,14 @@
-"""The last and the best evaluation in the run folder: enough to show them without data or weights."""
+"""Evaluations in the run folder: enough to show them without data or weights.
+
+Each is named after the set and the weights that were scored: 'last' and 'best', and with train.ema 'ema' and
+'best-ema', of the test set; 'validation-last' and so on, of the validation set.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,11 @@ from lockstep.runs.aside import set_aside
 from lockstep.runs.files import to_json, write_atomically
 from lockstep.runs.history import Record, warn_once
 from lockstep.runs.sinks import Status
+from lockstep.runs.weights import BEST, BEST_EMA, EMA, LAST, OF_A_RUN
 from lockstep.task import Evaluation, is_classification, worst_mistakes
 
 EVALUATIONS_FOLDER = "evaluations"
-LAST, BEST = "last", "best"
+TEST, VALIDATION = "test", "validation"
 NUM_MISTAKES = 25
 """How many misclassified samples are saved with an evaluation."""
 ZIP = b"PK\x03\x04"
@@ -37,7 +41,7 @@ class SavedEvaluation:
 
     scores: Evaluation
     mistakes: list[int]
-    """Sample ids in the test set, the highest loss first, at most NUM_MISTAKES."""
+    """Sample ids in the set that was scored, the highest loss first, at most NUM_MISTAKES."""
     images: torch.Tensor | None
     """The images of these mistakes, as `Samples.pictures` gives them, if the samples are images."""
 
@@ -46,19 +50,25 @@ class EvaluationSink:
     """The sink that saves evaluations: each replaces the last one, and the best one is saved too."""
 
     def __init__(
-        self, folder: Path, first_step: int, newest: Callable[[], Evaluation | None], samples: Samples
+        self,
+        folder: Path,
+        first_step: int,
+        samples: Samples,
+        newest: Callable[[], Sequence[Evaluation]],
+        is_best: Callable[[], bool],
     ) -> None:
         """Sets aside what is damaged, and evaluations of later steps: a resumed run makes them again.
 
         Args:
             folder: the run folder.
             first_step: the step that this start begins after.
-            newest: returns the evaluation that the current record is about.
-            samples: the test set.
+            samples: what is scored.
+            newest: returns the newest evaluations, if the current record is about any: of the weights, and
+                of their moving average.
+            is_best: returns whether they are the best so far.
         """
-        self._folder, self._newest, self._samples = folder, newest, samples
-        for which in (LAST, BEST):
-            path = _path(folder, which)
+        self._folder, self._samples, self._newest, self._is_best = folder, samples, newest, is_best
+        for path in (_path(folder, which, split) for split in (TEST, VALIDATION) for which in OF_A_RUN):
             try:
                 saved = _load(path)
             except _Damage as damage:
@@ -67,23 +77,24 @@ class EvaluationSink:
             else:
                 if saved is not None and saved.scores.step > first_step:
                     set_aside(path, folder)
-        best = read_evaluation(folder, BEST)
-        self._best_score = best.scores.score if best else -math.inf
 
     def log(self, record: Record) -> None:
-        if "test_loss" in record:
-            scores = self._newest()
-            assert scores is not None
-            assert scores.step == record["step"]
-            npz = to_npz(with_mistakes(scores, self._samples))
-            (self._folder / EVALUATIONS_FOLDER).mkdir(exist_ok=True)
-            write_atomically(_path(self._folder, LAST), npz)
-            if scores.score > self._best_score:
-                self._best_score = scores.score
-                write_atomically(_path(self._folder, BEST), npz)
+        for scores in self._newest():
+            if scores.step == record["step"] and next(iter(scores.record())) in record:
+                last, best = (EMA, BEST_EMA) if scores.is_average else (LAST, BEST)
+                names = [last, best] if self._is_best() else [last]
+                write_evaluation(self._folder, names, scores, self._samples)
 
     def close(self, status: Status, reason: str = "") -> None:
         pass
+
+
+def write_evaluation(folder: Path, names: Sequence[str], scores: Evaluation, samples: Samples) -> None:
+    """Saves an evaluation in a run folder under names of weights, such as 'last' and 'best'."""
+    npz = to_npz(with_mistakes(scores, samples))
+    (folder / EVALUATIONS_FOLDER).mkdir(exist_ok=True)
+    for name in names:
+        write_atomically(_path(folder, name, scores.split), npz)
 
 
 def with_mistakes(scores: Evaluation, samples: Samples) -> SavedEvaluation:
@@ -102,6 +113,8 @@ def to_npz(saved: SavedEvaluation) -> bytes:
         "values": dict(scores.values),
         "headline": scores.headline,
         "higher_is_better": scores.higher_is_better,
+        "split": scores.split,
+        "is_average": scores.is_average,
     }
     arrays: dict[str, Any] = {f"{COLUMN}{name}": _compact(column) for name, column in scores.columns.items()}
     if saved.images is not None:
@@ -111,13 +124,24 @@ def to_npz(saved: SavedEvaluation) -> bytes:
     return buffer.getvalue()
 
 
-def read_evaluation(folder: Path, which: str = LAST) -> SavedEvaluation | None:
-    """The last or the best evaluation in a run folder; None if there is none yet, or it is damaged.
+def newest_evaluation(folder: Path) -> SavedEvaluation | None:
+    """That of the last weights: of the test set, or until that is scored of the validation set; None if none.
 
     Raises:
         ConfigError: it cannot be read.
     """
-    path = _path(folder, which)
+    return read_evaluation(folder, LAST, TEST) or read_evaluation(folder, LAST, VALIDATION)
+
+
+def read_evaluation(folder: Path, which: str = LAST, split: str = TEST) -> SavedEvaluation | None:
+    """The evaluation of 'last', 'best', 'ema' or 'best-ema' weights in a run folder.
+
+    None if there is none yet, or it is damaged.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = _path(folder, which, split)
     try:
         return _load(path)
     except _Damage as damage:
@@ -164,5 +188,6 @@ def _compact(column: torch.Tensor) -> np.ndarray:
     return array.astype(np.uint8) if is_small else array
 
 
-def _path(folder: Path, which: str) -> Path:
-    return folder / EVALUATIONS_FOLDER / f"{which}.npz"
+def _path(folder: Path, which: str, split: str) -> Path:
+    prefix = "" if split == TEST else f"{split}-"
+    return folder / EVALUATIONS_FOLDER / f"{prefix}{which}.npz"

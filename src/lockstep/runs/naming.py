@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from lockstep.config import Config, plain_values
-from lockstep.runs.resume_rules import identity
+from lockstep.config import Config, leaves, plain_values
+from lockstep.runs.resume_rules import identity, in_order
 
 
 def run_path(config: Config) -> Path:
@@ -24,8 +24,10 @@ def derived_name(config: Config) -> str:
     replaced 'auto' before it asks for its name. So job scripts and `lockstep doctor`, which run without a
     launcher, derive the same name.
     """
-    defaults = identity(Config())
-    defining = {name: value for name, value in identity(config).items() if value != defaults[name]}
+    defaults = leaves(Config())
+    defining = {
+        name: value for name, value in identity(config).items() if value != in_order(name, defaults[name])
+    }
     if defining.get("precision") == "no":
         del defining["precision"]
     digest = hashlib.sha256(yaml.safe_dump(plain_values(defining)).encode()).hexdigest()

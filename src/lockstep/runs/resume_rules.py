@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,13 @@ what is computed. `metrics.jsonl` and the checkpoints follow the newest start.""
 
 def identity(config: Config) -> dict[str, Any]:
     """The settings that define a run, by dotted name: two starts of one run must agree in all of them."""
-    return {name: in_order(name, value) for name, value in leaves(config).items() if name not in MAY_CHANGE}
+    # Patience counts evaluations, so they decide when the run ends.
+    fixed = ("train.eval_every",) if config.train.patience else ()
+    return {
+        name: in_order(name, value)
+        for name, value in leaves(config).items()
+        if name not in MAY_CHANGE or name in fixed
+    }
 
 
 def in_order(name: str, value: Any) -> Any:
@@ -52,23 +58,29 @@ def in_order(name: str, value: Any) -> Any:
 
 def differences(config: Config, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Where a config and a saved tree define different runs: dotted name → (value now, value saved)."""
-    now, before = plain_values(identity(config)), saved_identity(saved)
+    now = plain_values(identity(config))
+    before = saved_values(saved, now)
     return {name: (now[name], before[name]) for name in now if now[name] != before[name]}
 
 
 def saved_identity(saved: dict[str, Any]) -> dict[str, Any]:
     """`identity` of a tree read from YAML. A setting that the tree lacks is newer, and has its default."""
-    defaults = plain_values(identity(Config()))
+    return saved_values(saved, identity(Config()))
+
+
+def saved_values(saved: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Settings of a tree read from YAML by dotted name, with defaults for those that it lacks."""
+    defaults = plain_values(leaves(Config()))
 
     def value(name: str) -> Any:
         branch: Any = saved
         for key in name.split("."):
             if key not in branch:
-                return defaults[name]
+                return in_order(name, defaults[name])
             branch = branch[key]
         return in_order(name, branch)
 
-    return {name: value(name) for name in defaults}
+    return {name: value(name) for name in names}
 
 
 def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:

@@ -23,11 +23,6 @@ class TaskFacts:
     initial_weights: str = ""
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
 
-    @property
-    def best_key(self) -> str:
-        """The name of the best headline value in a summary."""
-        return f"best_test_{self.headline}"
-
     def score(self, value: float) -> float:
         """A headline value, negated if lower is better: the higher score is the better one."""
         return value if self.higher_is_better else -value

@@ -23,6 +23,10 @@ class Evaluation:
     headline: str = "loss"
     """The value that says which of two evaluations is better."""
     higher_is_better: bool = False
+    split: str = "test"
+    """What was scored: 'test' or 'validation'."""
+    is_average: bool = False
+    """Whether the moving average of the weights was scored, instead of the weights."""
 
     @property
     def score(self) -> float:
@@ -32,5 +36,6 @@ class Evaluation:
         return value if self.higher_is_better else -value
 
     def record(self) -> dict[str, float | None]:
-        """The values as a record names them: 'test_loss' and so on."""
-        return {f"test_{name}": value for name, value in self.values.items()}
+        """The values as a record names them: 'test_loss', 'ema_validation_loss' and so on."""
+        prefix = f"{'ema_' if self.is_average else ''}{self.split}_"
+        return {prefix + name: value for name, value in self.values.items()}

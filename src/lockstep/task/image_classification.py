@@ -24,6 +24,7 @@ from lockstep.data import (
     seed_generators,
     transformed_digits,
 )
+from lockstep.errors import require
 from lockstep.task.classification import accuracy
 from lockstep.task.losses import build_criterion
 from lockstep.task.models.build import build_model
@@ -59,11 +60,15 @@ def image_classification_task(config: Config, facts: ImageFacts | None = None) -
         augment = build_augment(config.augment, config.seed) if which == "train" else None
         return image_samples(config.data, config.seed, images(), which, augment)
 
-    test = partial(samples, "test") if known.has_test else None
-    return _task(config, known, partial(samples, "train"), test)
+    scored = {"test": known.has_test, "validation": config.data.has_split}
+    splits = {which: partial(samples, which) for which, is_there in scored.items() if is_there}
+    return _task(config, known, train=partial(samples, "train"), **splits)
 
 
 def _digits_task(config: Config) -> Task:
+    rule = f"{config.data.name} has no validation split of its own; state a fraction, such as 0.1"
+    require(not config.data.has_split, "data.validation", config.data.validation, rule)
+
     @cache
     def dataset() -> Dataset:
         return load_dataset(config.data, config.seed)
@@ -78,21 +83,22 @@ def _digits_task(config: Config) -> Task:
         return ImageSamples(images=dataset().test)
 
     has_ink = config.data.name not in GENERATED_DATA  # the borders of generated digits are noise
-    return _task(config, DIGIT_FACTS if has_ink else replace(DIGIT_FACTS, bright_borders=None), train, test)
+    facts = DIGIT_FACTS if has_ink else replace(DIGIT_FACTS, bright_borders=None)
+    return _task(config, facts, train=train, test=test)
 
 
 def _task(
     config: Config,
     facts: ImageFacts,
-    train: Callable[[], Samples],
-    test: Callable[[], Samples] | None,
+    **splits: Callable[[], Samples],
 ) -> Task:
     shape = ImageShape(channels=facts.channels, size=facts.size, num_classes=len(facts.classes))
     return Task(
         name=config.data.short_name,
         model=partial(build_model, config.model, config.seed, shape),
-        train=train,
-        test=test,
+        train=splits["train"],
+        test=splits.get("test"),
+        validation=splits.get("validation"),
         loss=build_criterion(config.loss, shape.num_classes),
         metrics={"accuracy": accuracy},
         headline="accuracy",

@@ -13,6 +13,8 @@ from lockstep.data import Collate, MicroBatch
 from lockstep.errors import require
 from lockstep.task.measures import LOSS, Measure, measure
 
+RESERVED_PREFIXES = ("test_", "validation_", "ema_")
+"""Begin the names of evaluated values in records."""
 RESERVED = (
     *(LOSS, "step", "epoch", "samples_seen", "grad_norm", "loss_scale", "skipped_steps", "weights_digest"),
     *("samples_per_second", "data_seconds", "compute_seconds", "communication_seconds", "samples"),
@@ -43,13 +45,18 @@ class Task:
     """The training data, or a function that makes it: a map-style Dataset whose samples are pairs (input,
     target), each a tensor, number, array, or a tree of these."""
     test: Any = None
-    """The data of evaluations, in the same way. None: no evaluations."""
+    """The test data, in the same way. With validation data it is scored once, at the end; without, the
+    evaluations of a run show it as it trains. None: there is none."""
+    validation: Any = None
+    """Data to choose the best checkpoint by, in the same way. None: `data.validation` may hold out a part of
+    the training data, else no checkpoint is the best."""
     loss: Measurement
     """The loss of a batch. Or a dict of several values by name: 'loss' is minimised, all are logged."""
     metrics: Mapping[str, Measurement] = field(default_factory=dict)
     """What else is measured in evaluations and logged steps, by name. The order of names is kept."""
     headline: str = LOSS
-    """The loss or metric that decides which checkpoint is the best, and by which runs are compared."""
+    """The loss or metric that decides which checkpoint is the best (on the validation data), and by which
+    runs are compared."""
     higher_is_better: bool = False
     """Whether a higher headline value is the better one."""
     classes: Sequence[str] = ()
@@ -93,6 +100,7 @@ def check_value_name(field: str, name: Any) -> None:
         ConfigError: a record has another value of that name.
     """
     is_free = isinstance(name, str) and name.isidentifier() and name not in RESERVED
+    is_free = is_free and not name.startswith(RESERVED_PREFIXES)
     require(is_free, field, name, "must be a Python name that no other value of a record has; choose another")
 
 

@@ -23,10 +23,12 @@ from lockstep.runs.checkpoint_folder import best_checkpoint
 
 ARTIFACT_CHECKPOINT = "checkpoint"
 """Inside a model artifact."""
+EVALUATED = ("test_", "validation_")
+"""Begin the names of the values in a checkpoint's `info` that become metadata."""
 
 
 def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any, list[str]]]:
-    """The best and the newest checkpoint as artifacts that a run can resume from, each with its aliases."""
+    """The newest checkpoint, and the best if there is one, as artifacts to resume from, each with aliases."""
     aliases: dict[Path, list[str]] = {}
     best = best_checkpoint(folder / CHECKPOINTS_FOLDER)
     if best is not None:
@@ -41,7 +43,7 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
             "model",
             metadata={
                 "step": checkpoint.step,
-                **{name: value for name, value in checkpoint.info.items() if name.startswith("test_")},
+                **{name: value for name, value in checkpoint.info.items() if name.startswith(EVALUATED)},
                 "weights_sha256": weights_sha256(checkpoint.weights),
                 "run_id": run_id,
             },

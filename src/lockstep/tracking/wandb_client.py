@@ -13,7 +13,8 @@ import torch
 
 from lockstep.config import TrackingConfig
 from lockstep.runs import DATASET_FILE, Record, Status, read_summary, to_json, write_atomically
-from lockstep.runs.evaluations import BEST, read_evaluation
+from lockstep.runs.evaluations import VALIDATION, read_evaluation
+from lockstep.runs.weights import BEST
 from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts import dataset_artifact, model_artifacts
 from lockstep.tracking.evaluation_tables import evaluation_tables
@@ -128,12 +129,12 @@ class WandbClient:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """The summary of a finished run; of any other run its best headline value, if it has one."""
+    """The summary of a finished run; of any other run its best values on the validation set, if any."""
     summary = read_summary(folder)
     if summary is not None:
         return {name: value for name, value in summary.items() if name != "confusion"}  # that is a table
-    best = read_evaluation(folder, BEST)
-    return {f"best_test_{best.scores.headline}": best.scores.values[best.scores.headline]} if best else {}
+    best = read_evaluation(folder, BEST, VALIDATION)
+    return {f"best_{name}": value for name, value in best.scores.record().items()} if best else {}
 
 
 def _histograms(wandb: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

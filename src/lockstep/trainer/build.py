@@ -6,19 +6,23 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from lockstep.config import Config
-from lockstep.data import chunks_of, worker_warnings
+from lockstep.data import HeldOutSamples, Samples, chunks_of, worker_warnings
 from lockstep.engine import (
     Reduction,
     Run,
+    ScoredSet,
+    Selection,
     StepTimer,
     Stopwatch,
     check_schedule,
     lr_factor,
     use_deterministic_kernels,
 )
+from lockstep.errors import require
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import run_path
@@ -34,7 +38,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     Raises:
         ConfigError: on every rank, if batch sizes do not divide, or the trials of the model fail.
     """
-    plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train)))
+    plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train), parts.num_held_out))
     model = parts.model
     closing = ExitStack()
     prepared = prepare_forward(model, ranks, closing)
@@ -53,11 +57,21 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     windows = parts.train.windows(plan, ranks.rank, first_step, closing)
-    test_chunks = None
-    if parts.test is not None:
-        size = config.batch.eval_size
-        test_chunks = chunks_of(parts.test, size, ranks.rank, ranks.world_size, closing)
-    is_read_ahead = parts.train.is_read_ahead or (parts.test is not None and parts.test.is_read_ahead)
+    scored = {"validation": validation_samples(parts, plan), "test": parts.test}
+    sets = {
+        split: ScoredSet(
+            split=split,
+            samples=samples,
+            chunks=chunks_of(samples, config.batch.eval_size, ranks.rank, ranks.world_size, closing),
+        )
+        for split, samples in scored.items()
+        if samples is not None
+    }
+    is_read_ahead = any(each.is_read_ahead for each in (parts.train, *scored.values()) if each is not None)
+    rule = "needs a validation set: state --data.validation, such as 0.1"
+    has_validation = "validation" in sets
+    patience = config.train.patience
+    ranks.on_all(lambda: require(has_validation or not patience, "train.patience", patience, rule))
     return Run(
         step=first_step,
         skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
@@ -80,8 +94,9 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         lr_factor=partial(lr_factor, num_steps=num_steps, config=config.schedule),
         windows=windows,
         train_samples=parts.train,
-        test_samples=parts.test,
-        test_chunks=test_chunks,
+        validation=sets.get("validation"),
+        test=sets.get("test"),
+        selection=selection_at(checkpoint) if has_validation else None,
         closing=closing,
     )
 
@@ -107,15 +122,28 @@ def restore_forward(model: nn.Module, own_forward: Any) -> None:
         vars(model)["forward"] = own_forward
 
 
-def make_plan(config: Config, ranks: Ranks, num_samples: int) -> Plan:
-    """The plan of a run over its training samples.
+def validation_samples(parts: Parts, plan: Plan) -> Samples | None:
+    """What the best checkpoint is chosen by: the task's own validation data, or what the plan holds out."""
+    if plan.num_held_out:
+        return HeldOutSamples(whole=parts.train.unchanged(), ids=torch.from_numpy(plan.held_out_ids()))
+    return parts.validation
+
+
+def selection_at(checkpoint: Checkpoint | None) -> Selection:
+    """The state of the choice of the best checkpoint, at the start of a run or at a checkpoint."""
+    return Selection(**checkpoint.state["selection"]) if checkpoint else Selection()
+
+
+def make_plan(config: Config, ranks: Ranks, num_samples: int, num_held_out: int) -> Plan:
+    """The plan of a run over its training samples, of which some may be held out.
 
     Raises:
         ConfigError: the slots of a global batch do not divide evenly over the ranks.
     """
     return Plan(
         seed=config.seed,
-        num_samples=num_samples,
+        num_samples=num_samples - num_held_out,
+        num_held_out=num_held_out,
         batch=config.batch,
         world_size=ranks.world_size,
         exact=config.reduction == "exact",

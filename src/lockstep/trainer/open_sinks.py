@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from lockstep.config import Config, as_dict
-from lockstep.engine import Run
+from lockstep.engine import Run, is_best
 from lockstep.report import Console, say
 from lockstep.runs import MetricsFile, Sink, Status
 from lockstep.runs.evaluations import EvaluationSink
+from lockstep.task import Evaluation
 from lockstep.tracking.wandb_run import WandbRun
 
 
@@ -30,8 +31,12 @@ def open_sinks(
     """
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
     run.sinks.append(Console(run.step, run.num_steps, run.task.headline))
-    if run.test_samples is not None:
-        run.sinks.append(EvaluationSink(run.folder, run.step, lambda: run.evaluation, run.test_samples))
+    if run.scored is not None:
+        run.sinks.append(
+            EvaluationSink(
+                run.folder, run.step, run.scored.samples, lambda: evaluations(run), lambda: is_best(run)
+            )
+        )
     if mode != "disabled":
         tree = {**as_dict(config), "environment": facts}
         wandb_run = WandbRun(
@@ -44,6 +49,11 @@ def open_sinks(
             dataset=describe,
         )
         run.sinks.append(wandb_run)
+
+
+def evaluations(run: Run) -> list[Evaluation]:
+    """The newest evaluations of a run."""
+    return [] if run.evaluation is None else [run.evaluation]
 
 
 def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:

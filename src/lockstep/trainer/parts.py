@@ -26,7 +26,7 @@ from lockstep.runs import (
 )
 from lockstep.task import Task
 from lockstep.trainer.make_model import check_equal, has_lazy_parameters, make_model, materialise
-from lockstep.trainer.task_data import check_lengths, differing_reads, read_data
+from lockstep.trainer.task_data import check_lengths, differing_reads, read_data, read_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,10 @@ class Parts:
     optimizer: torch.optim.Optimizer
     train: Samples
     test: Samples | None
+    validation: Samples | None
+    """The task's own validation data."""
+    num_held_out: int
+    """How many of the training samples are held out as validation data instead."""
     initial_weights: str
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
     data: dict[str, Any] | None
@@ -48,7 +52,7 @@ class Parts:
 
     def describe(self) -> dict[str, Any]:
         """Name, sizes and digest of the data, whatever it is."""
-        return self.data or describe_data(self.task.name, self.train, self.test)
+        return self.data or describe_data(self.task.name, self.train, self.test, self.validation)
 
 
 def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
@@ -65,12 +69,15 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
     else:
         optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
         train, test = read_data(config, task, ranks)
+    validation = read_validation(config, task, ranks)
     data, warnings = None, []
     if not isinstance(train, ImageSamples) or train.facts is not None:
-        check_lengths(ranks, train, test)
-        warnings = ranks.on_main(lambda: differing_reads(config, train, test))
+        check_lengths(ranks, train, test, validation)
+        warnings = ranks.on_main(lambda: differing_reads(config, train, test, validation))
         is_repeatable = not warnings
-        data = ranks.on_all(lambda: describe_data(task.name, train, test, is_repeatable=is_repeatable))
+        data = ranks.on_all(
+            lambda: describe_data(task.name, train, test, validation, is_repeatable=is_repeatable)
+        )
         check_equal(ranks, data, "data.name" if train.description() else "task.train", "the data")
     return Parts(
         task=task,
@@ -78,6 +85,8 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         optimizer=optimizer,
         train=train,
         test=test,
+        validation=validation,
+        num_held_out=ranks.on_all(lambda: config.data.num_held_out(len(train))),
         initial_weights=initial_weights,
         data=data,
         warnings=warnings,

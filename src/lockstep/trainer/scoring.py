@@ -101,7 +101,7 @@ def model_with_weights(config: Config, task: Task, ranks: Ranks, weights: dict[s
 
 def summary_of(task: Task, result: Evaluation) -> dict[str, Any]:
     """The results of an evaluation as JSON values."""
-    summary: dict[str, Any] = {**result.record(), "test_samples": result.num_samples}
+    summary: dict[str, Any] = {**result.record(), f"{result.split}_samples": result.num_samples}
     if task.classes:
         summary["confusion"] = confusion(result, len(task.classes)).tolist()
     return summary

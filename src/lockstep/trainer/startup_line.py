@@ -13,9 +13,10 @@ def startup_line(config: Config, run: Run, mode: str) -> str:
     """Says what really runs: devices, batch sizes, data, steps, W&B mode and run folder."""
     plan, ranks = run.plan, run.ranks
     threads = f" (threads: {ranks.num_threads})" if ranks.device.type == "cpu" else ""
-    num_test = len(run.test_samples) if run.test_samples is not None else 0
+    num_test = len(run.test.samples) if run.test is not None else 0
+    validation = f" (validation: {len(run.validation.samples)})" if run.validation is not None else ""
     storage = "" if config.task.name else f" {config.data.in_use}"
-    data = f"{run.task.name} {plan.num_samples}+{num_test}{storage}"
+    data = f"{run.task.name} {plan.num_samples}+{num_test}{validation}{storage}"
     return (
         f"{ranks.world_size} x {device_name(ranks)}{threads} | precision {config.precision} | "
         f"{batch_sizes(plan)} | {config.reduction} reduction | {data} | {counted(run.num_steps, 'step')} | "

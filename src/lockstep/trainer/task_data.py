@@ -7,9 +7,9 @@ from typing import Literal, TypeVar
 
 import torch
 
-from lockstep.config import Config
+from lockstep.config import SPLIT, Config
 from lockstep.data import Samples, samples_of, seed_generators
-from lockstep.errors import ConfigError, counted
+from lockstep.errors import ConfigError, counted, require
 from lockstep.launch.ranks import Ranks
 from lockstep.task import Task, is_instance
 
@@ -30,8 +30,24 @@ def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Sample
     return train.to(ranks.device), test.to(ranks.device)
 
 
-def task_samples(config: Config, task: Task, which: Literal["train", "test"]) -> Samples:
-    """The training or test data of a task, made under the run's seed; missing files are fetched.
+def read_validation(config: Config, task: Task, ranks: Ranks) -> Samples | None:
+    """The task's own validation data, if it has any, as `read_data` reads the other.
+
+    Raises:
+        ConfigError: on every rank, if there is none and data.validation asks for it, or there are two.
+    """
+    stated, is_given = config.data.validation, task.validation is not None
+    rule = f"task {task.name!r} has no validation data of its own; state a fraction, such as 0.1"
+    require(is_given or stated != SPLIT, "data.validation", stated, rule)
+    rule = f"task {task.name!r} brings its own validation data; leave this out"
+    require(not is_given or stated in (0, SPLIT), "data.validation", stated, rule)
+    if not is_given:
+        return None
+    return first_on_each_node(ranks, lambda: task_samples(config, task, "validation")).to(ranks.device)
+
+
+def task_samples(config: Config, task: Task, which: Literal["train", "test", "validation"]) -> Samples:
+    """The training, test or validation data of a task, made under the run's seed; missing files are fetched.
 
     Raises:
         ConfigError: it cannot be fetched or read.
@@ -58,14 +74,16 @@ def first_on_each_node(ranks: Ranks, action: Callable[[], T]) -> T:
     return done[0]
 
 
-def differing_reads(config: Config, train: Samples, test: Samples | None) -> list[str]:
+def differing_reads(
+    config: Config, train: Samples, test: Samples | None, validation: Samples | None = None
+) -> list[str]:
     """Reads a micro-batch of each set twice from equal seeds; warns of what differs.
 
     Raises:
         ConfigError: something differs, and the reduction is exact; or a sample cannot be read.
     """
     warnings = []
-    for name, samples in (("task.train", train), ("task.test", test)):
+    for name, samples in (("task.train", train), ("task.test", test), ("task.validation", validation)):
         difference = samples.difference(config.batch.micro_size) if samples is not None else ""
         if difference and config.reduction == "exact":
             raise ConfigError(
@@ -78,13 +96,16 @@ def differing_reads(config: Config, train: Samples, test: Samples | None) -> lis
     return warnings
 
 
-def check_lengths(ranks: Ranks, train: Samples, test: Samples | None) -> None:
+def check_lengths(
+    ranks: Ranks, train: Samples, test: Samples | None, validation: Samples | None = None
+) -> None:
     """Checks that the data has the same sizes on all ranks, which must call it.
 
     Raises:
         ConfigError: on every rank, if it has not.
     """
-    sizes = ranks.gather_objects({"task.train": len(train), "task.test": 0 if test is None else len(test)})
+    splits = {"task.train": train, "task.test": test, "task.validation": validation}
+    sizes = ranks.gather_objects({name: 0 if each is None else len(each) for name, each in splits.items()})
     for rank, size in enumerate(sizes):
         for name, count in size.items():
             if count != sizes[0][name]:

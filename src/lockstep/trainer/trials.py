@@ -81,8 +81,9 @@ def find_traits(
         short = [_batch(plan, samples, 0, size) for size in others]
         check_sizes(model, loss_of, [batches[0], *short], field, name)
         form = try_measurements(task, model, batches[0], ranks.device, config.seed)
-        if parts.test is not None:
-            try_evaluation(task, model, parts.test, ranks.device, config.seed)
+        for split, scored in (("test", parts.test), ("validation", parts.validation)):
+            if scored is not None:
+                try_evaluation(task, model, scored, ranks.device, config.seed, split)
         found = try_out(model, loss_of, batches, ranks.device, config.seed, config.model.sometimes_used)
         warnings = []
         if found.differences:
@@ -135,8 +136,10 @@ def try_measurements(
     return form
 
 
-def try_evaluation(task: Task, model: nn.Module, samples: Samples, device: torch.device, seed: int) -> None:
-    """Scores the first test samples once, so that test data that does not fit is known before training.
+def try_evaluation(
+    task: Task, model: nn.Module, samples: Samples, device: torch.device, seed: int, split: str = "test"
+) -> None:
+    """Scores the first samples of a set once, so that data that does not fit is known before training.
 
     Raises:
         ConfigError: they do not fit the model, the loss or a metric.
@@ -152,7 +155,7 @@ def try_evaluation(task: Task, model: nn.Module, samples: Samples, device: torch
                 raise
             shapes = f"inputs {shapes_of(inputs)}, targets {shapes_of(targets)}"
             rule = f"cannot be scored ({shapes}): {first_line(error)}"
-            raise refuse("task.test", task.name, rule) from error
+            raise refuse(f"task.{split}", task.name, rule) from error
 
 
 def _batch(plan: Plan, samples: Samples, slot: int, size: int) -> MicroBatch:
