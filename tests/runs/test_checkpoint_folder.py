@@ -153,7 +153,7 @@ def test_a_users_own_copies_are_no_checkpoints_and_stay(tmp_path):
     for name in copies:
         shutil.copytree(tmp_path / "step-00000048", tmp_path / name)
     for step in (49, 50):
-        save_checkpoint(tmp_path, make_checkpoint(step, 0.2))
+        save_checkpoint(tmp_path, make_checkpoint(step, step / 100))
         prune_checkpoints(tmp_path, keep=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*copies, "step-00000050"])
     assert load_newest_checkpoint(tmp_path)[0].step == 50
