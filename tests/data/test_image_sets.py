@@ -186,7 +186,9 @@ def test_a_function_makes_one_set_or_two_or_names_classes():
         assert images.facts.classes == tuple(classes)
         assert images.facts.has_test == has_test
         assert images.stored["train"].images.shape == (12, 3, 8, 8)
-    assert len(load_image_set(DataConfig(name="own_images:train_only", args={"count": 9})).train) == 9
+    assert (
+        len(load_image_set(DataConfig(name="own_images:train_only", args={"count": 9})).images["train"]) == 9
+    )
 
 
 @pytest.mark.parametrize(
