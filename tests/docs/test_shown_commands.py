@@ -32,6 +32,7 @@ NOT_RUN = {
     r"accelerate launch .*--num_machines 2": "needs two nodes; tests/slurm launches on two",
     r"lockstep fetch": "needs internet; tests/data fetches from sources of its own",
     r"lockstep sync|lockstep train --resume-from": "needs a W&B account; tests/multiprocess has a server",
+    r"pip install|lockstep export runs/NAME$": "tests/inference exports in all formats",
     r"wandb": "needs a W&B account; tests/multiprocess/test_wandb.py runs the sweep's command",
 }
 """How a command begins → why this file does not run it."""
@@ -43,10 +44,12 @@ OWN_OPTIONS = {
     "explain": ["--step"],
     "compare": ["--output"],
     "predict": ["--output", "--invert"],
+    "export": ["--output", "--format"],
     "doctor": ["--nodes", "--processes-per-node"],
 }
 OWN_SWITCHES = {"replay": {"--break"}, "doctor": {"--slurm"}}
-NUM_ARGUMENTS = {"evaluate": 1, "predict": 99, "replay": 1, "report": 99, "compare": 99, "sync": 99}
+NUM_ARGUMENTS = {"evaluate": 1, "export": 1, "replay": 1}
+NUM_ARGUMENTS |= dict.fromkeys(("predict", "report", "compare", "sync"), 99)
 """How many words of a command are neither options nor their values."""
 
 UNTRACKED = ["--tracking.mode", "disabled"]

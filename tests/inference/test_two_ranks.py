@@ -1,4 +1,4 @@
-"""`lockstep predict` on two processes, and on pictures as people have them."""
+"""`lockstep predict` on two processes, and a run on MNIST from training to its use."""
 
 import csv
 
@@ -34,7 +34,7 @@ def test_two_processes_write_the_lines_of_one(tmp_path):
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason="needs MNIST in data/, which `make train` fetches")
-def test_photographs_of_digits(tmp_path):
+def test_photographs_of_digits_and_an_export_of_mnist(tmp_path):
     images, labels = (
         IdxFile.open(MNIST / f"t10k-{name}-ubyte").first(1000) for name in ("images-idx3", "labels-idx1")
     )
@@ -52,3 +52,8 @@ def test_photographs_of_digits(tmp_path):
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert sum(row["label"] == row["sample"][-5] for row in rows) >= 9, result.stdout
     assert "10 images inverted" in result.stderr
+    pytest.importorskip("onnxruntime", exc_type=ImportError)
+    pytest.importorskip("onnxscript", exc_type=ImportError)
+    result = lockstep("export", str(tmp_path / "run"), "--format", "onnx")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "for 10,000 samples the same predictions" in result.stdout

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "train the run that the settings describe, or resume it",
     "evaluate": "score a checkpoint on its test set",
     "predict": "label images, or what a task of your own reads",
+    "export": "export a model for other programs: ONNX, torch.export, Hugging Face",
     "replay": "recompute a run up to a step, compare it with the record, and show that step in detail",
     "explain": "show what one optimizer step really does",
     "report": "draw a run's curves, confusion matrix and worst mistakes into its folder",

@@ -39,6 +39,7 @@ from lockstep.runs.history import (
 from lockstep.runs.links import check_links
 from lockstep.runs.naming import run_path
 from lockstep.runs.resume_rules import (
+    changed_settings,
     check_format,
     check_may_resume,
     check_same_run,
@@ -73,6 +74,7 @@ __all__ = [
     "Sink",
     "Status",
     "TaskFacts",
+    "changed_settings",
     "changed_sources",
     "check_format",
     "check_history",
