@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import safetensors.torch
 import torch
 
-from lockstep.errors import ConfigError, RunStopped
+from lockstep.errors import ConfigError
 from lockstep.runs.disk import full_disk_stops
 from lockstep.runs.files import (
     MISSING,
@@ -104,16 +104,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     target = folder / step_name(checkpoint.step)
     scratch = folder / f".{target.name}{PARTIAL}"
     shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        with full_disk_stops(target, sum(map(len, files.values()))):
+    with full_disk_stops(target, sum(map(len, files.values()))):
+        try:
             scratch.mkdir(parents=True)
             for name, content in files.items():
                 write_synced(scratch / name, content)
             write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
             sync_folder(scratch)
-    except RunStopped:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        except OSError:
+            shutil.rmtree(scratch, ignore_errors=True)  # so that what is free is told without it
+            raise
     remove_checkpoint(target)  # of the same step; os.replace needs a free name
     os.replace(scratch, target)
     sync_folder(folder)

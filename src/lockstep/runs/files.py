@@ -119,13 +119,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     # A name of its own: with a shared one, a process would publish the half that another has written.
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-    try:
-        with full_disk_stops(path, len(data)):
+    with full_disk_stops(path, len(data)):
+        try:
             write_synced(scratch, data)
             os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
 
 
 def write_synced(path: Path, content: bytes) -> None:
