@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -10,11 +11,21 @@ import pytest
 
 from image_files import streamed_words
 from interruption import LONG, kill, start, wait_for_step
-from processes import BIN, QUICK, ROOT, read_run, run, train_quick, with_support
+from processes import BIN, QUICK, ROOT, read_run, train_quick, with_support
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("LOCKSTEP_KILLS", "3"))  # per number of processes
+KILLS = int(os.environ.get("LOCKSTEP_KILLS", "2"))  # per model
+MODELS = {
+    "cnn": [],
+    "batch_norm_and_f_dropout": ["--model.name", "user_models:NormAndDropout", "--model.dropout", "0"],
+}
+TOPOLOGIES = (1, 1, 2, 2, 4)
+STORAGES = (
+    ["--data.storage", "resident"],
+    ["--data.storage", "streamed", "--data.num-workers", "0"],
+    ["--data.storage", "streamed", "--data.num-workers", "1"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +134,29 @@ def test_a_second_ctrl_c_stops_immediately(tmp_path):
     assert process.wait(timeout=5) == -signal.SIGINT
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
-@pytest.mark.timeout(900)
-def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
-    """T8: kill -9 of every process, also during a save, then the same command again."""
-    generator = random.Random(num_processes)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.timeout(120 + 60 * KILLS)
+def test_kill_at_random_moments(tmp_path, undisturbed, model):
+    """T8: kill -9 of every process, also during a save, then the same command again.
+
+    On 1, 2 or 4 processes, with data that is resident or streamed, as it comes.
+    """
+    generator = random.Random(model)
+    files = streamed_words(tmp_path / "data")
+    env = with_support()
+
+    def begin(num_processes, storage):
+        return start(tmp_path, num_processes, *files, *storage, *MODELS[model], env=env)
+
+    if MODELS[model]:
+        assert begin(1, STORAGES[0]).wait(timeout=100) == 0
+        undisturbed = read_run(tmp_path / "run")
+        shutil.rmtree(tmp_path / "run")
     kills = 0
     deadline = time.monotonic() + 60 * KILLS
     while kills < KILLS:
         assert time.monotonic() < deadline
-        process = start(tmp_path, num_processes)
+        process = begin(generator.choice(TOPOLOGIES), generator.choice(STORAGES))
         done = read_steps(tmp_path)
         # Wait into the next few steps: then half of all kills hit during or next to a save.
         while process.poll() is None and read_steps(tmp_path) < done + 1:
@@ -143,10 +167,10 @@ def test_kill_at_random_moments(tmp_path, undisturbed, num_processes):
         if finished:
             assert process.returncode == 0, (tmp_path / "output").read_text()[-3000:]
             assert_same_run(tmp_path, undisturbed)
-            run(["rm", "-r", str(tmp_path / "run")])
+            shutil.rmtree(tmp_path / "run")
         else:
             kills += 1
-    assert start(tmp_path, num_processes).wait(timeout=100) == 0
+    assert begin(generator.choice(TOPOLOGIES), generator.choice(STORAGES)).wait(timeout=100) == 0
     assert_same_run(tmp_path, undisturbed)
 
 

@@ -7,6 +7,7 @@ import time
 import numpy
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lockstep.task.models.mlp import Mlp
 
@@ -21,6 +22,19 @@ class FailsOnRankOne(Mlp):
         if os.environ.get("RANK") == "1" and self.calls == 3:
             raise RuntimeError("boom in the user's model")
         return super().forward(images)
+
+
+class NormAndDropout(nn.Module):
+    """BatchNorm, whose running statistics change in each forward, and F.dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 5, stride=3), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8 * 64, 10)
+
+    def forward(self, images):
+        features = functional.relu(self.norm(self.conv(images)))
+        return self.head(functional.dropout(features.flatten(1), 0.2, self.training))
 
 
 class Slow(Mlp):
