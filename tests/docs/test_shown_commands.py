@@ -38,7 +38,7 @@ NOT_RUN = {
 """How a command begins → why this file does not run it."""
 
 OWN_OPTIONS = {
-    "train": ["--resume-from"],
+    "train": ["--resume-from", "--processes"],
     "replay": ["--step", "--processes", "--output"],
     "report": ["--output"],
     "explain": ["--step"],
@@ -47,7 +47,7 @@ OWN_OPTIONS = {
     "export": ["--output", "--format"],
     "doctor": ["--nodes", "--processes-per-node"],
 }
-OWN_SWITCHES = {"replay": {"--break"}, "doctor": {"--slurm"}}
+OWN_SWITCHES = {"train": {"--accept-source"}, "replay": {"--break"}, "doctor": {"--slurm"}}
 NUM_ARGUMENTS = {"evaluate": 1, "export": 1, "replay": 1}
 NUM_ARGUMENTS |= dict.fromkeys(("predict", "report", "compare", "sync"), 99)
 """How many words of a command are neither options nor their values."""

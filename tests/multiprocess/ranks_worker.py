@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from lockstep.errors import ConfigError, RunStopped
-from lockstep.launch import read_launch
+from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import join_ranks
+from lockstep.launch.rank_facts import differing_facts
 from lockstep.launch.ranks import PeerError
+from lockstep.launch.threads import fullest_node
 
 
 def raises(error):
@@ -25,6 +27,13 @@ with join_ranks(read_launch(), "no") as ranks:
     assert ranks.on_all(lambda: ranks.rank) == ranks.rank
     assert ranks.gather(torch.tensor([[ranks.rank, 1]])).tolist() == [[rank, 1] for rank in range(size)]
     assert ranks.gather_objects(str(ranks.rank)) == [str(rank) for rank in range(size)]
+    facts = {"same": 1, "device": "B" if is_last else "A"} | ({"more": 2} if is_last else {})
+    last = f"on rank {size - 1}"
+    assert differing_facts(ranks, facts) == {
+        "device": f"'A' on rank 0, 'B' {last}",
+        "more": f"None on rank 0, 2 {last}",
+    }
+    assert fullest_node(ranks) == (size, num_cores())
     with pytest.raises(ConfigError, match=r"a\.b = 1: no"):
         ranks.on_main(raises(ConfigError("a.b = 1: no")))
     with pytest.raises(RunStopped, match="the disk is full"):

@@ -72,6 +72,19 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path, undisturbed):
     assert_same_run(tmp_path, undisturbed)
 
 
+def test_processes_of_its_own_stop_with_a_checkpoint_and_keep_their_threads(tmp_path, undisturbed):
+    process = start(tmp_path, 1, "--processes", "2")
+    wait_for_step(tmp_path, 4, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+    output = (tmp_path / "output").read_text()
+    assert output.count("interrupted after step") == 1
+    assert "Traceback" not in output
+    assert start(tmp_path, 1, env={"OMP_NUM_THREADS": "2"}).wait(timeout=60) == 0
+    assert "num_threads = 1, as in the start before, and not 2" in (tmp_path / "output").read_text()
+    assert_same_run(tmp_path, undisturbed)
+
+
 def test_ctrl_c_also_reaches_the_workers_of_a_streamed_run(tmp_path, undisturbed):
     words = streamed_words(tmp_path / "data")
     process = start(tmp_path, 1, *words, start_new_session=True)

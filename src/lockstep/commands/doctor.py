@@ -14,8 +14,8 @@ from lockstep.commands.doctor_checks import (
     check_run_folder,
     check_wandb,
 )
-from lockstep.config import take_option
-from lockstep.errors import EXIT_FAILED, ConfigError, require
+from lockstep.config import take_count
+from lockstep.errors import EXIT_FAILED, ConfigError
 from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
 from lockstep.launch.checks import (
     check_processes,
@@ -110,18 +110,6 @@ def planned_allocation(options: Options, num_gpus: int) -> Allocation:
         allocation = Allocation(num_nodes=1, processes_per_node=per_node or max(1, num_gpus))
     num_nodes = options.num_nodes or allocation.num_nodes
     return replace(allocation, num_nodes=num_nodes, is_slurm=options.is_slurm)
-
-
-def take_count(argv: list[str], name: str) -> tuple[int, list[str]]:
-    """Takes an option with a number out of argv: (the number, 0 if absent; the other words).
-
-    Raises:
-        ConfigError: it is not a whole number from 1 on.
-    """
-    value, rest = take_option(argv, name)
-    is_count = not value or (value.isdecimal() and int(value) >= 1)
-    require(is_count, name, value, "must be a whole number >= 1")
-    return int(value or 0), rest
 
 
 def run_check(name: str, check: Callable[[], str]) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from typing import Any
 
-from lockstep.config import take_option
+from lockstep.config import take_count, take_option
 from lockstep.errors import counted
 from lockstep.launch import read_launch
 from lockstep.report import say, shown
@@ -16,7 +17,8 @@ from lockstep.runs import read_config, read_task_facts
 def train(argv: list[str]) -> int:
     """Trains the run that the settings describe, or resumes it."""
     began = time.perf_counter()
-    resume_from, flags = take_option(argv, "--resume-from")
+    num_processes, words = take_count(argv, "--processes")
+    resume_from, flags = take_option(words, "--resume-from")
     accept_source, flags = "--accept-source" in flags, [word for word in flags if word != "--accept-source"]
     if resume_from:
         from lockstep.tracking.artifact_download import artifact_config
@@ -24,6 +26,12 @@ def train(argv: list[str]) -> int:
         config = artifact_config(resume_from, flags)
     else:
         config = read_config(flags)
+    if num_processes == 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as each of several has one
+    elif num_processes:
+        from lockstep.launch.local_ranks import run_local_ranks
+
+        return run_local_ranks(num_processes, ["train", *words])
     launch = read_launch()
     from lockstep.trainer import run_training
 

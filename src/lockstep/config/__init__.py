@@ -1,6 +1,6 @@
 """The settings of a run: one tree of dataclasses, read from flags and YAML."""
 
-from lockstep.config.arguments import parse, parse_config, take_option, yaml_flags
+from lockstep.config.arguments import parse, parse_config, take_count, take_option, yaml_flags
 from lockstep.config.choices import nearest
 from lockstep.config.data import DIGIT_SETS, FOLDER, GENERATED_DATA, SPLIT, DataConfig
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
@@ -71,6 +71,7 @@ __all__ = [
     "plain_values",
     "source_digests",
     "source_file",
+    "take_count",
     "take_option",
     "to_yaml",
     "users_modules",

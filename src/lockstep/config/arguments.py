@@ -48,6 +48,7 @@ def parse_config(argv: list[str], *, without: Collection[str] = ()) -> Config:
         description="Start or resume the run that these settings describe.\n\n"
         "--config FILE first reads these settings from a YAML file; flags override it.\n"
         "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS continues a run from its model artifact.\n"
+        "--processes N trains on N processes of this machine, each with one thread, or with a GPU.\n"
         "--accept-source goes on with a run although your source has changed since it began.",
         origin=(file, {flag for flag in from_file if flag.startswith("--")} - set(flags)),
     )
@@ -73,6 +74,18 @@ def take_option(argv: list[str], name: str) -> tuple[str, list[str]]:
         raise ConfigError(f"{name}: needs a value after it")
     require(len(values) == 1, name, values[-1], f"{name} {values[0]} is given too; leave one out")
     return values[0], rest
+
+
+def take_count(argv: list[str], name: str) -> tuple[int, list[str]]:
+    """Takes an option with a number out of argv: (the number, 0 if absent; the other words).
+
+    Raises:
+        ConfigError: it is not a whole number from 1 on.
+    """
+    value, rest = take_option(argv, name)
+    is_count = not value or (value.isdecimal() and int(value) >= 1)
+    require(is_count, name, value, "must be a whole number >= 1")
+    return int(value or 0), rest
 
 
 def yaml_flags(path: Path, without: Collection[str] = ()) -> list[str]:

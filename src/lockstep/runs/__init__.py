@@ -49,11 +49,13 @@ from lockstep.runs.resume_rules import (
 from lockstep.runs.run_settings import TO_SCORE, TO_TRAIN, read_config, run_settings, stated_settings
 from lockstep.runs.sinks import MetricsFile, Sink, Status
 from lockstep.runs.starts import (
+    bit_facts,
     changed_sources,
     environment_at,
     environment_changes,
     record_start,
     recorded_sources,
+    recorded_threads,
 )
 from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 
@@ -74,6 +76,7 @@ __all__ = [
     "Sink",
     "Status",
     "TaskFacts",
+    "bit_facts",
     "changed_settings",
     "changed_sources",
     "check_format",
@@ -99,6 +102,7 @@ __all__ = [
     "record_start",
     "recorded_run",
     "recorded_sources",
+    "recorded_threads",
     "resume_steps",
     "run_folder_of",
     "run_path",

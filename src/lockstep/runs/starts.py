@@ -10,17 +10,12 @@ from lockstep.config import Config, to_yaml
 from lockstep.runs.files import RUN_FORMAT, SETTINGS_FILE, STARTS_FILE, to_json, write_atomically
 from lockstep.runs.history import read_starts
 
-HARMLESS = ("step", "format", "world_size", "git", "sources", "accepted_sources")
-"""What a start records and `environment_changes` does not compare: no bits depend on it, or it has rules of
-its own."""
-
 
 def record_start(
     config: Config,
     folder: Path,
     step: int,
     environment: dict[str, Any],
-    sources: dict[str, str],
     accepted: Sequence[str] = (),
 ) -> list[str]:
     """Writes the settings, and adds a line to STARTS_FILE.
@@ -29,8 +24,7 @@ def record_start(
         config: the settings of this start.
         folder: of the run.
         step: the step after which this start begins.
-        environment: what it runs on.
-        sources: the digests of the user's modules; see `source_digests`.
+        environment: what it runs on, and as 'sources' what `source_digests` gives.
         accepted: the modules whose source has changed, as the user has said.
 
     Returns:
@@ -38,7 +32,7 @@ def record_start(
     """
     before = environment_at(folder, step)
     write_atomically(folder / SETTINGS_FILE, to_yaml(config))
-    facts = {"step": step, "format": RUN_FORMAT, **environment, "sources": sources}
+    facts = {"step": step, "format": RUN_FORMAT, **environment}
     if accepted:
         facts["accepted_sources"] = list(accepted)
     # As a whole: a line added to one that a kill cut short would make one damaged line of two.
@@ -52,10 +46,20 @@ def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
 
     What one of them does not know is no difference.
     """
-    old, new = _flat(before), _flat(now)
-    return [
-        f"{name} {old[name]} → {new[name]}" for name in sorted(old.keys() & new) if old[name] != new[name]
-    ]
+    old, new = bit_facts(before), bit_facts(now)
+    changed = [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    return [f"{name} {old[name]} → {new[name]}" for name in changed]
+
+
+def bit_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bits of a run may depend on, by name: neither its number of ranks nor the user's repository.
+
+    The kind of CPU counts for a run on a CPU.
+    """
+    facts = {name: environment[name] for name in ("num_threads", "device") if name in environment}
+    if facts.get("device") == "cpu":
+        facts |= {f"CPU {name}": value for name, value in environment.get("cpu", {}).items()}
+    return facts | environment.get("versions", {})
 
 
 def changed_sources(folder: Path, step: int, sources: Mapping[str, str]) -> list[str]:
@@ -82,7 +86,7 @@ def environment_at(folder: Path, step: int) -> dict[str, Any]:
     return starts[-1] if starts else {}
 
 
-def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What bits may depend on, by name: not the number of ranks, nor the state of the user's repository."""
-    facts = {name: environment[name] for name in environment if name not in HARMLESS}
-    return facts | facts.pop("versions", {})
+def recorded_threads(folder: Path) -> int:
+    """The number of threads of each rank in the newest start on a CPU; 0 if there was none."""
+    starts = [start for start in read_starts(folder) if start.get("device") == "cpu"]
+    return starts[-1].get("num_threads", 0) if starts else 0

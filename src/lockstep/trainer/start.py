@@ -35,7 +35,6 @@ from lockstep.runs import (
 )
 from lockstep.runs.checkpoint import save_checkpoint
 from lockstep.runs.checkpoint_folder import checkpoint_to_resume, set_aside_checkpoints_after
-from lockstep.runs.environment import environment
 from lockstep.runs.folder_lock import locked_folder
 from lockstep.task import Task
 from lockstep.tracking import wandb_mode
@@ -44,7 +43,7 @@ from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, with_task
 from lockstep.trainer.open_sinks import close_sinks, open_sinks
 from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
-from lockstep.trainer.start_facts import StartFacts, check_start
+from lockstep.trainer.start_facts import StartFacts, check_sources, facts_of_start
 from lockstep.trainer.startup_line import startup_line
 from lockstep.trainer.summary import write_summary
 from lockstep.trainer.task_data import first_on_each_node
@@ -146,9 +145,10 @@ def run_training(
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
             if summary is None and resume_from:
                 ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
-            facts = check_start(config, folder, summary, ranks, accept_source=accept_source)
+            sources = check_sources(config, folder, summary, ranks, accept=accept_source)
             if summary is not None:
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
+            ranks, facts = facts_of_start(folder, ranks, *sources)
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
             with reported_deaths():  # of the processes that read its data
                 summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)
@@ -211,11 +211,10 @@ def _prepare(
     run.sinks.extend(sinks)  # now, so that they are closed even if one of Lockstep's own does not open
     tell_run_folder(run.folder)
     say(startup_line(config, run, mode))
-    for warning in run.warnings:
-        say(f"warning: {warning}")
-    runs_on = environment(run.ranks)
+    for note in [*facts.notes, *(f"warning: {each}" for each in run.warnings)]:
+        say(note)
     set_aside_checkpoints_after(run.folder, run.step)
-    changes = record_start(config, run.folder, run.step, runs_on, facts.sources, facts.accepted)
+    changes = record_start(config, run.folder, run.step, facts.recorded, facts.accepted)
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
@@ -223,7 +222,7 @@ def _prepare(
     write_parts(parts, run.folder)
     if parts.initial_weights and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
         save_checkpoint(run.folder / CHECKPOINTS_FOLDER, snapshot(run))  # so that a replay has the weights
-    open_sinks(config, run, mode, parts.describe, runs_on)
+    open_sinks(config, run, mode, parts.describe, facts.recorded)
     # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
     run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
 

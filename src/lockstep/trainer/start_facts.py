@@ -1,4 +1,4 @@
-"""What a start of a run records of itself and compares with the starts before."""
+"""What a start of a run records of itself and compares with the starts before and among its ranks."""
 
 from __future__ import annotations
 
@@ -10,30 +10,42 @@ from lockstep.config import Config, source_digests
 from lockstep.errors import ConfigError
 from lockstep.launch.rank_facts import differing_facts
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import check_same_sources, newest_checkpoint_step
+from lockstep.launch.threads import with_threads
+from lockstep.runs import (
+    bit_facts,
+    check_same_sources,
+    newest_checkpoint_step,
+    recorded_threads,
+)
+from lockstep.runs.environment import environment
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartFacts:
     """What a start records of itself."""
 
-    sources: dict[str, str]
-    """The digests of the user's modules; see `source_digests`."""
+    recorded: dict[str, Any]
+    """What it runs on, and the digests of the user's modules; of the main rank."""
     accepted: list[str]
     """The modules whose source has changed, as the user has said."""
+    notes: list[str]
+    """Lines that tell the user of it before training."""
 
 
-def check_start(
-    config: Config, folder: Path, summary: dict[str, Any] | None, ranks: Ranks, *, accept_source: bool
-) -> StartFacts:
-    """Checks that a start may go on with the run in a folder, before any code of the user's is imported.
+def check_sources(
+    config: Config, folder: Path, summary: dict[str, Any] | None, ranks: Ranks, *, accept: bool
+) -> tuple[dict[str, str], list[str]]:
+    """Checks that the user's modules are those of the run in a folder, before any of them is imported.
 
     Args:
         config: the settings of this start.
         folder: of the run.
         summary: of the run, if it is finished.
         ranks: all of them must call it.
-        accept_source: whether the run may go on with changed source.
+        accept: whether the run may go on with changed source.
+
+    Returns:
+        The digests of the modules, and those that have changed.
 
     Raises:
         ConfigError: on every rank, if the user's source has changed, or is not the same on all ranks.
@@ -44,6 +56,31 @@ def check_start(
 
     def check() -> list[str]:
         step = summary["steps"] if summary is not None else newest_checkpoint_step(folder)
-        return check_same_sources(config, folder, step, sources, accept=accept_source)
+        return check_same_sources(config, folder, step, sources, accept=accept)
 
-    return StartFacts(sources=sources, accepted=ranks.on_main(check))
+    return sources, ranks.on_main(check)
+
+
+def facts_of_start(
+    folder: Path, ranks: Ranks, sources: dict[str, str], accepted: list[str]
+) -> tuple[Ranks, StartFacts]:
+    """The ranks with the number of threads of the start before, and what this start records of itself.
+
+    Args:
+        folder: of the run.
+        ranks: all of them must call it.
+        sources: the digests of the user's modules.
+        accepted: those that have changed.
+    """
+    before, notes = ranks.on_main(lambda: recorded_threads(folder)), []
+    if ranks.device.type == "cpu" and before and before != ranks.num_threads:
+        now, (ranks, shortage) = ranks.num_threads, with_threads(ranks, before)
+        notes.append(
+            f"warning: num_threads = {now}, not {before} as in the start before: {shortage}"
+            if shortage
+            else f"num_threads = {before}, as in the start before, and not {now}: it may change bits"
+        )
+    here = environment(ranks)
+    for name, difference in differing_facts(ranks, bit_facts(here)).items():
+        notes.append(f"warning: the ranks differ in {name} ({difference}), so the bits may depend on them")
+    return ranks, StartFacts(recorded={**here, "sources": sources}, accepted=accepted, notes=notes)
