@@ -133,12 +133,21 @@ def test_a_users_own_model_is_imported_from_the_current_folder(tmp_path):
     assert [path.name.rpartition("-")[0] for path in (tmp_path / "runs").iterdir()] == ["synthetic-MyNet"]
 
 
-def test_resuming_with_another_number_of_threads_warns(tmp_path):
+def test_a_resume_keeps_the_number_of_threads_and_says_so_if_it_cannot(tmp_path):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "1"]
     assert lockstep(*words).returncode == 0
     (tmp_path / "run" / "summary.json").unlink()
     result = lockstep(*words, env={"OMP_NUM_THREADS": "2"})
-    assert "warning: the next steps may differ in their last bits: num_threads 1 → 2" in result.stdout
+    assert "num_threads = 1, as in the start before, and not 2" in result.stdout
+    assert "may differ in their last bits" not in result.stdout
+    (tmp_path / "run" / "summary.json").unlink()
+    starts = tmp_path / "run" / "starts.jsonl"
+    starts.write_text(starts.read_text().replace('"num_threads": 1', '"num_threads": 999'))
+    result = lockstep(*words)
+    told = (
+        "the next steps may differ in their last bits: num_threads 999 → 1 (1 rank x 999 threads exceed the"
+    )
+    assert told in result.stdout
 
 
 def test_fetch_takes_the_options_of_train(tmp_path):

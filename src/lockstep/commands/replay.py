@@ -43,9 +43,7 @@ def replay(argv: list[str]) -> int:
     from lockstep.inspect import replay_step
 
     target = Path(output) if output else None
-    result = replay_step(
-        folder, config, step, output=target, enter_debugger=enter_debugger, launch=launch
-    )
+    result = replay_step(folder, config, step, output=target, enter_debugger=enter_debugger, launch=launch)
     if launch.is_main:
         for line in result.lines():
             print(f"lockstep: {line}")

@@ -218,7 +218,8 @@ def _prepare(
     if run.step:
         say(f"resuming {run.folder} after step {run.step}")
         if changes:
-            say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}")
+            why = f" ({facts.shortage})" if facts.shortage else ""
+            say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}{why}")
     write_parts(parts, run.folder)
     if parts.initial_weights and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
         save_checkpoint(run.folder / CHECKPOINTS_FOLDER, snapshot(run))  # so that a replay has the weights

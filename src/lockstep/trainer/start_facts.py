@@ -30,6 +30,8 @@ class StartFacts:
     """The modules whose source has changed, as the user has said."""
     notes: list[str]
     """Lines that tell the user of it before training."""
+    shortage: str
+    """Why it does not have the number of threads of the start before; empty if it has."""
 
 
 def check_sources(
@@ -72,15 +74,13 @@ def facts_of_start(
         sources: the digests of the user's modules.
         accepted: those that have changed.
     """
-    before, notes = ranks.on_main(lambda: recorded_threads(folder)), []
-    if ranks.device.type == "cpu" and before and before != ranks.num_threads:
+    before, notes, shortage = ranks.on_main(lambda: recorded_threads(folder)), [], ""
+    if ranks.device.type == "cpu" and before:
         now, (ranks, shortage) = ranks.num_threads, with_threads(ranks, before)
-        notes.append(
-            f"warning: num_threads = {now}, not {before} as in the start before: {shortage}"
-            if shortage
-            else f"num_threads = {before}, as in the start before, and not {now}: it may change bits"
-        )
+        if now != before and not shortage:
+            notes.append(f"num_threads = {before}, as in the start before, and not {now}: it may change bits")
     here = environment(ranks)
     for name, difference in differing_facts(ranks, bit_facts(here)).items():
         notes.append(f"warning: the ranks differ in {name} ({difference}), so the bits may depend on them")
-    return ranks, StartFacts(recorded={**here, "sources": sources}, accepted=accepted, notes=notes)
+    recorded = {**here, "sources": sources}
+    return ranks, StartFacts(recorded=recorded, accepted=accepted, notes=notes, shortage=shortage)
