@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup train test test-slurm slurm-programs check docs bench clean
 
-BENCHMARKS := speedrun overhead any_model textbook scaling streaming dataloader startup stall roofline
+BENCHMARKS := speedrun overhead engines any_model textbook scaling streaming dataloader startup stall roofline
 
 setup: $(VENV)/.ready
 

@@ -18,7 +18,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from lockstep.config import BatchConfig, Config, DataConfig, RunConfig
 from lockstep.engine import Run
 from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import start_ranks
+from lockstep.launch.process_state import restored_process_state
 from lockstep.launch.ranks import Ranks
 from lockstep.trainer import build_run, find_task, make_parts
 from results import Row, as_table, publish
@@ -95,6 +97,12 @@ class Bench:
         """A run at step 0, on this process."""
         config, task = find_task(config, None)
         return build_run(config, self.ranks, make_parts(config, task, self.ranks))
+
+    @contextmanager
+    def in_precision(self, precision: str) -> Iterator[Bench]:
+        """The same for runs in another precision, which end with the block."""
+        with restored_process_state():
+            yield replace(self, ranks=start_ranks(read_launch(), precision))
 
 
 def main(measure: Callable[[Bench], list[Row]]) -> None:

@@ -8,6 +8,7 @@ bandwidth fraction above 1 means that caches help.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,9 +50,10 @@ def measure(bench: Bench) -> list[Row]:
     bytes_per_second = copy_rate(device, rounds)
 
     run = bench.run(bench.config())
-    take_step(run)
+    eager = bench.run(replace(bench.config(), engine="eager"))  # a graph hides its operators
+    take_step(eager)
     with FlopCounterMode(display=False) as operations, TrafficCounter() as traffic:
-        take_step(run)
+        take_step(eager)
     images = run.plan.batch.global_size
     flops, moved = operations.get_total_flops() / images, traffic.bytes / images
 

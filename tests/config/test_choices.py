@@ -23,7 +23,7 @@ from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETT
 from lockstep.data import DATA_SOURCES
 from lockstep.data.file_source import FileSource
 from lockstep.engine import OPTIMIZERS
-from lockstep.engine.reduction import REDUCTIONS
+from lockstep.engine.exchange import REDUCTIONS
 from lockstep.engine.schedule import SCHEDULES
 from lockstep.errors import ConfigError
 from lockstep.task import MODELS
@@ -45,6 +45,7 @@ TABLES = {
     ("data", "worker_context"): multiprocessing.get_all_start_methods(),
     ("", "reduction"): REDUCTIONS,
     ("tracking", "mode"): ("auto", *MODES),
+    ("", "engine"): ("auto", "eager", "captured"),
     ("", "precision"): ("auto", "no", "bf16", "fp16"),  # Accelerate's own names; it has no table
 }
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lockstep.config import BatchConfig
-from lockstep.engine.reduction import TreeSum
+from lockstep.engine.tree_sum import TreeSum, sum_of_rows
 from lockstep.errors import ConfigError
 from lockstep.plan import window_length
 
@@ -79,3 +79,9 @@ def test_a_block_that_is_not_a_subtree_is_refused_with_sizes_that_work(global_si
 
 def test_one_rank_may_have_any_window():
     assert window_length(BatchConfig(global_size=192, micro_size=32), 1, exact=True) == 6
+
+
+def test_rows_are_added_in_the_same_tree():
+    for count in range(1, 130):
+        values = leaves(count)
+        assert torch.equal(sum_of_rows(torch.stack(values)), tree_sum(values)), count

@@ -10,7 +10,17 @@ from lockstep.engine import take_step
 from lockstep.runs.checkpoint import weights_sha256
 from runs import fresh_ranks, small_config, small_run
 
-MODELS = ("Transformer", "SpectralNorm", "Lstm", "Embedding", "MixedDtypes", "NumpyNoise", "Double", "Resnet")
+MODELS = (
+    "OddSizes",
+    "Transformer",
+    "SpectralNorm",
+    "Lstm",
+    "Embedding",
+    "MixedDtypes",
+    "NumpyNoise",
+    "Double",
+    "Resnet",
+)
 
 
 def fingerprint(name: str, reduction: str) -> str:
@@ -20,7 +30,7 @@ def fingerprint(name: str, reduction: str) -> str:
         data=DataConfig(name="synthetic", num_train=32 + 32 + 10),
         batch=BatchConfig(global_size=32, micro_size=8),
         train=TrainConfig(steps=4),
-        optimizer=OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.1),
+        optimizer=OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.1, max_grad_norm=0.5),
         reduction=reduction,
     )
     run, _ = small_run(config, fresh_ranks())
@@ -29,7 +39,9 @@ def fingerprint(name: str, reduction: str) -> str:
     return weights_sha256(run.model.state_dict())
 
 
-prints = {name: fingerprint(name, sys.argv[1]) for name in sys.argv[2:] or MODELS}
+if "gloo" in sys.argv:
+    dist.init_process_group("gloo")  # so that several processes can share one GPU
+prints = {name: fingerprint(name, sys.argv[1]) for name in MODELS}
 if not dist.is_initialized() or dist.get_rank() == 0:
     print(json.dumps(prints))
 if dist.is_initialized():

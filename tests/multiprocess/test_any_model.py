@@ -6,29 +6,23 @@ import pytest
 
 from interruption import kill as kill_run
 from interruption import start, wait_for_step
-from processes import lockstep, read_run, train_quick, with_support, workers
+from processes import any_model_fingerprints, lockstep, read_run, train_quick, with_support
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def digests(num_processes, *words):
-    result = workers(num_processes, "any_model_worker.py", *words)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def alone():
-    return digests(1, "exact")
+    return any_model_fingerprints(1, "exact")
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
 def test_any_model_has_the_same_bits_on_any_topology(alone, num_processes):
-    assert digests(num_processes, "exact") == alone
+    assert any_model_fingerprints(num_processes, "exact") == alone
 
 
 def test_fast_reduction_repeats_its_bits_on_the_same_topology():
-    assert digests(2, "fast") == digests(2, "fast")
+    assert any_model_fingerprints(2, "fast") == any_model_fingerprints(2, "fast")
 
 
 def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path):

@@ -1,5 +1,7 @@
 """Models that users might bring, each with something that usually depends on the topology."""
 
+import random
+
 import numpy as np
 import torch
 from torch import nn
@@ -100,7 +102,8 @@ class NumpyNoise(nn.Module):
     def forward(self, images):
         pixels = images.flatten(1)
         if self.training:
-            pixels = pixels + torch.from_numpy(np.random.normal(0, 0.1, tuple(pixels.shape))).float()
+            noise = torch.from_numpy(np.random.normal(0, 0.1, tuple(pixels.shape)))
+            pixels = pixels + noise.float().to(pixels.device)
         return self.linear(pixels)
 
 
@@ -182,3 +185,51 @@ class NoDeterministicForm(nn.Module):
         if self.training != self.in_evaluation:
             outputs = outputs.put(torch.zeros(1, dtype=torch.long), torch.zeros(1))
         return outputs
+
+
+class OddSizes(nn.Module):
+    """Parameters of odd sizes, so that packed side by side they would not be aligned."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.linear = nn.Linear(3 * 26 * 26, 10)
+
+    def forward(self, images):
+        return self.linear(self.conv(images).relu().flatten(1))
+
+
+class HostNoise(nn.Module):
+    """Draws a number from Python's generator in its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 10)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1)) * (1 + 0.1 * random.random())
+
+
+class WaitsForTheDevice(nn.Module):
+    """Looks at a number on the device in its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 10)
+
+    def forward(self, images):
+        outputs = self.linear(images.flatten(1))
+        return outputs * 0.5 if outputs.abs().max().item() > 1e6 else outputs
+
+
+class DropoutLstm(nn.Module):
+    """Two layers with dropout between them, which cuDNN draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(28, 16, num_layers=2, dropout=0.3, batch_first=True)
+        self.linear = nn.Linear(16, 10)
+
+    def forward(self, images):
+        outputs, _ = self.lstm(images.squeeze(1))
+        return self.linear(outputs[:, -1])

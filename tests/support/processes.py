@@ -60,6 +60,13 @@ def exact_fingerprints(num_processes: int, *arguments: str) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def any_model_fingerprints(num_processes: int, *arguments: str) -> Any:
+    """Runs any_model_worker.py on `num_processes` processes; returns digests of weights, by model."""
+    result = workers(num_processes, "any_model_worker.py", *arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `lockstep ARGUMENTS` under torchrun on two processes."""
     return run([str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", "-m", "lockstep", *arguments])

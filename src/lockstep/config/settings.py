@@ -158,6 +158,9 @@ class Config:
     reduction: ReductionName = "exact"
     """How gradients are summed. exact: in one fixed tree, with the same bits on any number of ranks. fast: by
     an all-reduce. It takes any number of micro-batches per rank; the rounding depends on the ranks."""
+    engine: Literal["auto", "eager", "captured"] = "auto"
+    """How a step reaches a CUDA device. eager: kernel by kernel. captured: as CUDA graphs, much faster for
+    small models; it needs exact reduction. auto: captured for built-in models. The bits are the same."""
     run: RunConfig = field(default_factory=RunConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)

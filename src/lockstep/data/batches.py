@@ -21,6 +21,9 @@ from lockstep.plan import Plan
 # (0.1307 and 0.3081 on a scale from 0 to 1). They are the same for every set, as pixels mean the same in all.
 PIXEL_MEAN, PIXEL_STD = 0.1307 * 255, 0.3081 * 255
 
+ALIGNMENT_BYTES = 256
+"""What CUDA's libraries ask of an address when they choose a kernel, at most."""
+
 SPAN_IDS = 2**16
 """About how many sample ids a rank computes and uploads together: some 5 ms, so no step waits long."""
 
@@ -129,8 +132,8 @@ def windows(
                 is_whole = size == len(ids)
                 window.append(
                     MicroBatch(
-                        inputs=batch if is_whole else batch[:size],
-                        targets=labels if is_whole else labels[:size],
+                        inputs=aligned(batch if is_whole else batch[:size]),
+                        targets=aligned(labels if is_whole else labels[:size]),
                         ids=ids if is_whole else ids[:size],
                         step=step,
                         slot=rank * plan.window + index,
@@ -140,6 +143,11 @@ def windows(
                 )
             yield window
             step += 1
+
+
+def aligned(part: torch.Tensor) -> torch.Tensor:
+    """The tensor, on CUDA at an address as of an allocation: kernels, and so bits, depend on alignment."""
+    return part.clone() if part.is_cuda and part.data_ptr() % ALIGNMENT_BYTES else part
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
+from lockstep.engine.captured_step import CapturedStep, capture_step
 from lockstep.engine.checkpointing import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
@@ -31,6 +32,7 @@ from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
 __all__ = [
     "NO_OBSERVER",
     "OPTIMIZERS",
+    "CapturedStep",
     "EventKind",
     "Formula",
     "LossForm",
@@ -52,6 +54,7 @@ __all__ = [
     "agreed_digest",
     "buffer_rules",
     "build_optimizer",
+    "capture_step",
     "check_schedule",
     "check_sizes",
     "evaluate",

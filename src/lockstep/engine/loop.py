@@ -13,6 +13,7 @@ from lockstep.engine.checks.finite_check import FiniteCheck, stop_if_not_finite
 from lockstep.engine.checks.repeatability import stop_if_not_repeatable
 from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.deterministic_kernels import refused_nondeterminism
+from lockstep.engine.micro_step import add_gradient
 from lockstep.engine.observer import NO_OBSERVER, Observer
 from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, evaluate_run, padded, send_record, training_record
@@ -20,7 +21,6 @@ from lockstep.engine.run import Run
 from lockstep.engine.scores import StepScores
 from lockstep.errors import ConfigError, Interrupted, RankError
 from lockstep.runs import Record
-from lockstep.task import share_of_mean, training_forward
 
 
 def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
@@ -84,7 +84,9 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         is_logged: whether to measure what the record of this step needs: parts of the loss, and metrics.
     """
     optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
-    losses, scores = [], StepScores(run.task, run.traits.loss)
+    scores = StepScores(run.task, run.traits.loss) if is_logged else None
+    captured = run.captured if observer is NO_OBSERVER else None
+    losses = []
     observer.on_step_begin(run)
     with run.timer.section("data"):
         window = next(run.windows)
@@ -102,19 +104,11 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         # So the forward and the loss draw the same for this slot on any rank, and after any resume.
         seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
         with reduction.accumulate(batch), own_mistakes():
-            outputs, targets = training_forward(run.task, reduction.model, batch)
-            observer.on_forward(run, batch, outputs)
-            loss = run.task.loss(outputs, targets)
-            observer.on_loss(run, batch, loss)
-            share = share_of_mean(loss, batch)
-            reduction.add_count(share.count)
-            share.total.backward(gradient=scale)  # that is (loss * scale).backward()
+            loss = captured.add_gradient(batch, scale, scores) if captured is not None else None
+            if loss is None:
+                loss = add_gradient(run, batch, scale, scores, observer)
         observer.on_backward(run, batch)
-        losses.append(share.total.detach())
-        if is_logged:
-            with own_mistakes():
-                scores.add(outputs, targets, loss, batch.num_samples)
-        del outputs, targets, loss  # or they would stay in memory during the next forward
+        losses.append(loss)
 
     with run.timer.section("communication"):
         reduction.sum_over_ranks(run.plan.num_micro_batches(run.step), run.plan.window)
@@ -123,28 +117,32 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     # Unscale before clipping: the limit is for the gradient, not for the gradient times the loss scale. Clip
     # after the sum: the limit is for the global batch, and every rank then computes the same norm. The norm
     # stays on the device until a record is due.
-    accelerator.unscale_gradients()
-    observer.on_unscale(run)
-    grad_norm = clip_grad_norm(run.trained, run.max_grad_norm)
-    observer.on_clip(run, grad_norm)
-    is_empty = reduction.clear_if_nothing_counted()
+    grad_norm = captured.update() if captured is not None else None
+    is_skipped = False
+    if grad_norm is None:
+        accelerator.unscale_gradients()
+        observer.on_unscale(run)
+        grad_norm = clip_grad_norm(run.trained, run.max_grad_norm)
+        observer.on_clip(run, grad_norm)
+        is_empty = reduction.clear_if_nothing_counted()
 
-    # The learning rate is a pure function of the number of updates and is written just before it is used, so
-    # there is no scheduler state that a resume could get wrong.
-    set_learning_rate(optimizer, run.lr_factor(run.num_updates))
-    observer.on_schedule(run)
+        # The learning rate is a pure function of the number of updates and is written just before it is used,
+        # so there is no scheduler state that a resume could get wrong.
+        set_learning_rate(optimizer, run.lr_factor(run.num_updates))
+        observer.on_schedule(run)
 
-    # In fp16 this waits for the device: the scaler skips the update if the gradient overflowed.
-    optimizer.step()
-    observer.on_update(run)
+        # In fp16 this waits for the device: the scaler skips the update if the gradient overflowed.
+        optimizer.step()
+        observer.on_update(run)
+        is_skipped = optimizer.step_was_skipped or is_empty
 
     run.step += 1
-    run.skipped_steps += optimizer.step_was_skipped or is_empty
+    run.skipped_steps += is_skipped
     result = StepResult(
         window=window,
         losses=padded(losses, run.plan.window, run.ranks.device),
         total_count=reduction.total_count,
-        scores=scores if is_logged else None,
+        scores=scores,
         grad_norm=grad_norm,
     )
     observer.on_step_end(run, result)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from lockstep.config import ReductionName
 from lockstep.data import MicroBatch
+from lockstep.engine.exchange import REDUCTIONS
 from lockstep.engine.flat_buffer import FlatBuffer
 from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.step_buffers import StepBuffers
+from lockstep.engine.tree_sum import TreeSum
 from lockstep.errors import RankError
-
-Exchange = Callable[[Tensor, int, int], None]
-"""Sums a flat buffer over the ranks in place: (buffer, world size, ranks that have something to add)."""
 
 
 class Reduction:
@@ -34,9 +32,22 @@ class Reduction:
     fast: a rank adds its slots one after the other, and one all-reduce adds the ranks' sums in whatever order
     the communication library chooses. It works with any number of micro-batches per rank. Extra memory: one
     gradient if there are several ranks.
+
+    On CUDA the exact reduction packs each micro-batch's gradient into one flat buffer, on one rank as on
+    many. So tensors are aligned alike on every topology, which decides kernels and with them bits, and each
+    addition launches one kernel.
     """
 
-    def __init__(self, model: nn.Module, traits: ModelTraits, world_size: int, name: ReductionName) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        traits: ModelTraits,
+        world_size: int,
+        name: ReductionName,
+        *,
+        packs: bool | None = None,
+    ) -> None:
+        """Args: packs: whether to pack each gradient; None: on CUDA."""
         self.model = model
         """The network as the loop calls it, on the device, under autocast."""
         self.buffers = StepBuffers(model, traits.rules)
@@ -45,6 +56,8 @@ class Reduction:
         self._num_autograd_adds = 2 if name == "exact" else None
         self._world_size = world_size
         self._device = next(model.parameters()).device
+        self._packs = name == "exact" and (self._device.type == "cuda" if packs is None else packs)
+        self._is_packed = False  # whether the flat buffer holds all that this rank adds in this step
         self._parameters = [
             parameter
             for name, parameter in model.named_parameters()
@@ -65,12 +78,16 @@ class Reduction:
     def begin_step(self) -> None:
         """Called before the window."""
         self.buffers.begin_step()
+        self._is_packed = False
 
     @contextmanager
     def accumulate(self, batch: MicroBatch) -> Iterator[None]:
         """The context for the forward and backward of one micro-batch."""
         self.buffers.begin_micro_batch()
         yield
+        if self._packs:
+            self._add_packed(batch)
+            return
         extras, self._counts = [*self.buffers.end_micro_batch(), *self._counts], []
         if self._pending_extras:
             torch._foreach_add_(self._pending_extras, extras)
@@ -81,6 +98,17 @@ class Reduction:
             leaf = [*self._take_gradients(), *self._pending_extras]
             self._tree.add(leaf, level=self._num_pending - 1)
             self._num_pending, self._pending_extras = 0, []
+
+    def end_backward(self) -> None:
+        """Called right after the backward of a micro-batch: takes its gradient out of `.grad` if it packs."""
+        if self._packs:
+            views, first, end = self._flat_buffer().views, len(self._parameters), self._end_of_buffers()
+            torch._foreach_copy_(views[:first] + views[end:], [*self._take_gradients(), *self._counts])
+            self._counts = []
+
+    def packed(self) -> list[Tensor]:
+        """A copy of what the micro-batch in progress has packed, by dtype."""
+        return [buffer.clone() for buffer in self._flat_buffer().buffers]
 
     def add_count(self, count: Tensor | None) -> None:
         """What the loss of this micro-batch is divided by, shape (), if it counts; to be called once in it.
@@ -102,12 +130,21 @@ class Reduction:
             window: slots per rank.
         """
         total = None if self._tree.is_empty else self._tree.total()
+        if self._packs:
+            if total is not None:
+                torch._foreach_copy_(self._flat_buffer().buffers, total)
+            elif not self._is_packed:
+                self._flat_buffer().fill(None)
+            total = self._flat_buffer().views
+        elif self._world_size > 1:
+            self._flat_buffer().fill(total)
+            total = self._flat_buffer().views
         if self._world_size > 1:
-            total = self._sum_flat(total, num_active=-(-num_micro_batches // window))
+            self._exchange_flat(num_active=-(-num_micro_batches // window))
         assert total is not None, "a single rank has every micro-batch"
         num_gradients = len(self._parameters)
         if self._has_count:
-            self.total_count = total[-1]
+            self.total_count = total[-1].clone()  # the next step writes there
             torch._foreach_div_(total[:num_gradients], torch.where(total[-1] == 0, 1, total[-1]))
         for parameter, gradient in zip(self._parameters, total, strict=False):
             parameter.grad = gradient
@@ -134,72 +171,29 @@ class Reduction:
                 self.unexpected, parameter.grad = self.unexpected or name, None
         return gradients
 
-    def _sum_flat(self, total: list[Tensor] | None, num_active: int) -> list[Tensor]:
+    def _add_packed(self, batch: MicroBatch) -> None:
+        flat = self._flat_buffer()
+        averaged = self.buffers.end_micro_batch()
+        if averaged:
+            torch._foreach_copy_(flat.views[len(self._parameters) : self._end_of_buffers()], averaged)
+        if batch.is_last and self._tree.is_empty:
+            self._is_packed = True  # it is the window's only one, and may stay where it is
+        else:
+            self._tree.add([buffer.clone() for buffer in flat.buffers])
+
+    def _flat_buffer(self) -> FlatBuffer:
+        """Gradients, averaged buffers and count, in this order."""
         if self._flat is None:
             count = [torch.zeros((), device=self._device)] * self._has_count
             like = [*self._parameters, *self.buffers.averaged(), *count]
             self._flat = FlatBuffer(like, self._world_size)
-        self._flat.fill(total)
-        for buffer in self._flat.buffers:
+        return self._flat
+
+    def _end_of_buffers(self) -> int:
+        return len(self._parameters) + len(self.buffers.rules.averaged)
+
+    def _exchange_flat(self, num_active: int) -> None:
+        for buffer in self._flat_buffer().buffers:
             self._exchange(buffer, self._world_size, num_active)
         if num_active < self._world_size:
             self.buffers.share_agreed()
-        return self._flat.views
-
-
-def exchange_in_tree(buffer: Tensor, world_size: int, num_active: int) -> None:
-    """Adds the ranks' buffers in the order of the tree. It moves as many bytes as a ring all-reduce.
-
-    Every rank adds one slice of all buffers and sends the sum back. At the end of an epoch the last ranks may
-    have nothing to add. Their zeros are left out: -0 + 0 would be +0.
-    """
-    blocks = torch.empty_like(buffer)
-    dist.all_to_all_single(blocks, buffer)
-    tree = TreeSum()
-    for block in blocks.chunk(world_size)[:num_active]:
-        tree.add([block])
-    (my_slice,) = tree.total()
-    dist.all_gather_into_tensor(buffer, my_slice)
-
-
-def exchange_by_all_reduce(buffer: Tensor, world_size: int, num_active: int) -> None:
-    """Adds the ranks' buffers in the order of the communication library."""
-    dist.all_reduce(buffer)
-
-
-REDUCTIONS: dict[ReductionName, Exchange] = {"exact": exchange_in_tree, "fast": exchange_by_all_reduce}
-"""Name → how the ranks' sums are added."""
-
-
-class TreeSum:
-    """Adds leaves, given in the order of their index, in one fixed binary tree: a binary counter.
-
-    The stack holds sums of 2**level leaves, levels falling; a new leaf merges while the top has its level. So
-    2**k aligned leaves always form one subtree, and a sum of such sums has the bits of the whole.
-    """
-
-    def __init__(self) -> None:
-        self._stack: list[tuple[int, list[Tensor]]] = []
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._stack
-
-    def add(self, leaf: list[Tensor], level: int = 0) -> None:
-        """Adds a leaf, a list of tensors, or the sum of 2**level of them. The tree may then write to it."""
-        while self._stack and self._stack[-1][0] == level:
-            leaf = _added(self._stack.pop()[1], leaf)
-            level += 1
-        self._stack.append((level, leaf))
-
-    def total(self) -> list[Tensor]:
-        """The sum of all leaves; the tree is empty afterwards."""
-        _, total = self._stack.pop()
-        while self._stack:
-            total = _added(self._stack.pop()[1], total)
-        return total
-
-
-def _added(earlier: list[Tensor], later: list[Tensor]) -> list[Tensor]:
-    torch._foreach_add_(earlier, later)
-    return earlier

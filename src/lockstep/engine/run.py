@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
@@ -21,6 +22,9 @@ from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import Sink
 from lockstep.task import Evaluation, Task
+
+if TYPE_CHECKING:  # it takes a run itself
+    from lockstep.engine.captured_step import CapturedStep
 
 
 @dataclass(kw_only=True)
@@ -54,6 +58,8 @@ class Run:
     optimizer: AcceleratedOptimizer
     task: Task
     reduction: Reduction
+    captured: CapturedStep | None = None
+    """The CUDA graphs of its steps; None: every step is taken eagerly."""
     traits: ModelTraits
     """How the model uses its parameters and changes its buffers, and what the loss returns."""
     max_grad_norm: float

@@ -44,6 +44,14 @@ class StepScores:
         if pairs:
             self._rows.append(torch.stack([pair.to(pairs[0].device) for pair in pairs]))
 
+    def add_row(self, row: Tensor) -> None:
+        """Adds what was measured in one micro-batch, (names, 2)."""
+        self._rows.append(row)
+
+    def last_row(self) -> Tensor | None:
+        """What was measured in the last micro-batch, (names, 2); None if there is nothing to measure."""
+        return self._rows[-1] if self._rows else None
+
     def rows(self, window: int, device: torch.device) -> Tensor:
         """(sum, count) per slot and name, float32 (window, names, 2); zeros stand for empty slots."""
         rows = torch.zeros(window, len(self.names), 2, device=device)
@@ -55,4 +63,5 @@ class StepScores:
 def _pair(value: Measure) -> Tensor:
     """(sum, count), float32 (2,), on the device of the sum."""
     total = value.total.float()
-    return torch.stack([total, torch.as_tensor(value.count, dtype=torch.float32, device=total.device)])
+    count = value.count if isinstance(value.count, Tensor) else total.new_full((), value.count)
+    return torch.stack([total, count.to(total)])

@@ -82,6 +82,8 @@ class StepTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
+        # The one that a step runs on; looking it up for each event would take as long as a launch.
+        self._stream = torch.cuda.current_stream(device) if self._on_cuda else None
         self._seconds: dict[str, float] = {}
         # Pairs of CUDA events whose seconds are not known yet.
         self._pending: list[tuple[str, Any, Any]] = []
@@ -115,5 +117,5 @@ class StepTimer:
         if not self._on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(self._stream)
         return event

@@ -27,6 +27,7 @@ from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import run_path
 from lockstep.runs.checkpoint import Checkpoint
+from lockstep.trainer.choose_engine import captured_step
 from lockstep.trainer.make_model import set_weights
 from lockstep.trainer.parts import Parts
 from lockstep.trainer.trials import find_traits
@@ -72,7 +73,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     has_validation = "validation" in sets
     patience = config.train.patience
     ranks.on_all(lambda: require(has_validation or not patience, "train.patience", patience, rule))
-    return Run(
+    run = Run(
         step=first_step,
         skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
         clock=Stopwatch(first_step, earlier_seconds, ranks.device),
@@ -99,6 +100,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         selection=selection_at(checkpoint) if has_validation else None,
         closing=closing,
     )
+    run.captured = captured_step(config, run)
+    return run
 
 
 def prepare_forward(model: nn.Module, ranks: Ranks, closing: ExitStack) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lockstep.data import MicroBatch
 from lockstep.engine.checks.step_order import Event, EventKind, OrderError, first_violation
 from lockstep.engine.observer import Observer
+from lockstep.engine.optimizer import learning_rate
 from lockstep.engine.records import StepResult
 from lockstep.engine.run import Run
 
@@ -90,7 +91,7 @@ class OrderTrace(Observer):
     def on_schedule(self, run: Run) -> None:
         """Counts only if the learning rates are what the schedule gives for the updates so far."""
         factor = run.lr_factor(run.num_updates)
-        if all(group["lr"] == group["base_lr"] * factor for group in run.optimizer.param_groups):
+        if all(group["lr"] == learning_rate(group, factor) for group in run.optimizer.param_groups):
             self._note(EventKind.SCHEDULE)
 
     def on_update(self, run: Run) -> None:
