@@ -1,5 +1,8 @@
+import threading
+import time
 from itertools import islice
 
+import pytest
 import torch
 
 from lockstep.config import BatchConfig, DataConfig
@@ -63,3 +66,34 @@ def test_pixels_become_a_models_input():
     images = normalised(pixels)
     assert images.shape == (1, 1, 28, 28)
     assert torch.allclose(images[0, 0, 0, :2], torch.tensor([-0.1307, 1 - 0.1307]) / 0.3081)
+
+
+def test_the_sample_ids_of_the_next_span_are_computed_in_a_thread_while_the_one_before_is_in_use(monkeypatch):
+    threads, planned = [], Plan.span_ids
+    plan = make_plan()
+
+    def span_ids(plan, steps, rank):
+        threads.append(threading.current_thread())
+        if steps.start >= 8:
+            raise OSError("no third epoch")
+        return planned(plan, steps, rank)
+
+    monkeypatch.setattr(Plan, "span_ids", span_ids)
+    spans = resident_spans(STORE.read, plan, 0, 0, torch.device("cpu"))
+    first = next(spans)
+    wait_until(lambda: len(threads) == 2)
+    assert threading.current_thread() not in threads
+    assert torch.equal(first.ids, torch.from_numpy(planned(plan, range(4), 0)))
+    assert torch.equal(next(spans).ids, torch.from_numpy(planned(plan, range(4, 8), 0)))
+    with pytest.raises(OSError, match="no third epoch"):
+        next(spans)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert condition()

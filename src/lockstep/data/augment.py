@@ -48,13 +48,16 @@ class Augment:
         """
         config, signed, size = self.config, draws * 2 - 1, images.shape[-1]
         if config.shift_pixels or config.rotate_degrees or config.scale:
-            # affine_grid's unit is half an image. Whole pixels keep the image sharp.
+            # The grid's unit is half an image. Whole pixels keep the image sharp.
             shift = (signed[:, :2] * (config.shift_pixels + 0.5)).round() * (2 / size)
             angle = signed[:, 2] * math.radians(config.rotate_degrees)
             zoom = 1 + signed[:, 3] * config.scale
-            cosine, sine = angle.cos() / zoom, angle.sin() / zoom
-            rows = [torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)]
-            grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+            # The bits of F.affine_grid on a CPU. On a GPU its matrix product could choose another kernel,
+            # and so other bits, for another number of images.
+            cosine, sine = (angle.cos() / zoom)[:, None, None], (angle.sin() / zoom)[:, None, None]
+            x = torch.linspace(-1, 1, size, device=images.device) * (size - 1) / size
+            y, shift_x, shift_y = x[:, None], shift[:, 0, None, None], shift[:, 1, None, None]
+            grid = torch.stack([cosine * x - sine * y + shift_x, sine * x + cosine * y + shift_y], dim=-1)
             images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
         if config.crop_pixels or config.flip:
             images = self._cropped(images, draws)

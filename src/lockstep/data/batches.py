@@ -9,13 +9,16 @@ stay on disk, `prefetch.py` makes the spans; any other Dataset is read by `datas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from lockstep.data.augment import Augment
 from lockstep.plan import Plan
+
+T = TypeVar("T")
 
 # Mean and standard deviation of MNIST's training pixels on a scale from 0 to 255, as in PyTorch's own example
 # (0.1307 and 0.3081 on a scale from 0 to 1). They are the same for every set, as pixels mean the same in all.
@@ -88,9 +91,33 @@ def resident_spans(
 
     `read` gives the inputs and targets of sample ids of any shape.
     """
-    for steps in plan.spans(first_step, SPAN_IDS):
-        ids = torch.from_numpy(plan.span_ids(steps, rank)).to(device)
+    spans = (plan.span_ids(steps, rank) for steps in plan.spans(first_step, SPAN_IDS))
+    for planned in computed_ahead(spans):
+        ids = torch.from_numpy(planned)
+        if device.type == "cuda":  # a copy from pinned memory waits for nothing
+            ids = ids.pin_memory()
+        ids = ids.to(device, non_blocking=True)
         yield Span(ids=ids, windows=map(read, without_padding(ids)))
+
+
+def computed_ahead(values: Iterator[T]) -> Iterator[T]:
+    """The values of an iterator without end, each computed in a thread while the one before is in use.
+
+    The sample ids of the next epoch take some ms, in which a GPU would have nothing to do.
+    """
+    upcoming = _begun(values)
+    while True:
+        value = upcoming.result()
+        upcoming = _begun(values)
+        yield value
+
+
+def _begun(values: Iterator[T]) -> Future[T]:
+    """The next value, computed in a thread that then ends: a process that is forked must find none."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(next, values)
+    pool.shutdown(wait=False)
+    return future
 
 
 def windows(
@@ -121,14 +148,14 @@ def windows(
         for offset, (inputs, targets) in enumerate(span.windows):
             sizes = plan.window_sizes(step, rank)
             weight = 1 / plan.samples_in_step(step)
+            inputs = prepare(inputs) if prepare else inputs
+            if augment and draws is not None:  # the whole window at once: a GPU waits for each launch
+                changed = augment.apply(inputs.flatten(0, 1), draws[offset].flatten(0, 1))
+                inputs = changed.view_as(inputs)
             window = []
             # Looping over a tensor cuts it once; indexing it each time costs more than the rest of this loop.
-            batches = zip(
-                sizes, prepare(inputs) if prepare else inputs, targets, span.ids[offset], strict=False
-            )
+            batches = zip(sizes, inputs, targets, span.ids[offset], strict=False)
             for index, (size, batch, labels, ids) in enumerate(batches):
-                if augment and draws is not None:
-                    batch = augment.apply(batch[:size], draws[offset, index, :size])
                 is_whole = size == len(ids)
                 window.append(
                     MicroBatch(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lockstep.data.augment import Augment
-from lockstep.data.batches import MicroBatch
+from lockstep.data.batches import MicroBatch, aligned
 from lockstep.data.dataset_samples import DatasetSamples
 from lockstep.data.image_facts import ImageFacts
 from lockstep.data.image_samples import CPU, as_pictures, update_image_digest
@@ -64,11 +64,10 @@ class StreamedImages(Samples):
         assert self.augment is not None
         epoch, _ = plan.epoch_and_offset(window[0].step)
         ids = torch.cat([batch.ids for batch in window]).to(self.device)
-        draws = self.augment.draws(epoch, ids).split([batch.num_samples for batch in window])
-        return [
-            replace(batch, inputs=self.augment.apply(batch.inputs, own))
-            for batch, own in zip(window, draws, strict=True)
-        ]
+        images = torch.cat([batch.inputs for batch in window])
+        changed = self.augment.apply(images, self.augment.draws(epoch, ids))
+        parts = changed.split([batch.num_samples for batch in window])
+        return [replace(batch, inputs=aligned(part)) for batch, part in zip(window, parts, strict=True)]
 
     @property
     def is_read_ahead(self) -> bool:
