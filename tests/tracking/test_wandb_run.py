@@ -1,5 +1,6 @@
 """The sink for W&B: offline with the real client, and with a server that does not answer."""
 
+import subprocess
 import time
 
 import pytest
@@ -26,10 +27,29 @@ def tensors():
     }
 
 
+@pytest.fixture
+def hostile_repository(tmp_path, monkeypatch):
+    """The current folder: a git repository that names a program; the file that the program makes."""
+    folder, ran = tmp_path / "repository", tmp_path / "ran"
+    folder.mkdir()
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    for words in (
+        ["init", "-q"],
+        ["add", "program"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "one"],
+        ["config", "core.fsmonitor", str(program)],
+    ):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    monkeypatch.chdir(folder)
+    return ran
+
+
 @pytest.mark.slow
-def test_each_step_is_sent_once_over_two_starts(tmp_path):
+def test_each_step_is_sent_once_over_two_starts(tmp_path, hostile_repository):
     lines = []
-    records = [{"step": step, "loss": float(step)} for step in (1, 2, 3, 4)]
+    records = [{"step": step, "samples_seen": step, "loss": float(step)} for step in (1, 2, 3, 4)]
     file = MetricsFile(tmp_path, resume_step=0)
     for record in records[:3]:
         file.log(record)
@@ -47,6 +67,7 @@ def test_each_step_is_sent_once_over_two_starts(tmp_path):
     assert "weights/none.values" not in sent[1]["history"][4]
     assert lines == [f"W&B was offline; to upload it: lockstep sync {tmp_path}"] * 2
     assert not first.is_complete
+    assert not hostile_repository.exists()  # wandb would let git compare the files
 
 
 @pytest.fixture

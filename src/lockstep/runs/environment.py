@@ -13,7 +13,6 @@ import torch
 
 import lockstep
 from lockstep.launch.ranks import Ranks
-from lockstep.runs.commits import commit_of
 
 KERNEL_VARIABLES = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
@@ -45,7 +44,6 @@ def environment(ranks: Ranks) -> dict[str, Any]:
         "device": device_name(ranks),
         "cpu": cpu_facts(),
         "versions": versions,
-        "git": commit_of(Path(lockstep.__file__)) if ranks.is_main else None,
     }
 
 

@@ -59,6 +59,7 @@ class WandbClient:
             init_timeout=time_limits.INIT_SECONDS,
             finish_timeout=self.finish_seconds,
             finish_timeout_raises=True,
+            disable_git=True,  # wandb's `git diff` runs programs that the current folder's repository names
         )
         # wandb's telemetry would print a traceback of its own if the server is broken.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)

@@ -148,7 +148,7 @@ def run_training(
             sources = check_sources(config, folder, summary, ranks, accept=accept_source)
             if summary is not None:
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
-            ranks, facts = facts_of_start(folder, ranks, *sources)
+            ranks, facts = facts_of_start(config, folder, ranks, *sources)
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
             with reported_deaths():  # of the processes that read its data
                 summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)

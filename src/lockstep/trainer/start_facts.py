@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lockstep.config import Config, source_digests
+import lockstep
+from lockstep.config import Config, source_digests, source_file, users_modules
 from lockstep.errors import ConfigError
 from lockstep.launch.rank_facts import differing_facts
 from lockstep.launch.ranks import Ranks
@@ -17,6 +18,7 @@ from lockstep.runs import (
     newest_checkpoint_step,
     recorded_threads,
 )
+from lockstep.runs.commits import commit_of
 from lockstep.runs.environment import environment
 
 
@@ -63,12 +65,19 @@ def check_sources(
     return sources, ranks.on_main(check)
 
 
+def main_source(config: Config) -> Path:
+    """The file of the user's task or model, or else of what the settings name; by default Lockstep's."""
+    files = filter(None, map(source_file, users_modules(config).values()))
+    return next(files, Path(lockstep.__file__))
+
+
 def facts_of_start(
-    folder: Path, ranks: Ranks, sources: dict[str, str], accepted: list[str]
+    config: Config, folder: Path, ranks: Ranks, sources: dict[str, str], accepted: list[str]
 ) -> tuple[Ranks, StartFacts]:
     """The ranks with the number of threads of the start before, and what this start records of itself.
 
     Args:
+        config: the settings of this start.
         folder: of the run.
         ranks: all of them must call it.
         sources: the digests of the user's modules.
@@ -82,5 +91,6 @@ def facts_of_start(
     here = environment(ranks)
     for name, difference in differing_facts(ranks, bit_facts(here)).items():
         notes.append(f"warning: the ranks differ in {name} ({difference}), so the bits may depend on them")
-    recorded = {**here, "sources": sources}
+    git = commit_of(main_source(config)) if ranks.is_main else None
+    recorded = {**here, "git": git, "sources": sources}
     return ranks, StartFacts(recorded=recorded, accepted=accepted, notes=notes, shortage=shortage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lockstep.engine import PhaseTimer, Run
-from lockstep.runs import SUMMARY_FILE, to_json, write_atomically
+from lockstep.runs import SUMMARY_FILE, read_starts, to_json, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.environment import environment
 from lockstep.trainer.final_scores import final_results
@@ -28,6 +28,7 @@ def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any
             "precision": precision,
             "weights_sha256": weights_sha256(run.model.state_dict()),
             **environment(run.ranks),
+            "git": (read_starts(run.folder) or [{}])[-1].get("git"),
         }
         write_atomically(run.folder / SUMMARY_FILE, to_json(summary, indent=1) + "\n")
         return summary
