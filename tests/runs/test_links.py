@@ -28,6 +28,8 @@ def test_a_folder_that_is_a_link_and_a_link_to_nothing_are_refused(tmp_path, tar
 def test_links_inside_of_the_folder_and_the_folder_itself_may_be_links(tmp_path):
     (tmp_path / "disk" / "wandb" / "run-1").mkdir(parents=True)
     (tmp_path / "disk" / "wandb" / "latest-run").symlink_to("run-1")  # as wandb makes it
+    (tmp_path / "disk" / "wandb" / "run-1" / "logs").mkdir()
+    (tmp_path / "disk" / "wandb" / "run-1" / "logs" / "debug-core.log").symlink_to("/elsewhere/log")  # too
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     check_links(tmp_path / "run")
 
