@@ -5,6 +5,7 @@ checkpoint, checkpoint_folder, environment, evaluations, folder_lock, weights.
 """
 
 from lockstep.runs.aside import set_aside
+from lockstep.runs.commits import commit_of
 from lockstep.runs.files import (
     CHECKPOINTS_FOLDER,
     DATASET_FILE,
@@ -88,6 +89,7 @@ __all__ = [
     "check_writable",
     "checkpoint_step",
     "checkpoints_in",
+    "commit_of",
     "environment_at",
     "environment_changes",
     "mend_history",

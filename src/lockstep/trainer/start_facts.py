@@ -15,10 +15,10 @@ from lockstep.launch.threads import with_threads
 from lockstep.runs import (
     bit_facts,
     check_same_sources,
+    commit_of,
     newest_checkpoint_step,
     recorded_threads,
 )
-from lockstep.runs.commits import commit_of
 from lockstep.runs.environment import environment
 
 
