@@ -103,8 +103,9 @@ def test_a_name_that_is_not_listed_is_refused(section, field):
         ),
         (
             lambda: ModelConfig(name="ccn"),
-            "model.name = 'ccn': must be one of cnn, cnn-strided, cnn-gru, mlp, rnn, rnn-orthogonal, "
-            "or 'torchvision:NAME', or your own as 'package.module:Class'; perhaps you meant 'cnn'",
+            "model.name = 'ccn': must be one of cnn, cnn-strided, cnn-deep, cnn-gru, mlp, rnn, "
+            "rnn-orthogonal, or 'torchvision:NAME', or your own as 'package.module:Class'; "
+            "perhaps you meant 'cnn'",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from lockstep.config.choices import check_choice, check_unused
 from lockstep.config.keyword_arguments import plain_arguments
 from lockstep.errors import require
 
-BUILT_IN_MODELS = ("cnn", "cnn-strided", "cnn-gru", "mlp", "rnn", "rnn-orthogonal")
+BUILT_IN_MODELS = ("cnn", "cnn-strided", "cnn-deep", "cnn-gru", "mlp", "rnn", "rnn-orthogonal")
 
 LOSS_SETTINGS: dict[str, tuple[str, ...]] = {"cross-entropy": ("label_smoothing", "class_weights"), "mse": ()}
 """Loss → the settings that it uses and some other loss does not."""
@@ -56,10 +56,10 @@ class ModelConfig:
     """The network."""
 
     name: str = "cnn"
-    """Built in: cnn, cnn-strided, cnn-gru, mlp, rnn and rnn-orthogonal. Or a classifier of torchvision, such
-    as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that returns the model: a
-    torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10); for other data, of its shape
-    and number of classes."""
+    """Built in: cnn, cnn-strided, cnn-deep, cnn-gru, mlp, rnn and rnn-orthogonal. Or a classifier of
+    torchvision, such as torchvision:resnet18. Or your own, as 'package.module:Class' or a function that
+    returns the model: a torch.nn.Module that maps images (batch, 1, 28, 28) to logits (batch, 10); for other
+    data, of its shape and number of classes."""
     dropout: float = 0.0
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
     args: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from torch import nn
 from lockstep.config import ModelConfig, check_arguments
 from lockstep.data import restored_generators, seed_generators
 from lockstep.errors import require
-from lockstep.task.models.cnn import Cnn, StridedCnn
+from lockstep.task.models.cnn import Cnn, DeepCnn, StridedCnn
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.models.mlp import Mlp
 from lockstep.task.models.rnn import CnnGru, OrthogonalRnn, Rnn
@@ -22,13 +22,14 @@ from lockstep.task.models.users_model import make_users_model
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": Cnn,
     "cnn-strided": StridedCnn,
+    "cnn-deep": DeepCnn,
     "cnn-gru": CnnGru,
     "mlp": Mlp,
     "rnn": Rnn,
     "rnn-orthogonal": OrthogonalRnn,
 }
 """Name → the network, made from `dropout`, and `channels`, `size` and `num_classes` of the images."""
-SMALLEST_SIZES = {"cnn": 12, "cnn-strided": 20, "cnn-gru": 4}
+SMALLEST_SIZES = {"cnn": 12, "cnn-strided": 20, "cnn-deep": 4, "cnn-gru": 4}
 """Name → the smallest images, in pixels, that its convolutions and pooling leave something of."""
 
 

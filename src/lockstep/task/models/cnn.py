@@ -57,3 +57,44 @@ class StridedCnn(nn.Module):
         x = F.relu(F.max_pool2d(self.conv1(inner), 2))  # (batch, 32, 5, 5)
         x = F.relu(self.conv2(x))  # (batch, 64, 3, 3)
         return self.linear(self.dropout(x.flatten(1)))
+
+
+NUM_GROUPS = 8
+"""Of channels that `DeepCnn` normalises together."""
+
+
+class DeepCnn(nn.Module):
+    """Six 3 x 3 convolutions, two for each of three resolutions, as in VGG, with group normalisation.
+
+    Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition (2015); Wu and
+    He, Group Normalization (2018), which does not depend on the micro-batch. It has a hundred times `Cnn`'s
+    work, and is meant for a GPU.
+    """
+
+    def __init__(
+        self,
+        dropout: float = 0.0,
+        channels: int = 1,
+        size: int = IMAGE_SIZE,
+        num_classes: int = NUM_CLASSES,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 4 * width)
+        pairs = zip((channels, *widths), widths, strict=False)
+        self.blocks = nn.ModuleList(nn.Sequential(_unit(a, b), _unit(b, b)) for a, b in pairs)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(widths[-1], num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, *others = self.blocks
+        x = first(images)  # (batch, width, size, size)
+        for block in others:
+            x = block(F.max_pool2d(x, 2))  # twice the channels, half the size
+        return self.linear(self.dropout(x.amax(dim=(2, 3))))
+
+
+def _unit(num_inputs: int, num_outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(num_inputs, num_outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(NUM_GROUPS, num_outputs), nn.ReLU())
