@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # If exported, every process compiles torch's Python code again: tens of seconds per rank and test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup train test test-slurm slurm-programs check docs bench clean
+.PHONY: setup wheels train test test-slurm slurm-programs check docs bench clean
 
 BENCHMARKS := speedrun overhead engines any_model textbook scaling streaming dataloader startup stall roofline
 
@@ -47,6 +47,15 @@ $(VENV)/.docs-ready: $(VENV)/.ready
 # Takes minutes on an otherwise idle machine; rewrites the tables in docs/benchmarks.md.
 bench: setup
 	for name in $(BENCHMARKS); do $(BIN)/python scripts/bench/$$name.py || exit 1; done
+
+# What a machine with a GPU, torch, torchvision and accelerate but no network still needs for scripts/gpu/settle.py,
+# for Python $(WHEELS_PYTHON) on x86-64 Linux.
+WHEELS_PYTHON := 3.12
+wheels: setup
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --dest wheels --only-binary :all: \
+		--python-version $(WHEELS_PYTHON) --implementation cp \
+		$(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64 \
+		hypothesis pytest pytest-timeout tqdm tyro wandb
 
 # Starts a real two-node cluster in a temporary folder; installs nothing.
 test-slurm: slurm-programs setup

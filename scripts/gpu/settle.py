@@ -59,6 +59,7 @@ PARTS = (
     benchmark("speedrun", 150),
     benchmark("roofline", 40),
     benchmark("any_model", 60),
+    benchmark("dataloader", 90),
     benchmark("textbook", 90),
     benchmark("streaming", 60),
     benchmark("startup", 90),

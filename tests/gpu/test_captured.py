@@ -52,7 +52,6 @@ CONFIGS = {
         model=ModelConfig(name="cnn-gru"), optimizer=OptimizerConfig(name="adamw", weight_decay=0.1)
     ),
     "Resnet": small_config(model=ModelConfig(name="any_models:Resnet")),
-    "Transformer": small_config(model=ModelConfig(name="any_models:Transformer")),
     "Embedding": small_config(model=ModelConfig(name="any_models:Embedding")),
 }
 
@@ -94,7 +93,13 @@ def test_built_in_models_are_captured_by_default():
 
 
 @pytest.mark.parametrize(
-    "model", ["any_models:HostNoise", "any_models:WaitsForTheDevice", "any_models:DropoutLstm"]
+    "model",
+    [
+        "any_models:HostNoise",
+        "any_models:WaitsForTheDevice",
+        "any_models:DropoutLstm",  # cuDNN rebuilds its dropout state after a seed
+        "any_models:Transformer",  # activation checkpointing saves the state of generators
+    ],
 )
 def test_a_step_that_cannot_be_captured_is_refused(model):
     config = small_config(model=ModelConfig(name=model), engine="captured")
