@@ -115,6 +115,34 @@ def test_a_run_out_of_patience_stops_at_the_same_step_over_any_resume(tmp_path, 
 DIGEST: dict[str, str] = {}
 
 
+def test_a_moving_average_is_scored_saved_and_resumed(tmp_path):
+    def config(folder):
+        return config_in(tmp_path / folder, ema=0.9)
+
+    whole = lockstep.train(config("whole"))
+    with pytest.raises(lockstep.Interrupted):
+        lockstep.train(config("parts"), observers=[StopAt(7)])
+    reset_accelerator()
+    parts = lockstep.train(config("parts"))
+    for name in ("weights_sha256", "ema_sha256", "best_ema_test_loss", "ema_validation_loss"):
+        assert parts.summary[name] == whole.summary[name]
+    assert whole.summary["ema_sha256"] != whole.summary["weights_sha256"]
+    records = [each for each in read_metrics(whole.folder) if "validation_loss" in each]
+    best = max(records, key=lambda record: record["ema_validation_accuracy"])  # the average decides
+    assert whole.summary["best_step"] == best["step"]
+    files = {path.stem for path in (whole.folder / "evaluations").iterdir()}
+    names = ("last", "best", "ema", "best-ema")
+    assert files == {*names, *(f"validation-{name}" for name in names)}
+    for which, key in (("ema", "ema_test_loss"), ("best-ema", "best_ema_test_loss")):
+        reset_accelerator()
+        scores = lockstep.evaluate(None, f"{whole.folder}:{which}")
+        assert (
+            scores["test_loss"]
+            == whole.summary[key]
+            == read_evaluation(whole.folder, which).scores.values["loss"]
+        )
+
+
 def test_a_task_brings_its_own_validation_data(tmp_path):
     own = tasks.line(validation=lambda: tasks.line_data(31, 0.02))
     config = lockstep.Config(

@@ -49,12 +49,18 @@ def train(argv: list[str]) -> int:
 
 
 def final_scores(summary: dict[str, Any], headline: str) -> str:
-    """The headline value on the test set of the last weights, and of others that the run has."""
-    names = {
-        f"test {headline}": f"test_{headline}",
-        f"best (step {summary.get('best_step')})": f"best_test_{headline}",
-    }
-    found = {name: summary[key] for name, key in names.items() if key in summary}
-    if "best_step" not in summary:  # of an older version, which took the best by the test set
-        found = {name: value for name, value in found.items() if not name.startswith("best")}
-    return "".join(f"{name} {shown(headline, value)}, " for name, value in found.items())
+    """The headline value on the test set of each of the run's weights; without one on the validation set.
+
+    In a summary of an older version the best value was chosen by the test set: it is left out.
+    """
+    prefixes = {"last": "", "ema": "ema_"}
+    if "best_step" in summary:
+        prefixes |= {f"best, step {summary['best_step']}": "best_", "best-ema": "best_ema_"}
+    for split in ("test", "validation"):
+        keys = {name: f"{prefix}{split}_{headline}" for name, prefix in prefixes.items()}
+        found = {name: shown(headline, summary[key]) for name, key in keys.items() if key in summary}
+        if list(found) == ["last"]:
+            return f"{split} {headline} {found['last']}, "
+        if found:
+            return f"{split} {headline} {', '.join(f'{value} ({name})' for name, value in found.items())}, "
+    return ""

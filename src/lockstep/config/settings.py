@@ -87,6 +87,9 @@ class TrainConfig:
     keep_checkpoints: int = 2
     """How many of the newest checkpoints to keep. The one with the best headline value on the validation set
     is always kept."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, such as 0.999. It is scored besides the weights,
+    and the best checkpoint is the one whose average is the best. 0: no average."""
     patience: int = 0
     """Stop after this many evaluations in a row on the validation set that are no better than the best one
     before. 0: never."""
@@ -108,6 +111,7 @@ class TrainConfig:
             require(value >= 0, f"train.{name}", value, "must be >= 0 steps; 0 means once an epoch")
         require(self.digest_every >= 1, "train.digest_every", self.digest_every, "must be >= 1 step")
         require(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "must be >= 1")
+        require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1); 0 keeps no average")
         rule = "must be >= 0 evaluations; 0 never stops early"
         require(self.patience >= 0, "train.patience", self.patience, rule)
 

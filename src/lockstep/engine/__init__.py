@@ -21,13 +21,14 @@ from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
-from lockstep.engine.records import StepResult, evaluate_run, score, step_record
+from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.run import Run
 from lockstep.engine.schedule import check_schedule, lr_factor
 from lockstep.engine.scores import StepScores
 from lockstep.engine.selection import ScoredSet, Selection
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
+from lockstep.engine.weight_average import WeightAverage
 
 __all__ = [
     "NO_OBSERVER",
@@ -51,6 +52,7 @@ __all__ = [
     "StepScores",
     "StepTimer",
     "Stopwatch",
+    "WeightAverage",
     "agreed_digest",
     "buffer_rules",
     "build_optimizer",
@@ -72,6 +74,7 @@ __all__ = [
     "save_checkpoint_of",
     "score",
     "score_batch",
+    "score_both",
     "shapes_of",
     "snapshot",
     "step_record",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from lockstep.engine.checks.weights_digest import agreed_digest
+from lockstep.engine.checks.weights_digest import agreed_digest, agreed_digest_of
 from lockstep.engine.run import Run
 from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
@@ -25,6 +25,8 @@ def save_checkpoint_of(run: Run) -> None:
         RunStopped: the ranks' weights differ.
     """
     agreed_digest(run.model, run.ranks, run.step)
+    if run.average is not None:
+        agreed_digest_of(run.average.named(), run.ranks, run.step, "moving averages")
     folder = run.folder / CHECKPOINTS_FOLDER
 
     def save() -> None:
@@ -39,13 +41,16 @@ def snapshot(run: Run) -> Checkpoint:
     scaler = run.ranks.accelerator.scaler
     state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
     state["traits"] = asdict(run.traits)
+    ema = None if run.average is None else run.average.state_dict()
     if run.selection is not None:
         state["selection"] = asdict(run.selection)
     if scaler is not None:
         state["scaler"] = scaler.state_dict()
     info: dict[str, Any] = {"train_seconds": run.clock.total(), "world_size": run.ranks.world_size}
     if run.evaluation is not None and run.evaluation.step == run.step:
-        info |= run.evaluation.record()
+        evaluations = [each for each in (run.evaluation, run.ema_evaluation) if each is not None]
+        for each in evaluations:
+            info |= each.record()
         if run.selection is not None:
-            info[SCORE] = run.evaluation.score
-    return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info)
+            info[SCORE] = evaluations[-1].score
+    return Checkpoint(step=run.step, weights=run.model.state_dict(), state=state, info=info, ema=ema)

@@ -138,6 +138,8 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
 
     run.step += 1
     run.skipped_steps += is_skipped
+    if run.average is not None and not is_skipped:
+        run.average.update(run.num_updates)
     result = StepResult(
         window=window,
         losses=padded(losses, run.plan.window, run.ranks.device),

@@ -82,8 +82,13 @@ def step_record(run: Run, result: StepResult) -> Record:
     return record
 
 
-def score(run: Run, scored: ScoredSet) -> Evaluation:
+def score(run: Run, scored: ScoredSet, *, is_average: bool = False) -> Evaluation:
     """Scores a set with the weights as they are. All ranks must call it.
+
+    Args:
+        run: the run.
+        scored: the set.
+        is_average: whether these are the moving average of its weights.
 
     Raises:
         RunStopped: a value is not finite.
@@ -96,7 +101,21 @@ def score(run: Run, scored: ScoredSet) -> Evaluation:
         step=run.step,
         seed=run.seed,
         split=scored.split,
+        is_average=is_average,
     )
+
+
+def score_both(run: Run, scored: ScoredSet) -> list[Evaluation]:
+    """Scores a set with the weights and, if there is one, their moving average. All ranks must call it.
+
+    Raises:
+        RunStopped: a value is not finite.
+    """
+    evaluations = [score(run, scored)]
+    if run.average is not None:
+        with run.average.applied():
+            evaluations.append(score(run, scored, is_average=True))
+    return evaluations
 
 
 def evaluate_run(run: Run) -> Record:
@@ -106,10 +125,11 @@ def evaluate_run(run: Run) -> Record:
         RunStopped: a value is not finite.
     """
     assert run.scored is not None, "there is nothing to score"
-    run.evaluation = score(run, run.scored)
+    evaluations = score_both(run, run.scored)
+    run.evaluation, run.ema_evaluation = (*evaluations, None)[:2]
     if run.selection is not None:
-        run.selection.add(run.ranks.broadcast(run.evaluation.score))
-    return {**run.evaluation.record()}
+        run.selection.add(run.ranks.broadcast(evaluations[-1].score))  # that of the average, if there is one
+    return {name: value for each in evaluations for name, value in each.record().items()}
 
 
 def _mean(total: float, count: float) -> float | None:

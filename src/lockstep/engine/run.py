@@ -17,6 +17,7 @@ from lockstep.engine.model_traits.try_out import ModelTraits
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.selection import ScoredSet, Selection
 from lockstep.engine.timers import StepTimer, Stopwatch
+from lockstep.engine.weight_average import WeightAverage
 from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
@@ -41,6 +42,10 @@ class Run:
     """Seconds spent on data and communication in the steps since the last record."""
     evaluation: Evaluation | None = None
     """The latest evaluation of the weights, of `scored`; None before the first."""
+    ema_evaluation: Evaluation | None = None
+    """The same of the moving average of the weights, if there is one."""
+    average: WeightAverage | None = None
+    """The moving average of the weights."""
     selection: Selection | None = None
     """Which evaluation was the best so far; None without a validation set."""
 

@@ -48,7 +48,8 @@ def draw_curves(records: list[Record], resumes: list[int], title: str, headline:
     figure, panels = _panels(len(shown) + 1, title, top_inches=TITLE_INCHES + 0.15, bottom_inches=0.55)
     loss, rate = panels[0], panels[-1]
     for axes, value in zip(panels, shown, strict=False):
-        scored = (("test_", "test", ORANGE), ("validation_", "validation", GREEN))
+        scored = [("test_", "test", ORANGE), ("validation_", "validation", GREEN)]
+        scored += [(f"ema_{prefix}", f"{name}, average", PURPLE) for prefix, name, _ in scored]
         for prefix, name, colour in (("", "training", BLUE), *scored):
             if not prefix or any(f"{prefix}{value}" in record for record in records):
                 _curve(axes, *_series(records, "step", f"{prefix}{value}", _change(value)), colour, name)

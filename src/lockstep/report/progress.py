@@ -44,10 +44,11 @@ class Console:
             else:
                 self._bar.set_postfix_str(numbers, refresh=False)
                 self._bar.update(step - self._bar.n)
-        for split in ("validation", "test"):
+        for split in ("validation", "ema_validation", "test", "ema_test"):
             if f"{split}_loss" in record:
+                scored = split.replace("_", " ")
                 scores = [
-                    f"{split} {name} {shown(name, record.get(f'{split}_{name}'))}" for name in self._names
+                    f"{scored} {name} {shown(name, record.get(f'{split}_{name}'))}" for name in self._names
                 ]
                 say(f"{position}  {'  '.join(scores)}")
 

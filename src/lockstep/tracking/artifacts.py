@@ -23,7 +23,7 @@ from lockstep.runs.checkpoint_folder import best_checkpoint
 
 ARTIFACT_CHECKPOINT = "checkpoint"
 """Inside a model artifact."""
-EVALUATED = ("test_", "validation_")
+EVALUATED = ("test_", "validation_", "ema_test_", "ema_validation_")
 """Begin the names of the values in a checkpoint's `info` that become metadata."""
 
 

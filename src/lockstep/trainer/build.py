@@ -18,6 +18,7 @@ from lockstep.engine import (
     Selection,
     StepTimer,
     Stopwatch,
+    WeightAverage,
     check_schedule,
     lr_factor,
     use_deterministic_kernels,
@@ -49,6 +50,9 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         optimizer.load_state_dict(checkpoint.state["optimizer"])
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+    average = WeightAverage(model, config.train.ema) if config.train.ema else None
+    if average is not None and checkpoint is not None and checkpoint.ema is not None:
+        average.load_state_dict(checkpoint.ema)
     if config.reduction == "exact" and ranks.device.type == "cuda":
         allowed = config.train.allow_nondeterministic
         ranks.on_all(lambda: use_deterministic_kernels(allow_nondeterministic=allowed))
@@ -97,6 +101,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         train_samples=parts.train,
         validation=sets.get("validation"),
         test=sets.get("test"),
+        average=average,
         selection=selection_at(checkpoint) if has_validation else None,
         closing=closing,
     )

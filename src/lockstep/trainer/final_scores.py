@@ -9,15 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lockstep.engine import Run, ScoredSet, score
+from lockstep.engine import Run, ScoredSet, score, score_both
 from lockstep.report import say
 from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoint_folder import best_checkpoint
 from lockstep.runs.evaluations import write_evaluation
-from lockstep.runs.weights import BEST, LAST
+from lockstep.runs.weights import BEST, BEST_EMA, EMA, LAST
 from lockstep.task import Evaluation
 from lockstep.trainer.scoring import summary_of
+
+VALIDATED = ("validation_", "ema_validation_")
+"""Begin the names of the scores on the validation set in a checkpoint's `info`."""
 
 
 def final_results(run: Run) -> dict[str, Any]:
@@ -27,15 +30,15 @@ def final_results(run: Run) -> dict[str, Any]:
     """
     results: dict[str, Any] = {}
     if run.scored is not None and (run.evaluation is None or run.evaluation.step != run.step):
-        run.evaluation = score(run, run.scored)
+        run.evaluation, run.ema_evaluation = (*score_both(run, run.scored), None)[:2]
     best = best_of(run)
     if run.test is not None:
         results |= test_results(run, run.test, best)
     if run.validation is not None:
-        assert run.evaluation is not None
-        results |= {**run.evaluation.record(), "validation_samples": run.evaluation.num_samples}
+        for evaluation in newest_evaluations(run):
+            results |= {**evaluation.record(), "validation_samples": evaluation.num_samples}
     if best is not None:
-        values = {name: value for name, value in best.info.items() if name.startswith("validation_")}
+        values = {name: value for name, value in best.info.items() if name.startswith(VALIDATED)}
         results |= {"best_step": best.step} | {f"best_{name}": value for name, value in values.items()}
     return results
 
@@ -55,18 +58,28 @@ def best_of(run: Run) -> Checkpoint | None:
 
 
 def test_results(run: Run, test: ScoredSet, best: Checkpoint | None) -> dict[str, Any]:
-    """The scores of the last and the best weights, each computed once."""
-    is_scored = run.validation is None
-    last = run.evaluation if is_scored and run.evaluation is not None else score(run, test)
-    found = {LAST: last}
+    """The scores of the last and the best weights, and of the moving average of each, all computed once."""
+    last = score_both(run, test) if run.validation is not None else newest_evaluations(run)
+    found = dict(zip((LAST, EMA), last, strict=False))
     if best is not None and best.step == run.step:
-        found[BEST] = last
+        found |= dict(zip((BEST, BEST_EMA), last, strict=False))
     elif best is not None:
-        with other_weights(run.model, best.weights):
-            found[BEST] = replace(score(run, test), step=best.step)
+        for name, weights in ((BEST, best.weights), (BEST_EMA, best.ema)):
+            if weights is not None:
+                with other_weights(run.model, weights):
+                    scores = score(run, test, is_average=name == BEST_EMA)
+                found[name] = replace(scores, step=best.step)
     run.ranks.on_main(lambda: write_all(run, test, found))
-    of_best = found[BEST].record() if BEST in found else {}
-    return summary_of(run.task, last) | {f"best_{name}": value for name, value in of_best.items()}
+    results = summary_of(run.task, found[LAST])
+    for name, scores in found.items():
+        prefix = "best_" if name in (BEST, BEST_EMA) else ""
+        results |= {prefix + key: value for key, value in scores.record().items()}
+    return results
+
+
+def newest_evaluations(run: Run) -> list[Evaluation]:
+    """The newest ones: of the weights, and of their moving average if there is one."""
+    return [each for each in (run.evaluation, run.ema_evaluation) if each is not None]
 
 
 def write_all(run: Run, test: ScoredSet, found: dict[str, Evaluation]) -> None:

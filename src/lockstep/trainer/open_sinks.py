@@ -13,8 +13,8 @@ from lockstep.engine import Run, is_best
 from lockstep.report import Console, say
 from lockstep.runs import MetricsFile, Sink, Status
 from lockstep.runs.evaluations import EvaluationSink
-from lockstep.task import Evaluation
 from lockstep.tracking.wandb_run import WandbRun
+from lockstep.trainer.final_scores import newest_evaluations
 
 
 def open_sinks(
@@ -34,7 +34,11 @@ def open_sinks(
     if run.scored is not None:
         run.sinks.append(
             EvaluationSink(
-                run.folder, run.step, run.scored.samples, lambda: evaluations(run), lambda: is_best(run)
+                run.folder,
+                run.step,
+                run.scored.samples,
+                lambda: newest_evaluations(run),
+                lambda: is_best(run),
             )
         )
     if mode != "disabled":
@@ -49,11 +53,6 @@ def open_sinks(
             dataset=describe,
         )
         run.sinks.append(wandb_run)
-
-
-def evaluations(run: Run) -> list[Evaluation]:
-    """The newest evaluations of a run."""
-    return [] if run.evaluation is None else [run.evaluation]
 
 
 def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:

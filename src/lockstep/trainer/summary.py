@@ -27,6 +27,7 @@ def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any
             "phase_seconds": phases.seconds,
             "precision": precision,
             "weights_sha256": weights_sha256(run.model.state_dict()),
+            **({} if run.average is None else {"ema_sha256": weights_sha256(run.average.state_dict())}),
             **environment(run.ranks),
             "git": (read_starts(run.folder) or [{}])[-1].get("git"),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +22,14 @@ def state_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **buffers}
 
 
-def parameter_digests(model: nn.Module) -> Tensor:
-    """A 64-bit digest of each parameter and persistent buffer, int64 (tensors,), on the device.
+def tensor_digests(tensors: Iterable[Tensor]) -> Tensor:
+    """A 64-bit digest of each tensor, int64 (tensors,), on the device.
 
     The sum of the values' bit patterns, each multiplied by an odd number made from its index, modulo 2**64.
     Integer addition has no rounding, so its order does not matter; changing one value always changes the sum.
     """
     digests = []
-    for tensor in state_tensors(model).values():
+    for tensor in tensors:
         bits = tensor.detach().flatten().view(torch.uint8)
         width = 4 if bits.numel() % 4 == 0 else 1
         words = bits.view(torch.int32).long() if width == 4 else bits.long()
@@ -43,14 +44,19 @@ def agreed_digest(model: nn.Module, ranks: Ranks, step: int) -> str:
     Raises:
         RunStopped: the ranks' weights differ; names the step, the ranks and the first tensor that differs.
     """
-    digests = ranks.gather(parameter_digests(model).unsqueeze(0))  # (world, tensors)
+    return agreed_digest_of(state_tensors(model), ranks, step, "weights")
+
+
+def agreed_digest_of(tensors: Mapping[str, Tensor], ranks: Ranks, step: int, what: str) -> str:
+    """The same for any tensors by name, such as averages of the weights; `what` they are, for the message."""
+    digests = ranks.gather(tensor_digests(tensors.values()).unsqueeze(0))  # (world, tensors)
     differs = digests != digests[0]
     if differs.any():
         first = int(differs.any(dim=0).nonzero()[0])
-        name = list(state_tensors(model))[first]
+        name = list(tensors)[first]
         others = differs.any(dim=1).nonzero().flatten().tolist()
         raise RunStopped(
-            f"step {step}: the weights of ranks {others} differ from those of rank 0, first in {name}; "
+            f"step {step}: the {what} of ranks {others} differ from those of rank 0, first in {name}; "
             "run the same command again to resume from the last checkpoint, where they were still equal"
         )
     return hashlib.sha256(digests[0].numpy().tobytes()).hexdigest()[:16]
