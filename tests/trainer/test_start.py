@@ -7,7 +7,7 @@ import torch
 
 import lockstep
 from lockstep.launch import STOP_SIGNALS
-from lockstep.runs import run_path
+from lockstep.runs import read_starts, run_path
 from runs import reset_accelerator, small_config
 
 
@@ -99,4 +99,46 @@ def test_a_signal_stops_the_run_and_the_programs_handlers_are_restored(tmp_path)
         lockstep.train(config_in(tmp_path), observers=[StopAfter(3)])
     assert stop.value.step == 3
     assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    assert lockstep.train(config_in(tmp_path)).summary["steps"] == 10
+
+
+def test_damage_to_what_tells_of_the_past_changes_no_bit_and_loses_nothing(tmp_path, capsys):
+    whole = lockstep.train(config_in(tmp_path / "whole")).summary
+    with pytest.raises(lockstep.Interrupted):
+        lockstep.train(config_in(tmp_path), observers=[StopAfter(4)])
+    run = run_path(config_in(tmp_path))
+    capsys.readouterr()
+    names = ["config.yaml", "metrics.jsonl", "starts.jsonl", "task.json", "evaluations/last.npz"]
+    for name in names:
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_bytes(b"\xff\x00 rubbish\n")
+    summary = lockstep.train(config_in(tmp_path)).summary
+    assert summary["weights_sha256"] == whole["weights_sha256"]
+    assert summary["test_loss"] == whole["test_loss"]
+    told = [line for line in capsys.readouterr().err.splitlines() if "was set aside as" in line]
+    assert len(told) == len(names)
+    assert len(list((run / "set-aside").iterdir())) == len(names)
+    assert [start["step"] for start in read_starts(run)] == [4]
+
+
+def test_a_run_whose_checkpoints_are_of_no_use_is_refused_and_stays_as_it_is(tmp_path):
+    with pytest.raises(lockstep.Interrupted):
+        lockstep.train(config_in(tmp_path), observers=[StopAfter(4)])
+    run = run_path(config_in(tmp_path))
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    before = {path: path.read_bytes() for path in run.glob("*.*")}
+    weights = (checkpoint / "weights.safetensors").read_bytes()
+    (checkpoint / "weights.safetensors").unlink()
+    with pytest.raises(
+        lockstep.ConfigError, match=r"none of its checkpoints is whole .* step 0, move them away"
+    ):
+        lockstep.train(config_in(tmp_path))
+    (checkpoint / "weights.safetensors").symlink_to("weights.safetensors")  # a loop: cannot be read
+    with pytest.raises(
+        lockstep.ConfigError, match=r"weights\.safetensors cannot be read .* make it readable"
+    ):
+        lockstep.train(config_in(tmp_path))
+    assert before == {path: path.read_bytes() for path in run.glob("*.*")}
+    (checkpoint / "weights.safetensors").unlink()
+    (checkpoint / "weights.safetensors").write_bytes(weights)
     assert lockstep.train(config_in(tmp_path)).summary["steps"] == 10
