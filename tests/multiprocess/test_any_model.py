@@ -34,7 +34,7 @@ def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path)
     for num_processes, step in ((4, 7), (1, 15)):
         process = start(tmp_path, num_processes, *words, env=environment)
         wait_for_step(tmp_path, step, process)
-        kill_run(tmp_path, process)
+        assert kill_run(tmp_path, process)
     assert start(tmp_path, 2, *words, env=environment).wait(timeout=100) == 0
     one, other = read_run(tmp_path / "run"), read_run(undisturbed / "run")
     assert one["weights_sha256"] == other["weights_sha256"]

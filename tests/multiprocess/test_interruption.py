@@ -175,14 +175,12 @@ def test_kill_at_random_moments(tmp_path, undisturbed, model):
         while process.poll() is None and read_steps(tmp_path) < done + 1:
             time.sleep(0.005)
         time.sleep(generator.uniform(0, 0.15))
-        finished = process.poll() is not None
-        kill(tmp_path, process)
-        if finished:
+        if kill(tmp_path, process):
+            kills += 1
+        else:
             assert process.returncode == 0, (tmp_path / "output").read_text()[-3000:]
             assert_same_run(tmp_path, undisturbed)
             shutil.rmtree(tmp_path / "run")
-        else:
-            kills += 1
     assert begin(generator.choice(TOPOLOGIES), generator.choice(STORAGES)).wait(timeout=100) == 0
     assert_same_run(tmp_path, undisturbed)
 
@@ -198,6 +196,6 @@ def test_a_run_continues_on_four_then_one_then_two_processes(tmp_path, undisturb
     for num_processes, until in ((4, 6), (1, 16)):
         process = start(tmp_path, num_processes)
         wait_for_step(tmp_path, until, process)
-        kill(tmp_path, process)
+        assert kill(tmp_path, process)
     assert start(tmp_path, 2).wait(timeout=100) == 0
     assert_same_run(tmp_path, undisturbed)

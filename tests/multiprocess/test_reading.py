@@ -38,7 +38,7 @@ def test_a_killed_run_continues_with_other_processes_and_workers(tmp_path):
     assert start(undisturbed, 1, recipe=LONG, env=with_support()).wait(timeout=100) == 0
     process = start(tmp_path, 4, "--data.num-workers", "1", recipe=LONG, env=with_support())
     wait_for_step(tmp_path, 5, process)
-    kill_run(tmp_path, process)
+    assert kill_run(tmp_path, process)
     resumed = start(tmp_path, 1, "--data.num-workers", "3", recipe=LONG, env=with_support())
     assert resumed.wait(timeout=100) == 0
     one, other = read_run(tmp_path / "run"), read_run(undisturbed / "run")

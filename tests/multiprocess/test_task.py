@@ -38,7 +38,7 @@ def test_a_killed_run_of_a_task_continues_on_other_topologies_with_the_same_bits
     for num_processes, step in ((4, 7), (1, 31)):
         process = start(tmp_path, num_processes, recipe=LONG, env=environment)
         wait_for_step(tmp_path, step, process)
-        kill_run(tmp_path, process)
+        assert kill_run(tmp_path, process)
     assert start(tmp_path, 2, recipe=LONG, env=environment).wait(timeout=100) == 0
     one, other = read_run(tmp_path / "run"), read_run(undisturbed / "run")
     assert one["weights_sha256"] == other["weights_sha256"]

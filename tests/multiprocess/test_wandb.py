@@ -53,7 +53,7 @@ def test_a_killed_run_resumes_as_the_same_one(tmp_path):
     """A killed client leaves a file without its last records: the next start makes up for it."""
     process = start(tmp_path, 1, *OFFLINE)
     wait_for_step(tmp_path, 16, process)
-    kill(tmp_path, process)
+    assert kill(tmp_path, process)
     identity = (tmp_path / "run" / "wandb-id").read_text()
     assert start(tmp_path, 1, *OFFLINE).wait(timeout=60) == 0
     runs = wandb_runs(tmp_path / "run")

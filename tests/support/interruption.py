@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 
@@ -46,6 +47,12 @@ def wait_for_step(folder, step, process):
 
 
 def kill(folder, process):
-    """Sends SIGKILL to the launcher and to its workers, which torchrun starts in their own sessions."""
-    run(["pkill", "-9", "-f", f"--run.dir {folder} "])
-    process.wait()
+    """Sends SIGKILL to the launcher and to its workers, which torchrun starts in their own sessions.
+
+    Returns:
+        Whether it was killed; False if it had already ended.
+    """
+    # After --: pkill took a pattern that begins with dashes for an option, and killed nothing.
+    result = run(["pkill", "-9", "-f", "--", f"--run.dir {folder} "])
+    assert result.returncode in (0, 1), result.stderr  # 1: there is no such process any more
+    return process.wait() == -signal.SIGKILL
