@@ -80,7 +80,8 @@ def test_a_sweep_runs_through_accelerate_with_its_parameters_as_flags(tmp_path, 
     flags = utils.create_sweep_command_args({"args": {name: {"value": v} for name, v in parameters.items()}})
     filled = {"${env}": ["/usr/bin/env"], "${program}": [sweep["program"]], "${args}": flags["args"]}
     command = [part for word in sweep["command"] for part in filled.get(word, [word])]
-    small = ["--data.name", "synthetic", "--data.num-train", "600", "--tracking.mode", "offline"]
+    small = ["--data.name", "synthetic", "--data.num-train", "600", "--data.validation", "100"]
+    small += ["--tracking.mode", "offline"]
     path = f"{BIN}:{os.environ['PATH']}"  # where the agent finds accelerate
     result = run([*command, *small], env={"WANDB_RUN_ID": "from-agent", "PATH": path})
     assert result.returncode == 0, result.stderr
