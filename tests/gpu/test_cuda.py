@@ -1,5 +1,6 @@
 """What only a GPU can show. Skipped, with the reason, without one."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, TrainC
 from lockstep.engine import take_step
 from lockstep.engine.checkpointing import snapshot
 from lockstep.engine.records import evaluate_run
+from lockstep.launch.gpus import gpu_facts
 from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.task import build_model
 from processes import any_model_fingerprints, exact_fingerprints
@@ -162,3 +164,9 @@ def test_images_can_be_read_by_ids_on_the_cpu():
     images, labels = run.train_samples.images.read(torch.tensor([3, 5]))
     assert torch.equal(images.cpu(), dataset.train.images[[3, 5]])
     assert torch.equal(labels.cpu(), dataset.train.labels[[3, 5]])
+
+
+def test_what_decides_the_kernels_of_a_gpu_can_be_recorded():
+    facts = gpu_facts(torch.device("cuda", 0))
+    assert json.loads(json.dumps(facts)) == facts
+    assert all(facts[name] for name in ("name", "capability", "multiprocessors", "driver", "cudnn"))

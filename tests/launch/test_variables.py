@@ -6,7 +6,6 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from lockstep.commands.main import main
 from lockstep.errors import ConfigError, RankError
 from lockstep.launch import array_group, process_rank, read_launch
-from lockstep.launch.variables import device_index
 from slurm_jobs import SRUN
 
 
@@ -31,11 +30,6 @@ def test_srun_with_one_task_a_process():
     assert (launch.world_size, launch.local_world_size) == (5, 2)
     last = read_launch({**SRUN, "SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "2"})
     assert last.local_world_size == 1
-
-
-def test_an_srun_task_that_sees_one_gpu_only_takes_that():
-    task = read_launch({**SRUN, "SLURM_LOCALID": "3"})
-    assert [device_index(task, num_visible) for num_visible in (8, 1)] == [3, 0]
 
 
 def test_a_launcher_inside_srun_wins():

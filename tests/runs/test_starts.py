@@ -53,6 +53,9 @@ def test_another_kind_of_cpu_is_told_on_a_cpu_alone(tmp_path):
     ]
     gpu = {"device": "H100"}
     assert environment_changes(before | gpu, now | gpu) == []
+    with_gpu = gpu | {"gpu": {"multiprocessors": 132}, "num_threads": 64}
+    other = with_gpu | {"gpu": {"multiprocessors": 114}, "num_threads": 1}  # threads decide no bits there
+    assert environment_changes(with_gpu, other) == ["GPU multiprocessors 132 → 114"]
     assert environment_changes({"device": "cpu"}, now) == []  # an older version recorded less
     assert recorded_threads(tmp_path) == 1
     assert recorded_threads(tmp_path / "new") == 0

@@ -1,7 +1,7 @@
 """How processes start, meet and stop: launch variables, allocation, rendezvous, ranks, stop signals, checks.
 
 These take time to load and are imported by their own names:
-checks, local_ranks, precision, process_group, process_state, rank_facts, ranks, threads.
+checks, gpus, local_ranks, precision, process_group, process_state, rank_facts, ranks, threads.
 """
 
 from lockstep.launch.allocation import Allocation, allocated_threads, read_allocation

@@ -19,11 +19,12 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from lockstep.errors import AgreedStop, ConfigError, RankError
+from lockstep.launch.gpus import check_own_gpus
 from lockstep.launch.machine import keep_freed_memory, num_cores, threads_per_process
 from lockstep.launch.precision import check_precision
 from lockstep.launch.ranks import Ranks
 from lockstep.launch.rendezvous import rank_variables, torchrun_variables
-from lockstep.launch.variables import Launch, device_index
+from lockstep.launch.variables import Launch
 
 PROGRAM = "program"
 """The launcher of processes that the program itself started and connected."""
@@ -61,6 +62,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
 
     Raises:
         RankError: the device does not support the precision, or fewer processes met than were launched.
+        ConfigError: on every rank, if two share a GPU and NCCL connects them.
     """
     has_mps = torch.backends.mps.is_available() and launch.world_size == 1  # no backend connects several
     use_cpu = launch.wants_cpu or not (torch.cuda.is_available() or has_mps)
@@ -68,8 +70,6 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     check_precision(precision, kind)
     if launch.launcher == "srun":
         os.environ.update(torchrun_variables(launch))
-        if kind == "cuda":
-            os.environ["LOCAL_RANK"] = str(device_index(launch, torch.cuda.device_count()))
     elif launch.launcher == PROGRAM:
         os.environ.update(rank_variables(launch))
     if type(multiprocessing.current_process()).__name__ == "ForkProcess":  # the class is not on every system
@@ -102,7 +102,7 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
     control: Any = None
     if launch.world_size > 1:
         control = dist.new_group(backend="gloo", timeout=timedelta(hours=1))
-    return Ranks(
+    ranks = Ranks(
         accelerator=accelerator,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
@@ -110,6 +110,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         control=control,
         owns_group=owns_group,
     )
+    check_own_gpus(ranks)
+    return ranks
 
 
 def join_new_group(launch: Launch, backend: str) -> None:

@@ -169,11 +169,3 @@ def _tasks_on_this_node(environ: Mapping[str, str]) -> int:
         rule = f"must have an entry for node {node}, SLURM_NODEID; {ALONE}"
         raise RankError(f"SLURM_STEP_TASKS_PER_NODE = {stated!r}: {rule}")
     return counts[node]
-
-
-def device_index(launch: Launch, num_visible: int) -> int:
-    """The index of this process's GPU among those it sees; under `srun --gpus-per-task=1` that is only one.
-
-    Accelerate picks the device in the same way, but passes LOCAL_RANK itself to DistributedDataParallel.
-    """
-    return launch.local_rank % num_visible

@@ -12,6 +12,7 @@ import accelerate
 import torch
 
 import lockstep
+from lockstep.launch.gpus import gpu_facts
 from lockstep.launch.ranks import Ranks
 
 KERNEL_VARIABLES = (
@@ -30,19 +31,19 @@ def device_name(ranks: Ranks) -> str:
 
 def environment(ranks: Ranks) -> dict[str, Any]:
     """The environment as JSON values. If device, threads and versions are equal, the bits are equal."""
+    gpu: dict[str, Any] = {"gpu": gpu_facts(ranks.device)} if ranks.device.type == "cuda" else {}
     versions: dict[str, Any] = {
         "lockstep": lockstep.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "accelerate": accelerate.__version__,
     }
-    if ranks.device.type == "cuda":
-        versions["cudnn"] = torch.backends.cudnn.version()
     return {
         "world_size": ranks.world_size,
         "num_threads": ranks.num_threads,
         "device": device_name(ranks),
         "cpu": cpu_facts(),
+        **gpu,
         "versions": versions,
     }
 

@@ -54,11 +54,14 @@ def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
 def bit_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What the bits of a run may depend on, by name: neither its number of ranks nor the user's repository.
 
-    The kind of CPU counts for a run on a CPU.
+    Threads and the kind of CPU count for a run on a CPU, and what decides a GPU's kernels for one on a GPU.
     """
-    facts = {name: environment[name] for name in ("num_threads", "device") if name in environment}
-    if facts.get("device") == "cpu":
-        facts |= {f"CPU {name}": value for name, value in environment.get("cpu", {}).items()}
+    on_cpu = environment.get("device", "cpu") == "cpu"
+    facts = {name: environment[name] for name in ("device",) if name in environment}
+    if on_cpu and "num_threads" in environment:
+        facts["num_threads"] = environment["num_threads"]
+    kind = "cpu" if on_cpu else "gpu"
+    facts |= {f"{kind.upper()} {name}": value for name, value in environment.get(kind, {}).items()}
     return facts | environment.get("versions", {})
 
 

@@ -24,6 +24,7 @@ from lockstep.engine import (
     use_deterministic_kernels,
 )
 from lockstep.errors import require
+from lockstep.launch.gpus import connect_gpus, differing_gpus
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import run_path
@@ -38,7 +39,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     """Builds a run at step 0, or at the step of a checkpoint; the same run on any topology.
 
     Raises:
-        ConfigError: on every rank, if batch sizes do not divide, or the trials of the model fail.
+        ConfigError: on every rank, if batch sizes do not divide, the trials of the model fail, or the ranks'
+            GPUs are not equal and the reduction is exact.
     """
     plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train), parts.num_held_out))
     model = parts.model
@@ -56,6 +58,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     if config.reduction == "exact" and ranks.device.type == "cuda":
         allowed = config.train.allow_nondeterministic
         ranks.on_all(lambda: use_deterministic_kernels(allow_nondeterministic=allowed))
+    differences = differing_gpus(ranks, is_exact=config.reduction == "exact")
     traits, warnings = find_traits(config, ranks, plan, prepared, parts, checkpoint)
     first_step = checkpoint.step if checkpoint else 0
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
@@ -94,7 +97,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         task=parts.task,
         reduction=Reduction(prepared, traits, ranks.world_size, config.reduction),
         traits=traits,
-        warnings=[*parts.warnings, *worker_warnings(config.data, is_read_ahead), *warnings],
+        warnings=[*parts.warnings, *worker_warnings(config.data, is_read_ahead), *differences, *warnings],
         max_grad_norm=config.optimizer.max_grad_norm,
         lr_factor=partial(lr_factor, num_steps=num_steps, config=config.schedule),
         windows=windows,
@@ -105,6 +108,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         selection=selection_at(checkpoint) if has_validation else None,
         closing=closing,
     )
+    connect_gpus(ranks)  # now that the processes that read data were forked
     run.captured = captured_step(config, run)
     return run
 
