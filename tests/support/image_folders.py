@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,17 @@ def write_images(folder: Path, images: list[Image.Image]) -> None:
         target = folder / list(COLOURS)[index % 3]
         target.mkdir(parents=True, exist_ok=True)
         image.save(target / f"{index:03}.{'png' if index % 2 else 'jpg'}")
+
+
+def digit_folder(root: Path, classes: Sequence[int], num_train: int = 200, num_test: int = 100) -> Path:
+    """Writes those of the generated digits that are of some classes, as PNG; returns the root."""
+    for split, count, first_id in (("train", num_train, 0), ("test", num_test, 1000)):
+        for index, (pixels, label) in enumerate(zip(*synthetic_images(0, count, first_id), strict=True)):
+            if label in classes:
+                target = root / split / str(label)
+                target.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(target / f"{index:03}.png")
+    return root
 
 
 def colour_folder(root: Path, num_train: int = 120, num_test: int = 30, **options: tuple[int, int]) -> Path:

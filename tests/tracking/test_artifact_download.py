@@ -12,7 +12,12 @@ from lockstep.errors import ConfigError
 from lockstep.launch import read_launch
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint, weights_sha256
 from lockstep.tracking import artifact_download
-from lockstep.tracking.artifact_download import artifact_config, find_artifact, install_checkpoint
+from lockstep.tracking.artifact_download import (
+    artifact_config,
+    artifact_weights,
+    find_artifact,
+    install_checkpoint,
+)
 from lockstep.trainer import run_training
 from runs import fresh_ranks, small_config
 
@@ -57,7 +62,7 @@ class Artifact:
 def artifact(tmp_path, monkeypatch):
     (tmp_path / "server").mkdir()
     made = Artifact(tmp_path / "server")
-    monkeypatch.setattr(artifact_download, "_on_server", lambda reference, name: made)
+    monkeypatch.setattr(artifact_download, "_on_server", lambda name: made)
     return made
 
 
@@ -124,6 +129,14 @@ def test_a_step_that_the_checkpoint_does_not_have_is_refused(artifact, folder):
     with pytest.raises(ConfigError, match=r"says step 8, and its checkpoint is of step 7"):
         install_checkpoint(REFERENCE, small_config(), folder)
     assert not list(folder.iterdir())
+
+
+def test_the_weights_alone_begin_another_run(artifact):
+    weights = artifact_weights(REFERENCE, "--init-from")
+    assert weights_sha256(weights) == artifact.metadata["weights_sha256"]
+    artifact.metadata["weights_sha256"] = "0" * 64
+    with pytest.raises(ConfigError, match=r"--init-from = .* has other weights than it says"):
+        artifact_weights(REFERENCE, "--init-from")
 
 
 def test_other_weights_than_the_metadata_says_are_refused(artifact, folder):

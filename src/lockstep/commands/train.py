@@ -20,10 +20,14 @@ def train(argv: list[str]) -> int:
     num_processes, words = take_count(argv, "--processes")
     resume_from, flags = take_option(words, "--resume-from")
     accept_source, flags = "--accept-source" in flags, [word for word in flags if word != "--accept-source"]
-    if resume_from:
+    if resume_from.startswith("wandb:"):
         from lockstep.tracking.artifact_download import artifact_config
 
         config = artifact_config(resume_from, flags)
+    elif resume_from:
+        from lockstep.runs.resume_from import resumed_config
+
+        config, resume_from = resumed_config(resume_from, flags), ""  # now a setting of the run
     else:
         config = read_config(flags)
     if num_processes == 1:

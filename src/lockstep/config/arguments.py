@@ -24,12 +24,14 @@ from lockstep.config.settings import Config
 from lockstep.errors import ConfigError, RankError, require
 
 T = TypeVar("T")
+SHORT_FLAGS = {"--task": "--task.name", "--init-from": "--model.init-from"}
+"""Flag → the one that it is short for."""
 
 
 def parse_config(argv: list[str], *, without: Collection[str] = ()) -> Config:
     """A config from flags and `--config FILE`: the file's leaves become flags in front of the user's own.
 
-    `--task NAME` is short for `--task.name NAME`.
+    `--task NAME` and `--init-from WEIGHTS` are short; see `SHORT_FLAGS`.
 
     Args:
         argv: the words.
@@ -40,13 +42,17 @@ def parse_config(argv: list[str], *, without: Collection[str] = ()) -> Config:
     """
     file, flags = take_option(argv, "--config")
     from_file = yaml_flags(Path(file), without) if file else []
-    words = [re.sub(r"^--task(?==|$)", "--task.name", word) for word in from_file + flags]
+    words = from_file + flags
+    for short, name in SHORT_FLAGS.items():
+        words = [re.sub(rf"^{short}(?==|$)", name, word) for word in words]
     return parse(
         Config,
         words,
         prog="lockstep train",
         description="Start or resume the run that these settings describe.\n\n"
         "--config FILE first reads these settings from a YAML file; flags override it.\n"
+        "--init-from WEIGHTS begins a new run with the weights of another: RUN, RUN:best, a file, …\n"
+        "--resume-from RUN goes on from a run, with all its state, under another length, schedule or rates;\n"
         "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS continues a run from its model artifact.\n"
         "--processes N trains on N processes of this machine, each with one thread, or with a GPU.\n"
         "--accept-source goes on with a run although your source has changed since it began.",

@@ -64,6 +64,11 @@ class ModelConfig:
     """Probability that dropout sets a unit before the last layer to 0. For built-in models."""
     args: dict[str, Any] = field(default_factory=dict)
     """Arguments of the model's constructor, such as '--model.args.width 64'. Values are read as YAML."""
+    init_from: str = ""
+    """Initial weights from elsewhere, for fine-tuning: RUN, RUN:best, RUN:ema, a checkpoint,
+    FILE.safetensors or wandb:[ENTITY/]PROJECT/NAME:ALIAS. '--init-from X' is short for it."""
+    init_partial: bool = False
+    """With model.init_from, take what fits by name and shape, and list the rest. Off: all must fit."""
     average_buffers: tuple[str, ...] = ()
     """Buffers, by name or pattern ('codebook.*'), that may be averaged over micro-batches. Those of batch,
     instance and spectral normalization need not be named."""
@@ -72,6 +77,8 @@ class ModelConfig:
     trials before step 1 do not show it."""
 
     def __post_init__(self) -> None:
+        rule = "is for model.init_from, and there is none; leave it out"
+        require(bool(self.init_from) or not self.init_partial, "model.init_partial", self.init_partial, rule)
         if ":" not in self.name:
             own = ", or 'torchvision:NAME', or your own as 'package.module:Class'"
             check_choice("model.name", self.name, BUILT_IN_MODELS, alternative=own)

@@ -87,6 +87,9 @@ class TrainConfig:
     keep_checkpoints: int = 2
     """How many of the newest checkpoints to keep. The one with the best headline value on the validation set
     is always kept."""
+    resume_from: str = ""
+    """The run that this one goes on from, with all its state: RUN, RUN:best or a checkpoint of it. Length,
+    schedule and rates may differ. '--resume-from RUN' sets it, and takes the other settings from that run."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights, such as 0.999. It is scored besides the weights,
     and the best checkpoint is the one whose average is the best. 0: no average."""

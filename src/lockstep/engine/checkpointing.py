@@ -7,7 +7,7 @@ from typing import Any
 
 from lockstep.engine.checks.weights_digest import agreed_digest, agreed_digest_of
 from lockstep.engine.run import Run
-from lockstep.runs import CHECKPOINTS_FOLDER
+from lockstep.runs import CHECKPOINTS_FOLDER, read_starts
 from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
 from lockstep.runs.checkpoint_folder import SCORE, prune_checkpoints
 
@@ -31,7 +31,8 @@ def save_checkpoint_of(run: Run) -> None:
 
     def save() -> None:
         save_checkpoint(folder, snapshot(run))
-        prune_checkpoints(folder, run.intervals.keep_checkpoints)
+        starts = read_starts(run.folder)
+        prune_checkpoints(folder, run.intervals.keep_checkpoints, starts[0]["step"] if starts else 0)
 
     run.ranks.on_main(save)
 

@@ -35,7 +35,14 @@ from lockstep.plan import window_for_reduction
 from lockstep.report import shown
 from lockstep.runs.environment import device_name
 from lockstep.task import LOSS
-from lockstep.trainer import batch_sizes, build_run, find_task, first_on_each_node, make_parts
+from lockstep.trainer import (
+    batch_sizes,
+    build_run,
+    find_task,
+    first_on_each_node,
+    make_parts,
+    take_initial_weights,
+)
 
 
 def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
@@ -53,7 +60,9 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
 def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
     config, task = first_on_each_node(ranks, lambda: find_task(config, None))
-    run = build_run(config, ranks, make_parts(config, task, ranks))
+    parts = make_parts(config, task, ranks)
+    take_initial_weights(config, parts.model, ranks)
+    run = build_run(config, ranks, parts)
     with run.closing:
         return explain_step(run, config, step)
 

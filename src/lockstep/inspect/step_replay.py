@@ -35,6 +35,7 @@ from lockstep.runs import (
     environment_changes,
     read_metrics,
     read_settings,
+    read_starts,
 )
 from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
 from lockstep.runs.environment import environment
@@ -148,6 +149,10 @@ def replay_step(
     remedy = "leave it unchanged, so that the replay is of the same run"
     check_same_run(config, read_settings(folder), f"run {str(folder)!r}", remedy)
     check_format(folder, f"run {str(folder)!r}")
+    starts = read_starts(folder)
+    origin = starts[0]["step"] if starts else 0
+    rule = f"is of the run that this one goes on from ({config.train.resume_from!r}); replay it there"
+    require(not 0 < step <= origin, "--step", step, rule)
     before = environment_at(folder, step)
     with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
         return _replay_on(ranks, folder, config, task, step, output, enter_debugger, before)

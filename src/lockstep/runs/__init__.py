@@ -1,7 +1,7 @@
 """The run folder: its files, checkpoints and evaluations, and whether a start may resume it.
 
 These modules take time to load, so import them by their own names:
-checkpoint, checkpoint_folder, environment, evaluations, folder_lock, weights.
+checkpoint, checkpoint_folder, environment, evaluations, folder_lock, resume_from, weights.
 """
 
 from lockstep.runs.aside import set_aside

@@ -42,15 +42,15 @@ def load_newest_checkpoint(folder: Path, before: int | None = None) -> tuple[Che
     return None, damages
 
 
-def prune_checkpoints(folder: Path, keep: int) -> None:
+def prune_checkpoints(folder: Path, keep: int, origin: int = 0) -> None:
     """Deletes all checkpoints but the newest `keep` and the best one; to be called after a save.
 
-    That of step 0 also stays: it holds the initial weights of a model that no function can make again. So do
-    those that cannot be read: one of them may be the best.
+    That of step 0, or of the step `origin` at which the run began, also stays: it holds weights that no
+    function can make again. So do those that cannot be read: one of them may be the best.
     """
     best = best_checkpoint(folder)
     for path in checkpoints_in(folder)[:-keep]:
-        if path != best and checkpoint_step(path) > 0 and _is_readable(path):
+        if path != best and checkpoint_step(path) > origin and _is_readable(path):
             remove_checkpoint(path)
     for leftover in scratch_folders_in(folder):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -39,6 +39,23 @@ MAY_CHANGE = (
 """Settings that may differ between two starts of one run: they say where things are and what is reported, not
 what is computed. `metrics.jsonl` and the checkpoints follow the newest start."""
 
+GOING_ON = (
+    "train.epochs",
+    "train.steps",
+    "train.patience",
+    "train.eval_every",
+    "train.resume_from",
+    "schedule.name",
+    "schedule.warmup",
+    "optimizer.lr",
+    "optimizer.betas",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+    "optimizer.max_grad_norm",
+)
+"""Settings that may differ in a run that goes on from another (`train.resume_from`): its length, schedule and
+rates. They are part of no state."""
+
 
 def identity(config: Config) -> dict[str, Any]:
     """The settings that define a run, by dotted name: two starts of one run must agree in all of them."""
@@ -98,7 +115,11 @@ def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
     """
     saved = read_settings(folder)
     if saved:
-        remedy = "choose another run.name, or leave run.name out to have one derived"
+        is_going_on = differences(config, saved).keys() <= set(GOING_ON)
+        means = f"to go on from it under this setting: --resume-from {folder}"
+        if not is_going_on:
+            means = f"to begin with its weights: --init-from {folder}"
+        remedy = f"choose another run.name, or leave run.name out to have one derived; {means}"
         check_same_run(config, saved, f"run {str(folder)!r}", remedy)
     summary = read_summary(folder)
     if summary is None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch import Tensor
+
 from lockstep.config import Config, take_option
 from lockstep.errors import ConfigError, RankError, refuse, require
 from lockstep.runs import (
@@ -48,6 +50,8 @@ class ModelArtifact:
     """That of its checkpoint."""
     run_id: str
     weights_sha256: str
+    option: str = "--resume-from"
+    """The user's option that names it, for messages."""
 
     def fetch(self, name: str, folder: Path) -> Path:
         """Downloads one of its files into a folder, past wandb's cache; the file's path.
@@ -55,7 +59,7 @@ class ModelArtifact:
         Raises:
             ConfigError: the artifact does not hold this file itself, or the server does not send it.
         """
-        with _fetch_errors_refused(self.reference):
+        with _fetch_errors_refused(self.reference, self.option):
             entry = self.artifact.get_entry(name)
             if entry.ref is not None:  # such as file:///etc/passwd
                 raise ValueError(f"{name} is a reference to {entry.ref}")
@@ -103,12 +107,42 @@ def install_checkpoint(reference: str, config: Config, folder: Path) -> None:
         return
     with TemporaryDirectory(dir=folder, prefix=".resume-from-") as scratch:
         download = Path(scratch)
-        checkpoint = [f"{ARTIFACT_CHECKPOINT}/{name}" for name in CHECKPOINT_FILES]
-        for name in (*RECORDS, *(name for name in checkpoint if name in artifact.artifact.manifest.entries)):
+        for name in RECORDS:
             artifact.fetch(name, download)
+        fetch_checkpoint(artifact, download)
         check_download(artifact, download)
         check_same_run(config, read_settings(download), f"the run of {reference}", "keep that value")
         publish(artifact, download, folder)
+
+
+def artifact_weights(reference: str, option: str) -> dict[str, Tensor]:
+    """The weights in an artifact's checkpoint.
+
+    Raises:
+        ConfigError: the reference is malformed, the server does not have it, or it is damaged.
+    """
+    artifact = find_artifact(reference, option)
+    with TemporaryDirectory() as scratch:
+        fetch_checkpoint(artifact, Path(scratch))
+        try:
+            weights = load_checkpoint(Path(scratch) / ARTIFACT_CHECKPOINT).weights
+        except DamagedCheckpoint as damage:
+            raise refuse(option, reference, f"is damaged ({damage}); use another version") from damage
+    rule = "has other weights than it says; use another version"
+    require(weights_sha256(weights) == artifact.weights_sha256, option, reference, rule)
+    return weights
+
+
+def fetch_checkpoint(artifact: ModelArtifact, folder: Path) -> None:
+    """Downloads the files of an artifact's checkpoint into a folder.
+
+    Raises:
+        ConfigError: the server does not send one.
+    """
+    names = [f"{ARTIFACT_CHECKPOINT}/{name}" for name in CHECKPOINT_FILES]
+    for name in names:
+        if name in artifact.artifact.manifest.entries:
+            artifact.fetch(name, folder)
 
 
 def check_download(artifact: ModelArtifact, download: Path) -> None:
@@ -150,7 +184,7 @@ def publish(artifact: ModelArtifact, download: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _fetch_errors_refused(reference: str) -> Iterator[None]:
+def _fetch_errors_refused(reference: str, option: str) -> Iterator[None]:
     """Turns what wandb raises when a download fails into a user's mistake of one line."""
     import wandb
 
@@ -159,12 +193,11 @@ def _fetch_errors_refused(reference: str) -> Iterator[None]:
     except (wandb.errors.Error, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         rule = f"could not be fetched ({reason}); check the name on the run's page"
-        mistake = f"--resume-from = {reference!r}: {rule}"
-        raise RankError(mistake) from error
+        raise RankError(f"{option} = {reference!r}: {rule}") from error
 
 
-def find_artifact(reference: str) -> ModelArtifact:
-    """The artifact that a reference names.
+def find_artifact(reference: str, option: str = "--resume-from") -> ModelArtifact:
+    """The artifact that a reference names, which the user gave with an option.
 
     Raises:
         ConfigError: the reference is malformed, the server does not have it, or its metadata is not that of a
@@ -172,12 +205,14 @@ def find_artifact(reference: str) -> ModelArtifact:
     """
     name = reference.removeprefix(PREFIX)
     if name == reference or name.count("/") not in (1, 2):
-        raise refuse("--resume-from", reference, "must be wandb:[ENTITY/]PROJECT/NAME:ALIAS")
-    artifact = _on_server(reference, name)
-    return ModelArtifact(reference=reference, artifact=artifact, **checked(reference, artifact.metadata))
+        raise refuse(option, reference, "must be wandb:[ENTITY/]PROJECT/NAME:ALIAS")
+    with _fetch_errors_refused(reference, option):
+        artifact = _on_server(name)
+    facts = checked(reference, artifact.metadata, option)
+    return ModelArtifact(reference=reference, artifact=artifact, option=option, **facts)
 
 
-def checked(reference: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def checked(reference: str, metadata: Mapping[str, Any], option: str) -> dict[str, Any]:
     """The facts in an artifact's metadata, which anyone may have written.
 
     Raises:
@@ -190,13 +225,12 @@ def checked(reference: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "run_id": is_wandb_id(facts["run_id"]),
         "weights_sha256": isinstance(facts["weights_sha256"], str),
     }.items():
-        require(is_right, "--resume-from", reference, f"{rule} ({name} in its metadata is {facts[name]!r})")
+        require(is_right, option, reference, f"{rule} ({name} in its metadata is {facts[name]!r})")
     return facts
 
 
-def _on_server(reference: str, name: str) -> Any:
+def _on_server(name: str) -> Any:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    with _fetch_errors_refused(reference):
-        return wandb.Api().artifact(name, type="model")
+    return wandb.Api().artifact(name, type="model")

@@ -2,6 +2,7 @@
 
 from lockstep.trainer.build import build_run, prepare_forward
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
+from lockstep.trainer.init_weights import take_initial_weights
 from lockstep.trainer.make_model import model_of, set_weights
 from lockstep.trainer.open_sinks import open_sinks
 from lockstep.trainer.parts import Parts, check_same_data, make_parts
@@ -28,6 +29,7 @@ __all__ = [
     "run_training",
     "set_weights",
     "settings_of_run",
+    "take_initial_weights",
     "task_samples",
     "train",
     "with_task",

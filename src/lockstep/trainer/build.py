@@ -34,6 +34,9 @@ from lockstep.trainer.make_model import set_weights
 from lockstep.trainer.parts import Parts
 from lockstep.trainer.trials import find_traits
 
+RATES = ("base_lr", "weight_decay", "momentum", "betas")
+"""What a parameter group has from the settings that may change when a run goes on from another."""
+
 
 def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint | None = None) -> Run:
     """Builds a run at step 0, or at the step of a checkpoint; the same run on any topology.
@@ -49,7 +52,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     if checkpoint is not None:
         ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint.weights))
-        optimizer.load_state_dict(checkpoint.state["optimizer"])
+        load_optimizer(optimizer, checkpoint.state["optimizer"], keeps_rates=bool(config.train.resume_from))
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     average = WeightAverage(model, config.train.ema) if config.train.ema else None
@@ -64,6 +67,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
+    rule = f"ends the run at step {num_steps}, and its checkpoint is of step {first_step}; state more"
+    ranks.on_all(lambda: require(first_step <= num_steps, "train.steps", config.train.steps, rule))
     windows = parts.train.windows(plan, ranks.rank, first_step, closing)
     scored = {"validation": validation_samples(parts, plan), "test": parts.test}
     sets = {
@@ -132,6 +137,20 @@ def restore_forward(model: nn.Module, own_forward: Any) -> None:
         vars(model).pop(name, None)
     if own_forward is not None:
         vars(model)["forward"] = own_forward
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, keeps_rates: bool) -> None:
+    """Gives an optimizer the state of a checkpoint. In torch's form, that also holds each group's settings.
+
+    Args:
+        optimizer: made from the settings of this run.
+        state: of an optimizer with the same groups.
+        keeps_rates: whether the run goes on from another under settings of its own.
+    """
+    own = [{name: group[name] for name in RATES if name in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, rates in zip(optimizer.param_groups, own if keeps_rates else (), strict=False):
+        group.update(rates)
 
 
 def validation_samples(parts: Parts, plan: Plan) -> Samples | None:

@@ -38,9 +38,10 @@ from lockstep.runs.checkpoint_folder import checkpoint_to_resume, set_aside_chec
 from lockstep.runs.folder_lock import locked_folder
 from lockstep.task import Task
 from lockstep.tracking import wandb_mode
-from lockstep.tracking.artifact_download import install_checkpoint
 from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import find_task, with_task
+from lockstep.trainer.init_weights import take_initial_weights
+from lockstep.trainer.install import install
 from lockstep.trainer.open_sinks import close_sinks, open_sinks
 from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
 from lockstep.trainer.start_facts import StartFacts, check_sources, facts_of_start
@@ -143,8 +144,8 @@ def run_training(
         with locked_folder(folder, ranks):
             ranks.on_main(lambda: mend_history(folder))
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
-            if summary is None and resume_from:
-                ranks.on_main(lambda: install_checkpoint(resume_from, config, folder))
+            if summary is None:
+                ranks.on_main(lambda: install(resume_from, config, folder))
             sources = check_sources(config, folder, summary, ranks, accept=accept_source)
             if summary is not None:
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
@@ -171,6 +172,8 @@ def _train_to_end(
     folder = run_path(config)
     ranks.on_main(lambda: check_same_parts(parts, folder))
     checkpoint = checkpoint_to_resume(folder, ranks)
+    if checkpoint is None:
+        take_initial_weights(config, parts.model, ranks)
     run = build_run(config, ranks, parts, checkpoint)
     run.stop.install()
     if config.train.check_order:
@@ -221,7 +224,8 @@ def _prepare(
             why = f" ({facts.shortage})" if facts.shortage else ""
             say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}{why}")
     write_parts(parts, run.folder)
-    if parts.initial_weights and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
+    is_given = bool(parts.initial_weights or config.model.init_from)
+    if is_given and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
         save_checkpoint(run.folder / CHECKPOINTS_FOLDER, snapshot(run))  # so that a replay has the weights
     open_sinks(config, run, mode, parts.describe, facts.recorded)
     # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
