@@ -31,3 +31,4 @@ def _no_account(
         # For this process, which may already have found its GPUs.
         monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / "no-wandb"))

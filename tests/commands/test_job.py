@@ -131,9 +131,15 @@ def test_the_table_shows_what_differs_in_a_group(tmp_path):
     begin("other", 5, 0.2, "")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "config.yaml").write_text("seed: 1\n")  # of another program
+    begin("odd", 0, 0.3, "sweep-1")
+    (tmp_path / "odd" / "summary.json").write_text(
+        json.dumps(SUMMARY | {"test_accuracy": "high", "steps": "many", "weights_sha256": ""})
+    )
     summary = SUMMARY | {"test_accuracy": 0.991}
     (tmp_path / "two" / "summary.json").write_text(json.dumps(summary))
-    header, *rows = [line.split() for line in sweep_table(tmp_path, "sweep-1").splitlines()]
+    *table, trouble = sweep_table(tmp_path, "sweep-1").splitlines()
+    assert trouble.startswith(f"{tmp_path / 'odd'}: cannot be shown (")
+    header, *rows = [line.split() for line in table]
     assert header[:6] == ["run", "optimizer.lr", "state", "processes", "test", "accuracy"]
     assert [row[:5] for row in rows] == [
         ["two", "0.2", "finished", "4", "99.10%"],

@@ -1,10 +1,15 @@
 """Whether W&B is online, offline or disabled, and whether its server answers."""
 
+import ssl
+import subprocess
+import sys
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from urllib.error import URLError
 
 import pytest
+import wandb
 
 from lockstep.errors import ConfigError
 from lockstep.tracking import ask_server, has_key, server_url, wandb_mode
@@ -29,13 +34,88 @@ def test_mode_follows_the_key(monkeypatch):
         wandb_mode("auto")
 
 
-def test_a_key_in_the_netrc_file_is_found(monkeypatch, tmp_path):
-    (tmp_path / "netrc").write_text("machine wandb.example login user password " + "k" * 40 + "\n")
-    (tmp_path / "netrc").chmod(0o600)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+@pytest.mark.parametrize(("value", "mode"), [("true", "disabled"), ("1", "disabled"), ("false", "online")])
+def test_wandb_disabled_works_as_users_know_it(monkeypatch, value, mode):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_DISABLED", value)
+    assert wandb_mode("auto") == mode
+    assert wandb_mode("online") == "online"  # what the command line says wins
+
+
+@pytest.mark.parametrize(("value", "mode"), [("dryrun", "offline"), ("run", "online")])
+def test_older_names_of_modes_are_understood(monkeypatch, value, mode):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_MODE", value)
+    assert wandb_mode("auto") == mode
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """A home folder, and nothing that wandb has read before."""
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb"))
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    yield tmp_path
+    wandb.teardown()
+
+
+def write_key(home, machine):
+    (home / ".netrc").write_text(f"machine {machine} login user password {'k' * 40}\n")
+
+
+def test_a_key_is_found_where_wandb_finds_it(home, monkeypatch):
     assert not has_key()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    write_key(home, "wandb.example:8443")
+    (home / ".netrc").chmod(0o644)  # Python's netrc refuses it, if it is not told the file's name
+    assert not has_key()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example:8443")
     assert has_key()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    assert not has_key()
+    write_key(home, "wandb.example")
+    assert has_key()
+
+
+def test_the_server_in_wandbs_settings_file_is_used(home):
+    assert server_url() == wandb.Settings().base_url
+    wandb.teardown()
+    (home / "wandb" / "settings").write_text("[default]\nbase_url = https://wandb.example:1\n")
+    assert server_url() == "https://wandb.example:1"
+    assert not has_key()
+    write_key(home, "wandb.example:1")
+    assert has_key()
+    assert wandb_mode("auto") == "online"
+
+
+def test_wandb_offline_is_obeyed(home):
+    write_key(home, "wandb.example")
+    (home / "wandb" / "settings").write_text("[default]\nbase_url = https://wandb.example\nmode = offline\n")
+    assert wandb_mode("auto") == "offline"
+    assert wandb_mode("online") == "online"
+
+
+def test_a_run_folder_does_not_say_where_the_key_goes(home, monkeypatch):
+    run = home / "run"
+    (run / "wandb").mkdir(parents=True)
+    for name in ("config.yaml", "starts.jsonl", "wandb/settings"):
+        (run / name).write_text("")
+    monkeypatch.chdir(run)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    for action in (has_key, ask_server, lambda: wandb_mode("auto")):
+        with pytest.raises(ConfigError, match=r"wandb/settings': is in a run folder, and would tell wandb"):
+            action()
+
+
+def test_wandb_is_not_imported_where_the_environment_says_it_all(home):
+    program = (
+        "import sys, os\nfrom lockstep.tracking import has_key, wandb_mode\n"
+        "assert not has_key()\nos.environ['WANDB_API_KEY'] = 'k' * 40\nassert has_key()\n"
+        "assert wandb_mode('auto') == 'online'\nassert 'wandb' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
 @contextmanager
@@ -72,7 +152,9 @@ def test_any_answer_will_do_unless_it_says_that_the_server_is_broken(monkeypatch
         ask_server()
 
 
-def test_the_server_is_wandbs_own_unless_the_user_names_one(monkeypatch):
-    assert server_url() == "https://api.wandb.ai"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
-    assert server_url() == "https://wandb.example"
+def test_a_certificate_of_an_unknown_authority_is_an_answer(monkeypatch):
+    def fail(*_, **__):
+        raise URLError(ssl.SSLCertVerificationError("unable to get local issuer certificate"))
+
+    monkeypatch.setattr("lockstep.tracking.mode.urlopen", fail)
+    ask_server()

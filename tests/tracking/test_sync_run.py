@@ -1,5 +1,7 @@
 """Completing one run on W&B's server; with a real server it is in tests/multiprocess/test_wandb_server.py."""
 
+import json
+
 import pytest
 import yaml
 from filelock import FileLock
@@ -40,7 +42,7 @@ def test_a_run_of_another_project_is_left_alone_unless_it_is_named(folder, monke
         def __init__(self, folder, tracking, *_, **__):
             places.append(f"{tracking.entity}/{tracking.project}/{tracking.group}")
 
-        def close(self, status):
+        def close(self, status, reason):
             pass
 
     monkeypatch.setattr("lockstep.tracking.sync_run.WandbRun", Complete)
@@ -75,7 +77,7 @@ def test_a_run_that_is_synced_from_inside_has_its_folders_name(folder, monkeypat
         def __init__(self, folder, *_, **__):
             names.append(folder.name)
 
-        def close(self, status):
+        def close(self, status, reason):
             endings.append(status)
 
     names: list[str] = []
@@ -85,3 +87,44 @@ def test_a_run_that_is_synced_from_inside_has_its_folders_name(folder, monkeypat
     assert sync_run(type(folder)("."))
     assert (names, endings) == (["run"], ["finished"])
     assert capsys.readouterr().out == "lockstep: .: complete\n"
+
+
+@pytest.mark.parametrize(
+    ("summary", "ended", "expected"),
+    [
+        (None, {"status": "failed", "reason": "no more data"}, ("failed", "no more data")),
+        (None, {"status": "interrupted", "reason": ""}, ("interrupted", "")),
+        (None, None, ("interrupted", "")),
+        (SUMMARY, {"status": "finished", "reason": ""}, ("finished", "")),
+    ],
+)
+def test_a_run_is_synced_as_it_ended(tmp_path, monkeypatch, summary, ended, expected):
+    endings = []
+
+    class Complete:
+        """Takes the place of the upload, which needs a server."""
+
+        is_complete = True
+
+        def __init__(self, folder, *_, **__):
+            (folder / "wandb-ending.json").unlink(missing_ok=True)
+
+        def close(self, *ending):
+            endings.append(ending)
+
+    make_run(tmp_path / "run", [make_record(1)], summary)
+    if ended:
+        (tmp_path / "run" / "wandb-ending.json").write_text(json.dumps(ended))
+    monkeypatch.setattr("lockstep.tracking.sync_run.WandbRun", Complete)
+    assert sync_run(tmp_path / "run")
+    assert endings == [expected]
+
+
+def test_an_odd_folder_is_one_line(folder, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ZeroDivisionError("odd\nfolder")
+
+    monkeypatch.setattr("lockstep.tracking.sync_run.WandbRun", fail)
+    assert not sync_run(folder)
+    line = f"lockstep: {folder}: could not be uploaded (ZeroDivisionError: odd folder)\n"
+    assert capsys.readouterr().out == line

@@ -127,11 +127,24 @@ def count_failure(folder: Path) -> tuple[int, int]:
 
 
 def sweep_table(run_dir: Path, group: str) -> str:
-    """The table of the runs of a tracking.group."""
-    folders = [settings.parent for settings in sorted(run_dir.glob(f"*/{SETTINGS_FILE}"))]
-    groups = {folder: read_settings(folder).get("tracking", {}).get("group") for folder in folders}
-    members = [folder for folder in folders if groups[folder] == group]
-    return comparison_of(best_first({folder.name: folder for folder in members}))
+    """The table of the runs of a tracking.group, and a line for each that cannot be shown in it."""
+    members, troubles = {}, []
+    for settings in sorted(run_dir.glob(f"*/{SETTINGS_FILE}")):
+        folder = settings.parent
+        try:
+            tracking = read_settings(folder).get("tracking")
+            if not isinstance(tracking, dict) or tracking.get("group") != group:
+                continue
+            comparison_of(best_first({folder.name: folder}))
+            members[folder.name] = folder
+        except Exception as error:  # one odd folder must not hide the others
+            troubles.append(f"{folder}: cannot be shown ({type(error).__name__}: {first_words(error)})\n")
+    return comparison_of(best_first(members)) + "".join(troubles)
+
+
+def first_words(error: Exception) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())
 
 
 def run_prepare(words: list[str]) -> int:

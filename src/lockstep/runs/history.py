@@ -26,6 +26,7 @@ from lockstep.runs.files import (
     STARTS_FILE,
     SUMMARY_FILE,
     TASK_FILE,
+    WANDB_ENDING_FILE,
     to_json,
     write_atomically,
 )
@@ -61,7 +62,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """What task.json or dataset.json of a run holds; None if there is no such file, or it is damaged."""
+    """What task.json, dataset.json or wandb-ending.json of a run holds; None if there is no such file, or it is damaged."""
     return _read(path, None)
 
 
@@ -212,5 +213,6 @@ PARSERS: dict[str, Callable[[bytes], tuple[Any, str]]] = {
     SUMMARY_FILE: partial(_json_object, ("steps", "train_seconds", "weights_sha256")),
     TASK_FILE: partial(_json_object, ("headline", "higher_is_better", "classes")),
     DATASET_FILE: partial(_json_object, ("name",)),
+    WANDB_ENDING_FILE: partial(_json_object, ("status",)),
 }
 """By file name, what reads the bytes of a file: what is whole of it, and what is wrong with the rest."""

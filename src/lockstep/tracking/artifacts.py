@@ -23,6 +23,8 @@ from lockstep.runs.checkpoint_folder import best_checkpoint
 
 ARTIFACT_CHECKPOINT = "checkpoint"
 """Inside a model artifact."""
+UPLOADED_IN_PLACE: dict[str, Any] = {"policy": "immutable", "skip_cache": True}
+"""By default wandb copies a file into the home folder before the upload, and keeps it there after it."""
 EVALUATED = ("test_", "validation_", "ema_test_", "ema_validation_")
 """Begin the names of the values in a checkpoint's `info` that become metadata."""
 
@@ -50,8 +52,8 @@ def model_artifacts(wandb: Any, folder: Path, run_id: str) -> Iterator[tuple[Any
         )
         for name in CHECKPOINT_FILES:  # alone: a checkpoint from elsewhere may hold anything else
             if (path / name).exists():
-                artifact.add_file(str(path / name), name=f"{ARTIFACT_CHECKPOINT}/{name}")
-        artifact.add_file(str(folder / SETTINGS_FILE))
+                artifact.add_file(str(path / name), f"{ARTIFACT_CHECKPOINT}/{name}", **UPLOADED_IN_PLACE)
+        artifact.add_file(str(folder / SETTINGS_FILE), **UPLOADED_IN_PLACE)
         # Up to the checkpoint's step: a run that resumes from it computes the later ones again.
         for name, entries in ((METRICS_FILE, read_metrics(folder)), (STARTS_FILE, read_starts(folder))):
             with artifact.new_file(name) as file:

@@ -11,7 +11,16 @@ from filelock import FileLock, Timeout
 from lockstep.config import TrackingConfig, as_dict
 from lockstep.errors import ConfigError
 from lockstep.report import say
-from lockstep.runs import check_links, read_settings, read_starts, read_summary, run_settings
+from lockstep.runs import (
+    WANDB_ENDING_FILE,
+    Status,
+    check_links,
+    read_facts,
+    read_settings,
+    read_starts,
+    read_summary,
+    run_settings,
+)
 from lockstep.runs.folder_lock import LOCK_FILE
 from lockstep.tracking.sync_command import sync_command
 from lockstep.tracking.time_limits import SYNC_SECONDS
@@ -39,6 +48,7 @@ def sync_run(folder: Path, project: str = TrackingConfig.project, entity: str = 
             environment = {
                 name: value for name, value in (read_starts(folder) or [{}])[-1].items() if name != "step"
             }
+            ending = ending_of(folder)
             run = WandbRun(
                 folder.resolve(),  # W&B names the run after its folder, and '.' has no name
                 tracking,
@@ -48,7 +58,7 @@ def sync_run(folder: Path, project: str = TrackingConfig.project, entity: str = 
                 wandb_parent=Path(scratch),  # so that the run folder looks as its own starts left it
                 extra_seconds=SYNC_SECONDS,
             )
-            run.close("interrupted" if read_summary(folder) is None else "finished")
+            run.close(*ending)
     except Timeout:
         say(f"{folder}: is still training; sync it after it has ended")
         return False
@@ -69,3 +79,13 @@ def tracking_of(stated: Any) -> TrackingConfig:
     tree = stated if isinstance(stated, dict) else {}
     labels: dict[str, Any] = {name: str(tree[name]) for name in names if name in tree}
     return TrackingConfig(**labels)
+
+
+def ending_of(folder: Path) -> tuple[Status, str]:
+    """How a run ended and, if it failed, why: the status of its last start. One that was killed says nothing."""
+    if read_summary(folder) is not None:
+        return "finished", ""
+    facts = read_facts(folder / WANDB_ENDING_FILE) or {}
+    return (
+        ("failed", str(facts.get("reason", ""))) if facts.get("status") == "failed" else ("interrupted", "")
+    )

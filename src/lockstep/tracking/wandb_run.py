@@ -6,6 +6,7 @@ second team of OpenMP threads, more than there are cores, and every later step w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from lockstep.config import TrackingConfig
-from lockstep.runs import SYNCED_FILE, Record, Status, read_metrics, write_atomically
+from lockstep.runs import SYNCED_FILE, WANDB_ENDING_FILE, Record, Status, read_metrics, write_atomically
 from lockstep.tracking import time_limits
 from lockstep.tracking.sync_command import sync_command
 from lockstep.tracking.upload_state import Stage, UploadState
@@ -69,7 +70,8 @@ class WandbRun:
             wandb_parent: where wandb makes its own folder; by default the run folder.
             extra_seconds: how much longer than usual `close` may wait for the uploads.
         """
-        (folder / SYNCED_FILE).unlink(missing_ok=True)
+        for name in (SYNCED_FILE, WANDB_ENDING_FILE):
+            (folder / name).unlink(missing_ok=True)
         self._folder, self._config, self._notify = folder, config, notify
         self._histogram_every, self._tensors, self._dataset = config.watch, tensors, dataset
         self._extra_seconds = extra_seconds
@@ -107,6 +109,8 @@ class WandbRun:
     def close(self, status: Status, reason: str = "") -> None:
         """Waits for the uploads, within the time limits, and says if something is left to sync."""
         self._start()
+        ending = json.dumps({"status": status, "reason": reason})
+        write_atomically(self._folder / WANDB_ENDING_FILE, ending)  # for an upload by `lockstep sync`
         self._queue.put(Ending(status=status, reason=reason))
         self._closing.set()
         if self._upload.wait_while(Stage.RETRYING, time_limits.LAST_ATTEMPT_SECONDS + self._extra_seconds):
