@@ -82,7 +82,7 @@ def tracking_of(stated: Any) -> TrackingConfig:
 
 
 def ending_of(folder: Path) -> tuple[Status, str]:
-    """How a run ended and, if it failed, why: the status of its last start. One that was killed says nothing."""
+    """How the last start of a run ended and, if it failed, why. One that was killed has said nothing."""
     if read_summary(folder) is not None:
         return "finished", ""
     facts = read_facts(folder / WANDB_ENDING_FILE) or {}
