@@ -62,7 +62,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """What a JSON file of a run, such as task.json, holds; None if there is no such file, or it is damaged."""
+    """What a JSON file of a run, such as task.json, holds; None if there is none, or it is damaged."""
     return _read(path, None)
 
 

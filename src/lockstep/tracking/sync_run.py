@@ -86,6 +86,6 @@ def ending_of(folder: Path) -> tuple[Status, str]:
     if read_summary(folder) is not None:
         return "finished", ""
     facts = read_facts(folder / WANDB_ENDING_FILE) or {}
-    return (
-        ("failed", str(facts.get("reason", ""))) if facts.get("status") == "failed" else ("interrupted", "")
-    )
+    if facts.get("status") == "failed":
+        return "failed", str(facts.get("reason", ""))
+    return "interrupted", ""
