@@ -1,10 +1,12 @@
 import io
+import re
 import sys
 from dataclasses import replace
 
 import pytest
 
-from lockstep.config import Config, OptimizerConfig, parse_config, to_yaml, yaml_flags
+from lockstep.config import Config, OptimizerConfig, leaves, parse_config, to_yaml, yaml_flags
+from lockstep.config.foreign_names import FOREIGN_NAMES
 from lockstep.errors import ConfigError
 from processes import ROOT
 
@@ -82,11 +84,64 @@ def test_a_mistake_is_one_line_in_a_notebook_too(monkeypatch):
 
 
 def test_a_typo_in_a_file_is_answered_as_on_the_command_line(tmp_path):
-    (tmp_path / "a.yaml").write_text("optimizer: {learning_rate: 0.1}\n")
+    (tmp_path / "a.yaml").write_text("optimizer: {weight_decoy: 0.1}\n")
     with pytest.raises(
-        ConfigError, match=r"--optimizer\.learning-rate in .*a\.yaml: there is no such option; perhaps"
+        ConfigError, match=r"--optimizer\.weight-decoy in .*a\.yaml: there is no such option; perhaps"
     ):
         parse_config(["--config", str(tmp_path / "a.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("--optimizer.learning-rate=0.1", "here it is --optimizer.lr, the peak rate"),
+        ("--lr", "here it is --optimizer.lr"),
+        ("--batch_size", "here it is --batch.global-size, the samples of a step over all ranks"),
+        ("--train.max_epochs", "here it is --train.epochs"),
+        ("--resume_from_checkpoint", "the same command resumes its run by itself"),
+        ("--gradient_accumulation_steps", "gradient accumulation is derived"),
+        ("--gpus", "the launcher says it"),
+        ("--no-cuda", "without a GPU it needs none; on a machine with GPUs: ACCELERATE_USE_CPU=1"),
+        ("--drop-last", "perhaps you meant --data.drop-last"),
+    ],
+)
+def test_the_names_of_other_trainers_are_answered_with_ours(word, answer):
+    with pytest.raises(ConfigError) as refusal:
+        parse_config([word, "1"])
+    assert f"{word.partition('=')[0]}: there is no such option; {answer}" in str(refusal.value)
+
+
+def test_the_answers_name_options_that_there_are():
+    flags = {"--" + name.replace("_", "-") for name in leaves(Config())} | {
+        "--resume-from",
+        "--optimizer.args.eps",
+    }
+    for name, answer in FOREIGN_NAMES.items():
+        assert name == name.lower().replace("-", "_")
+        assert set(re.findall(r"(?<!launch )--[a-z][\w.-]+", answer)) - {"--nproc_per_node"} <= flags, name
+        assert name not in {flag.removeprefix("--") for flag in flags}, name
+
+
+def test_text_in_a_file_stays_as_it_is_written(tmp_path):
+    for name in ("007", "12:30", "2024_01_01", "2024-01-01", "on", "1e3", "no", "0x10", "'quoted'"):
+        (tmp_path / "a.yaml").write_text(f"run: {{name: {name}}}\ntracking: {{group: }}\n")
+        config = parse_config(["--config", str(tmp_path / "a.yaml")])
+        assert (config.run.name, config.tracking.group) == (name.strip("'"), "")
+        (tmp_path / "b.yaml").write_text(to_yaml(config))
+        assert parse_config(["--config", str(tmp_path / "b.yaml")]) == config
+
+
+def test_a_file_that_states_a_name_twice_is_refused(tmp_path):
+    file = tmp_path / "a.yaml"
+    for text, name in (
+        ("seed: 1\ntrain: {epochs: 1}\nseed: 2\n", "seed twice, in lines 1 and 3"),
+        ("model:\n  args:\n    width: 1\n    width: 2\n", "model.args.width twice, in lines 3 and 4"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=rf"a\.yaml': states {name}; leave one out"):
+            parse_config(["--config", str(file)])
+    file.write_text("data: &some {name: synthetic}\nmodel: {<<: *some}\n")
+    assert yaml_flags(file)[-2:] == ["--model.name", "synthetic"]  # a merge is no second statement
 
 
 def test_a_file_that_is_not_a_tree_is_refused(tmp_path):

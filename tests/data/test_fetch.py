@@ -1,5 +1,6 @@
 """Fetching, on small files that the tests make in torchvision's layout."""
 
+import gzip
 import hashlib
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from image_files import put, small_files
 from lockstep.config import DataConfig
-from lockstep.data import DATA_SOURCES, fetch_dataset, load_dataset
+from lockstep.data import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
 from lockstep.data.torchvision_mirrors import fetch_with_torchvision
 from lockstep.errors import ConfigError
 from processes import ROOT
@@ -34,6 +35,30 @@ def test_files_already_there_are_not_fetched(tmp_path, mnist_from):
     assert fetch_dataset(DataConfig(root=str(tmp_path))) == "files"
     assert len(load_dataset(DataConfig(root=str(tmp_path)), seed=0).train) == 20
     assert not (tmp_path / ".fetch.lock").exists()
+
+
+def test_packed_files_are_unpacked_and_not_fetched(tmp_path, mnist_from, capsys):
+    mnist_from()
+    raw = tmp_path / "MNIST" / "raw"
+    put(raw, {f"{name}.gz": gzip.compress(content) for name, content in small_files().items()})
+    assert missing_files(DataConfig(root=str(tmp_path))) == []
+    assert fetch_dataset(DataConfig(root=str(tmp_path))) == "files"
+    assert {name: (raw / name).read_bytes() for name in small_files()} == small_files()
+    assert capsys.readouterr().err == ""
+
+
+def test_packed_files_that_are_damaged_or_others_are_named_and_not_used(tmp_path, mnist_from, capsys):
+    mnist_from(mirrors=lambda folder, seconds: put(folder, small_files()))
+    raw = tmp_path / "MNIST" / "raw"
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in small_files().items()}
+    first, second, *_ = packed
+    put(raw, packed | {first: packed[first][:-9], second: gzip.compress(b"another")})
+    assert fetch_dataset(DataConfig(root=str(tmp_path))) == "mirrors"
+    assert (raw / first.removesuffix(".gz")).read_bytes() == small_files()[first.removesuffix(".gz")]
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{first} cannot be used" in lines[0]
+    assert f"{second} cannot be used" in lines[1]
+    assert "has the wrong content" in lines[1]
 
 
 def test_if_no_source_answers_the_error_says_which_files_go_where(tmp_path, mnist_from, capsys):

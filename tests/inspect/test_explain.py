@@ -109,6 +109,10 @@ def test_ranks_with_the_same_trace_share_a_line():
     text = Explanation(title="t", traces=traces, formula="θ", rows=[row], facts=["f"]).text()
     assert "ranks 0, 1, 3: a\n    checked: in the expected order" in text
     assert "rank 2: b\n    OUT OF ORDER: event 1: expected a, got b" in text
+    assert "checked: within 4 ulp, as the formula says" in text
+    wrong = replace(row, name="v", off_formula=7.5)
+    text = Explanation(title="t", traces=traces, formula="θ", rows=[row, wrong], facts=["f"]).text()
+    assert "OFF THE FORMULA by more than 4 ulp: v" in text
     (line,) = [line for line in text.splitlines() if line.startswith("w ")]
     assert line.split() == ["w", "2", "x", "3", "model", "0", "1", "-", "2", "-", "same", "bits", "updated"]
 

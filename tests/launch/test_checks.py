@@ -14,7 +14,13 @@ from lockstep.launch.checks import (
 )
 from processes import free_port
 
-SINFO = "cpu 100 64 (null)\nbig 4 96 gpu:a100:8(S:0-1)\nmixed 2 32 gpu:v100:2\nmixed 3 32+ gpu:4\n"
+SINFO = """cpu 100 64 idle (null)
+big 4 96 mix~ gpu:a100:8(S:0-1)
+big 7 96 drain gpu:a100:8(S:0-1)
+big 7 96 idle* gpu:a100:8(S:0-1)
+mixed 2 32 alloc gpu:v100:2
+mixed 3 32+ idle gpu:4,gpumem:80G
+"""
 
 
 def planned(num_nodes, processes_per_node, **facts):
@@ -63,15 +69,20 @@ def test_partitions():
     assert fitting_partitions(SINFO, planned(4, 8)) == "4 nodes with 8 GPUs: partition big"
     assert fitting_partitions(SINFO, planned(4, 2)) == "4 nodes with 2 GPUs: partition big or mixed"
     assert fitting_partitions(SINFO, planned(1, 1)) == "1 node with 1 GPU: partition big or mixed"
-    with pytest.raises(ConfigError, match=r"no partition has 5 nodes with 8 GPUs; sinfo --noheader"):
+    with pytest.raises(
+        ConfigError, match=r"no partition has 5 nodes with 8 GPUs in use or idle; sinfo --noheader"
+    ):
         fitting_partitions(SINFO, planned(5, 8))
-    assert fitting_partitions("cpu 100 64 (null)\n", planned(2, 4)) == "2 nodes with 4 CPUs: partition cpu"
+    found = fitting_partitions("cpu 2K 64 idle gpumem:80G\n", planned(2000, 4))
+    assert found == "2000 nodes with 4 CPUs: partition cpu"
 
 
 def test_gpus_among_the_resources_of_a_node():
     assert gpus_per_node("gpu:a100:8(S:0-1)") == 8
     assert gpus_per_node("gpu:a100:4(S:0,1),nvme:2,gpu:2") == 6
     assert gpus_per_node("(null)") == 0
+    assert gpus_per_node("gpu") == gpus_per_node("gpu:a100") == gpus_per_node("gpu(S:0)") == 1
+    assert gpus_per_node("gpumem:80G,gpu_mem:80") == 0
 
 
 def test_no_slurm_programs(monkeypatch, tmp_path):

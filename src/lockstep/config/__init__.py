@@ -1,6 +1,6 @@
 """The settings of a run: one tree of dataclasses, read from flags and YAML."""
 
-from lockstep.config.arguments import parse, parse_config, take_count, take_option, yaml_flags
+from lockstep.config.arguments import parse, parse_config, take_count, take_option
 from lockstep.config.choices import nearest
 from lockstep.config.data import DIGIT_SETS, FOLDER, GENERATED_DATA, SPLIT, DataConfig
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
@@ -31,6 +31,7 @@ from lockstep.config.sources import (
     users_modules,
 )
 from lockstep.config.stated_code import check_stated_code
+from lockstep.config.yaml_file import yaml_flags
 
 __all__ = [
     "DIGIT_SETS",

@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lockstep.config.choices import nearest
-from lockstep.config.keyword_arguments import (
-    ValueLoader,
-    argument_flags,
-    gather_arguments,
-    is_arguments,
-    registry,
-)
+from lockstep.config.foreign_names import FOREIGN_NAMES
+from lockstep.config.keyword_arguments import gather_arguments, is_arguments, registry
 from lockstep.config.serialization import leaves
 from lockstep.config.settings import Config
-from lockstep.errors import ConfigError, RankError, require
+from lockstep.config.yaml_file import yaml_flags
+from lockstep.errors import ConfigError, require
 
 T = TypeVar("T")
 SHORT_FLAGS = {"--task": "--task.name", "--init-from": "--model.init-from"}
@@ -92,70 +88,6 @@ def take_count(argv: list[str], name: str) -> tuple[int, list[str]]:
     is_count = not value or (value.isdecimal() and int(value) >= 1)
     require(is_count, name, value, "must be a whole number >= 1")
     return int(value or 0), rest
-
-
-def yaml_flags(path: Path, without: Collection[str] = ()) -> list[str]:
-    """The flags that a YAML file stands for: `optimizer: {lr: 0.1}` is `--optimizer.lr 0.1`.
-
-    Args:
-        path: the file.
-        without: settings, or sections of them, that are left out.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not a YAML tree of names and values.
-    """
-    import yaml
-
-    try:
-        text = path.read_text()
-        tree, values = yaml.safe_load(text) or {}, yaml.load(text, ValueLoader) or {}
-    except OSError as error:
-        raise RankError(
-            f"--config = {str(path)!r}: cannot be read ({error.strerror}); name a YAML file"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--config = {str(path)!r}: is not YAML ({reason})") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"--config = {str(path)!r}: must hold names and values, such as 'seed: 1'")
-    defaults = leaves(Config())
-    mappings = {name for name, value in defaults.items() if isinstance(value, dict)}
-    flags: list[str] = []
-
-    def add(flag: str, *words: object) -> None:
-        texts = [str(word) for word in words]
-        # A file could otherwise state what is left out, as a word that is read as a flag of its own.
-        rule = f"in {path} is not the name of a setting, or its value; no value begins with --"
-        is_plain = "=" not in flag and not any(text.startswith("--") for text in texts)
-        require(is_plain, flag, " ".join(texts), rule)
-        flags.extend([flag, *texts])
-
-    def walk(entries: dict[str, Any], values: dict[str, Any], prefix: str) -> None:
-        for key, value in entries.items():
-            name = f"{prefix}{key}"
-            flag = "--" + name.replace("_", "-")
-            if any(name == each or name.startswith(f"{each}.") for each in without):
-                continue
-            if name in mappings and is_arguments(name):
-                words = argument_flags(flag, values[key], str(path))
-                for argument, word in zip(words[::2], words[1::2], strict=True):
-                    add(argument, word)
-            elif isinstance(value, dict) and name in mappings:
-                add(flag, *(word for pair in value.items() for word in pair))
-            elif isinstance(value, dict):
-                walk(value, values.get(key, {}), f"{name}.")
-            elif isinstance(value, bool) and not isinstance(defaults.get(name), bool):
-                add(flag, "yes" if value else "no")  # YAML reads a bare `no` as false
-            elif isinstance(value, bool):
-                parent, _, leaf = flag.rpartition(".")
-                add(flag if value else f"{parent}.no-{leaf}" if parent else f"--no-{leaf[2:]}")
-            elif isinstance(value, list):
-                add(flag, *value)
-            else:
-                add(flag, "" if value is None else value)
-
-    walk(tree, values, "")
-    return flags
 
 
 def parse(
@@ -240,7 +172,13 @@ def _one_line(box: str) -> str:
 
 
 def _suggestion(wrong: str, target: Callable[..., Any]) -> str:
-    near = nearest(wrong.replace("_", "-"), _flags(target), likeness=0.5)
+    """What to use instead of an option that is another trainer's, lacks its section or is misspelt."""
+    flags = _flags(target)
+    name = wrong.lstrip("-").rpartition(".")[2].replace("_", "-").lower()
+    if target is Config and (answer := FOREIGN_NAMES.get(name.replace("-", "_"))):
+        return f"here it is {answer}" if answer.startswith("--") else answer
+    same = [flag for flag in flags if re.split(r"[.]|^--", flag)[-1] == name]
+    near = same[0] if len(same) == 1 else nearest(wrong.replace("_", "-"), flags, likeness=0.5)
     return f"perhaps you meant {near}" if near else "--help lists them all"
 
 

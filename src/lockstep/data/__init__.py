@@ -24,6 +24,7 @@ from lockstep.data.sources import (
     load_dataset,
     missing_files,
 )
+from lockstep.data.transforms import build_transforms
 from lockstep.data.workers import reported_deaths, worker_warnings
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "SpanReader",
     "UnreadableImage",
     "build_augment",
+    "build_transforms",
     "chunks_of",
     "describe_data",
     "fetch_dataset",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 from filelock import FileLock
@@ -44,6 +46,9 @@ def _fetch_locked(source: FileSource, config: DataConfig) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(".fetch-*"):  # from a fetch that was killed, as this one has the lock
         shutil.rmtree(leftover)
+    unpack_files(source, root)
+    if not source.missing_files(root):
+        return "files"
     for origin, fetch in source.fetchers.items():
         scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
         try:
@@ -61,6 +66,23 @@ def _fetch_locked(source: FileSource, config: DataConfig) -> str:
         f"data.root = {config.root!r}: {config.name} is not there and could not be fetched; "
         f"put {missing} into {folder.resolve()}"
     )
+
+
+def unpack_files(source: FileSource, root: Path) -> None:
+    """Unpacks what is missing and lies there as .gz, as the sets' own sites offer it; says what is bad."""
+    for path in source.missing_files(root):
+        packed = path.with_name(f"{path.name}.gz")
+        if not packed.is_file():
+            continue
+        scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=path.parent.parent))
+        try:
+            with gzip.open(packed) as content, (scratch / path.name).open("wb") as file:
+                shutil.copyfileobj(content, file)
+            _publish(source, scratch / path.name, path)
+        except (OSError, EOFError, zlib.error, ConfigError) as error:
+            _say(f"{packed} cannot be used: {error}")
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _publish(source: FileSource, scratch_file: Path, target: Path) -> None:

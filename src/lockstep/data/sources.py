@@ -102,7 +102,7 @@ def fetch_dataset(config: DataConfig) -> str:
         ConfigError: the files could not be fetched. Says which files to put where.
     """
     source = DATA_SOURCES[config.name]
-    if isinstance(source, FileSource) and missing_files(config):
+    if isinstance(source, FileSource) and source.missing_files(Path(config.root)):
         return fetch_files(source, config)
     return "files"
 
@@ -114,7 +114,11 @@ def has_transposed_files(config: DataConfig) -> bool:
 
 
 def missing_files(config: DataConfig) -> list[Path]:
-    """The files of a set of digits that do not exist; none for other sets, which are checked when read."""
+    """The files of a set of digits that do not exist, not even packed as .gz.
+
+    None for other sets, which are checked when they are read.
+    """
     if not config.is_digits:
         return []
-    return DATA_SOURCES[config.name].missing_files(Path(config.root))
+    missing = DATA_SOURCES[config.name].missing_files(Path(config.root))
+    return [path for path in missing if not path.with_name(f"{path.name}.gz").is_file()]

@@ -24,7 +24,7 @@ from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer
 from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.run import Run
-from lockstep.engine.schedule import check_schedule, lr_factor
+from lockstep.engine.schedule import check_schedule, check_schedule_name, lr_factor
 from lockstep.engine.scores import StepScores
 from lockstep.engine.selection import ScoredSet, Selection
 from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
@@ -58,6 +58,7 @@ __all__ = [
     "build_optimizer",
     "capture_step",
     "check_schedule",
+    "check_schedule_name",
     "check_sizes",
     "evaluate",
     "evaluate_run",

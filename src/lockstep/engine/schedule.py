@@ -29,6 +29,16 @@ def lr_factor(step: int, num_steps: int, config: ScheduleConfig) -> float:
     return float(_users_schedule(config.name)(step, num_steps))
 
 
+def check_schedule_name(config: ScheduleConfig) -> None:
+    """Checks that there is such a schedule.
+
+    Raises:
+        ConfigError: it cannot be imported or called.
+    """
+    if config.name not in SCHEDULES:
+        _users_schedule(config.name)
+
+
 def check_schedule(num_steps: int, config: ScheduleConfig) -> None:
     """Checks a user's own schedule at the first step of a run and at the last.
 

@@ -64,8 +64,19 @@ class Explanation:
             return ["off formula: not checked, as Lockstep has no formula of this optimizer"]
         return [
             f"off formula: the largest difference between the new θ and {self.formula},",
-            "  in units in the last place of θ's largest entry (correct rounding is within 0.5 ulp)",
+            "  in units in the last place (ulp) of θ's largest entry; each operation rounds by up to 0.5 ulp",
+            f"    {self._formula_verdict()}",
         ]
+
+    def _formula_verdict(self) -> str:
+        off = [
+            row.name for row in self.rows if row.off_formula is not None and not row.off_formula <= MAX_ULP
+        ]
+        if not any(row.off_formula is not None for row in self.rows):
+            return "not checked: no update was made"
+        if off:
+            return f"OFF THE FORMULA by more than {MAX_ULP} ulp: {', '.join(off)}"
+        return f"checked: within {MAX_ULP} ulp, as the formula says"
 
     def _order_lines(self) -> list[str]:
         """The events and the verdict, once for all ranks that agree."""
@@ -78,6 +89,8 @@ class Explanation:
         return lines
 
 
+MAX_ULP = 4
+"""An update of Adam takes about eight operations in float32; another formula is off by far more."""
 HEADER = (
     *("parameter", "shape", "group", "‖θ‖", "‖∇θ‖", "clipped", "‖Δθ‖", "‖Δθ‖/‖θ‖", "off formula", "status"),
 )

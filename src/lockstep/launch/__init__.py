@@ -4,6 +4,7 @@ These take time to load and are imported by their own names:
 checks, gpus, local_ranks, precision, process_group, process_state, rank_facts, ranks, threads.
 """
 
+from lockstep.launch.accelerate_defaults import as_in_default_config
 from lockstep.launch.allocation import Allocation, allocated_threads, read_allocation
 from lockstep.launch.command_lines import accelerate_options, launch_commands
 from lockstep.launch.last_words import leave_words, tell_launcher
@@ -23,6 +24,7 @@ __all__ = [
     "accelerate_options",
     "allocated_threads",
     "array_group",
+    "as_in_default_config",
     "forget_launcher",
     "lasting_output",
     "launch_commands",

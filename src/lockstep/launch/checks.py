@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import socket
@@ -14,7 +15,9 @@ from lockstep.launch.command_lines import accelerate_options
 from lockstep.launch.rendezvous import rendezvous
 
 PROBE_SECONDS = 60
-SINFO_WORDS = ["sinfo", "--noheader", "--format=%R %D %c %G"]
+SINFO_WORDS = ["sinfo", "--noheader", "--noconvert", "--format=%R %D %c %t %G"]
+USABLE_STATES = {"alloc", "idle", "mix", "comp", "resv", "plnd"}
+"""Of a node that runs jobs, now or soon. Others are down, drained, in maintenance or lost."""
 
 
 def srun_one_task_per_node(num_nodes: int) -> list[str]:
@@ -125,28 +128,37 @@ def fitting_partitions(sinfo: str, allocation: Allocation) -> str:
     """Names the partitions with enough nodes that have a GPU for each process, or a CPU if no node has GPUs.
 
     Args:
-        sinfo: lines 'partition nodes cpus gres', such as 'big 4 96 gpu:a100:8(S:0-1)'.
+        sinfo: lines 'partition nodes cpus state gres', such as 'big 4 96 idle gpu:a100:8(S:0-1)'.
         allocation: what is needed.
 
     Raises:
         ConfigError: there is none.
     """
-    rows = [line.split(maxsplit=3) for line in sinfo.splitlines()]
-    has_gpus = any("gpu" in gres for *_, gres in rows)
+    rows = [line.split(maxsplit=4) for line in sinfo.splitlines()]
+    has_gpus = any(gpus_per_node(gres) for *_, gres in rows)
     num_nodes: dict[str, int] = {}
-    for partition, nodes, cpus, gres in rows:
-        units = gpus_per_node(gres) if has_gpus else int(cpus.rstrip("+"))
-        if units >= allocation.processes_per_node:
-            num_nodes[partition] = num_nodes.get(partition, 0) + int(nodes)
+    for partition, nodes, cpus, state, gres in rows:
+        # A sign after the state is about power or a planned reboot; only * says that a node does not answer.
+        is_usable = state.rstrip("~#!%$@^-") in USABLE_STATES
+        units = gpus_per_node(gres) if has_gpus else number(cpus.rstrip("+"))
+        if is_usable and units >= allocation.processes_per_node:
+            num_nodes[partition] = num_nodes.get(partition, 0) + number(nodes)
     fitting = [partition for partition, nodes in num_nodes.items() if nodes >= allocation.num_nodes]
     unit = counted(allocation.processes_per_node, "GPU" if has_gpus else "CPU")
     needed = f"{counted(allocation.num_nodes, 'node')} with {unit}"
     if not fitting:
-        raise ConfigError(f"no partition has {needed}; {shlex.join(SINFO_WORDS)} lists what there is")
+        raise ConfigError(f"no partition has {needed} in use or idle; {shlex.join(SINFO_WORDS)} lists all")
     return f"{needed}: partition {' or '.join(fitting)}"
 
 
 def gpus_per_node(gres: str) -> int:
-    """The GPUs in a node's generic resources, such as 'gpu:a100:8(S:0-1),nvme:1'."""
-    entries = [entry.partition("(")[0] for entry in gres.split(",") if entry.startswith("gpu")]
-    return sum(int(entry.rpartition(":")[2]) for entry in entries)
+    """The GPUs in a node's generic resources, such as 'gpu:a100:8(S:0-1),nvme:1'. 'gpu' alone is one."""
+    entries = [entry.split(":") for entry in re.sub(r"\([^)]*\)", "", gres).split(",")]
+    counts = [words[-1] if words[-1][:1].isdigit() else "1" for words in entries if words[0] == "gpu"]
+    return sum(number(count) for count in counts)
+
+
+def number(text: str) -> int:
+    """A number as SLURM writes it: '8', or '2K' for 2048."""
+    digits = text.rstrip("KMG")
+    return int(digits) * 1024 ** " KMG".index(text[len(digits) :] or " ")

@@ -8,6 +8,7 @@ import torch
 
 from lockstep.config import Config
 from lockstep.errors import RankError
+from lockstep.launch.accelerate_defaults import as_in_default_config
 from lockstep.launch.variables import Launch
 
 
@@ -18,13 +19,14 @@ def resolve_precision(config: Config, launch: Launch) -> Config:
         RankError: the two differ, or Lockstep does not support the launcher's.
     """
     wanted = config.precision
+    source = as_in_default_config("mixed_precision", launch.precision)
     if wanted == "auto":
         if launch.precision not in ("no", "bf16", "fp16"):
-            raise RankError(f"--mixed_precision = {launch.precision!r}: must be no, bf16 or fp16")
+            raise RankError(f"--mixed_precision = {launch.precision!r}{source}: must be no, bf16 or fp16")
         return replace(config, precision=launch.precision)  # type: ignore[arg-type]  # checked above
     if launch.precision not in ("no", wanted):
         raise RankError(
-            f"precision = {wanted!r}: the launcher has --mixed_precision {launch.precision}; "
+            f"precision = {wanted!r}: the launcher has --mixed_precision {launch.precision}{source}; "
             "set only one of them, or both to the same"
         )
     return config

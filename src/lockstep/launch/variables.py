@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lockstep.errors import RankError
+from lockstep.launch.accelerate_defaults import as_in_default_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
             )
     backend = environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
     if backend.lower() != "no":
-        raise RankError(f"--dynamo_backend = {backend!r}: must be 'no', as no other is supported")
+        source = as_in_default_config("dynamo_backend", backend, environ)
+        raise RankError(f"--dynamo_backend = {backend!r}{source}: must be 'no', as no other is supported")
 
     rank_variable = _rank_variable(environ)
     if rank_variable == "RANK":

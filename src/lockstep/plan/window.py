@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lockstep.config import BatchConfig
-from lockstep.errors import refuse
+from lockstep.errors import counted, refuse
 
 
 def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
@@ -35,7 +35,7 @@ def window_length(batch: BatchConfig, world_size: int, *, exact: bool) -> int:
     raise refuse(
         "batch.global_size",
         batch.global_size,
-        f"must be batch.micro_size = {batch.micro_size} times {world_size} ranks times a "
+        f"must be batch.micro_size = {batch.micro_size} times {counted(world_size, 'rank')} times a "
         f"{'power of two (reduction = exact)' if exact else 'whole number'}; {remedy} would work",
     )
 

@@ -27,7 +27,7 @@ from lockstep.data import (
 from lockstep.errors import require
 from lockstep.task.classification import accuracy
 from lockstep.task.losses import build_criterion
-from lockstep.task.models.build import build_model
+from lockstep.task.models.build import build_model, check_model_name
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.task import Task
 
@@ -47,6 +47,8 @@ def image_classification_task(config: Config, facts: ImageFacts | None = None) -
     """
     if config.data.is_digits:
         return _digits_task(config)
+
+    check_model_name(config.model)  # before images are fetched and read, which may take long
 
     @cache
     def images() -> ImageSet:

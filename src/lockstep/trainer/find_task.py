@@ -16,7 +16,8 @@ from lockstep.config import (
     import_reference,
     source_file,
 )
-from lockstep.data import ImageFacts, seed_generators
+from lockstep.data import ImageFacts, build_transforms, seed_generators
+from lockstep.engine import check_schedule_name, optimizer_kind
 from lockstep.errors import refuse, require
 from lockstep.runs import DATASET_FILE, TO_SCORE, read_facts, run_settings
 from lockstep.task import Task, image_classification_task
@@ -96,6 +97,17 @@ def find_task(config: Config, given: Task | None, folder: Path | None = None) ->
     require(isinstance(task, Task), "task.name", name, rule)
     source = source_of(name.partition(":")[0])
     return replace(config, task=replace(config.task, source=source)), task
+
+
+def check_names(config: Config) -> None:
+    """Checks what the settings name, before any data is fetched or read.
+
+    Raises:
+        ConfigError: there is no such optimizer, schedule or transform, or it does not take its arguments.
+    """
+    optimizer_kind(config.optimizer)
+    check_schedule_name(config.schedule)
+    build_transforms(config.data.transforms)
 
 
 def measured_facts(folder: Path | None) -> ImageFacts | None:

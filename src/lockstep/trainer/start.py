@@ -39,7 +39,7 @@ from lockstep.runs.folder_lock import locked_folder
 from lockstep.task import Task
 from lockstep.tracking import wandb_mode
 from lockstep.trainer.build import build_run
-from lockstep.trainer.find_task import find_task, with_task
+from lockstep.trainer.find_task import check_names, find_task, with_task
 from lockstep.trainer.init_weights import take_initial_weights
 from lockstep.trainer.install import install
 from lockstep.trainer.open_sinks import close_sinks, open_sinks
@@ -150,6 +150,7 @@ def run_training(
             if summary is not None:
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
             ranks, facts = facts_of_start(config, folder, ranks, *sources)
+            ranks.on_all(lambda: check_names(config))
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
             with reported_deaths():  # of the processes that read its data
                 summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)

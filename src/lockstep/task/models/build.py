@@ -15,9 +15,9 @@ from lockstep.task.models.cnn import Cnn, DeepCnn, StridedCnn
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.models.mlp import Mlp
 from lockstep.task.models.rnn import CnnGru, OrthogonalRnn, Rnn
-from lockstep.task.models.torchvision_model import make_torchvision_model
+from lockstep.task.models.torchvision_model import find_torchvision_model, make_torchvision_model
 from lockstep.task.models.try_out import try_out
-from lockstep.task.models.users_model import make_users_model
+from lockstep.task.models.users_model import find_users_model, make_users_model
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": Cnn,
@@ -54,6 +54,18 @@ def build_model(config: ModelConfig, seed: int, shape: ImageShape | None = None)
         model = make_torchvision_model(config, shape) if is_torchvisions else make_users_model(config)
         try_out(model, config.name, shape)
     return model
+
+
+def check_model_name(config: ModelConfig) -> None:
+    """Checks what can be known of a model before its images are.
+
+    Raises:
+        ConfigError: there is no such model, or it does not take model.args.
+    """
+    if config.name.startswith("torchvision:"):
+        find_torchvision_model(config)
+    elif config.name not in MODELS:
+        find_users_model(config)
 
 
 def _built_in(config: ModelConfig, seed: int, shape: ImageShape) -> nn.Module:

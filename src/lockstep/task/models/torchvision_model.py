@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from torch import Tensor, nn
@@ -21,18 +22,9 @@ def make_torchvision_model(config: ModelConfig, shape: ImageShape) -> nn.Module:
     Raises:
         ConfigError: there is no such classifier, or it does not take these arguments or these channels.
     """
-    from torchvision import models  # takes a second
-
-    name = config.name.partition(":")[2]
-    names = models.list_models(module=models)
-    if name not in names:
-        near = nearest(name, names)
-        hint = f"perhaps you meant 'torchvision:{near}'" if near else "see torchvision.models.list_models()"
-        raise refuse("model.name", config.name, f"is not a classifier of torchvision; {hint}")
     rule = f"takes images with 1 or 3 channels, and these have {shape.channels}; use a model of your own"
     require(shape.channels in (1, 3), "model.name", config.name, rule)
-    builder = models.get_model_builder(name)
-    _check(builder, config.args)
+    builder = find_torchvision_model(config)
     try:
         model = builder(weights=None, num_classes=shape.num_classes, **config.args)
     except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
@@ -43,6 +35,25 @@ def make_torchvision_model(config: ModelConfig, shape: ImageShape) -> nn.Module:
     if shape.channels == 1:
         model.register_forward_pre_hook(_repeat_channel)
     return model
+
+
+def find_torchvision_model(config: ModelConfig) -> Callable[..., nn.Module]:
+    """The function of torchvision that makes the model.
+
+    Raises:
+        ConfigError: there is no such classifier, or it does not take these arguments.
+    """
+    from torchvision import models  # takes a second
+
+    name = config.name.partition(":")[2]
+    names = models.list_models(module=models)
+    if name not in names:
+        near = nearest(name, names)
+        hint = f"perhaps you meant 'torchvision:{near}'" if near else "see torchvision.models.list_models()"
+        raise refuse("model.name", config.name, f"is not a classifier of torchvision; {hint}")
+    builder = models.get_model_builder(name)
+    _check(builder, config.args)
+    return builder
 
 
 def _check(builder: Any, arguments: dict[str, Any]) -> None:
