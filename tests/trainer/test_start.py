@@ -1,11 +1,15 @@
 """Training from a Python program."""
 
+import re
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 
 import lockstep
+from lockstep.config import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from lockstep.errors import ConfigError
 from lockstep.launch import STOP_SIGNALS
 from lockstep.runs import read_starts, run_path
 from runs import reset_accelerator, small_config
@@ -142,3 +146,20 @@ def test_a_run_whose_checkpoints_are_of_no_use_is_refused_and_stays_as_it_is(tmp
     (checkpoint / "weights.safetensors").unlink()
     (checkpoint / "weights.safetensors").write_bytes(weights)
     assert lockstep.train(config_in(tmp_path)).summary["steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": ModelConfig(name="nowhere:Model")}, "model.name = 'nowhere:Model'"),
+        ({"model": ModelConfig(name="torchvision:resnet17")}, "perhaps you meant 'torchvision:resnet1"),
+        ({"optimizer": OptimizerConfig(name="nowhere:Sgd")}, "optimizer.name = 'nowhere:Sgd'"),
+        ({"schedule": ScheduleConfig(name="nowhere:f")}, "schedule.name = 'nowhere:f'"),
+        ({"data": DataConfig(name="folder", transforms={"Nope": {}})}, "data.transforms = 'Nope'"),
+    ],
+)
+def test_a_name_that_there_is_not_is_refused_before_data_is_looked_for(tmp_path, settings, message):
+    """There are no images, which would be the next thing to be refused."""
+    settings = {"data": DataConfig(name="folder", root=str(tmp_path)), "augment": AugmentConfig(), **settings}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        lockstep.train(replace(small_config(tmp_path), **settings))
