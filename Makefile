@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # If exported, every process compiles torch's Python code again: tens of seconds per rank and test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup wheels train test test-slurm slurm-programs check docs bench clean
+.PHONY: setup wheels train test test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
 BENCHMARKS := speedrun overhead engines any_model textbook scaling streaming dataloader startup stall roofline
 
@@ -32,6 +32,16 @@ check: setup
 
 test: setup
 	$(BIN)/pytest
+
+# The fast tests in a temporary environment: with the lowest versions that pyproject.toml states of what the package
+# needs, and with the newest of all; on another Python: make check-newest PYTHON=python3.13. Old versions warn of newer
+# ones that they are used with, which is nothing to mend.
+check-lowest: OPTIONS := --resolution lowest-direct
+check-lowest check-newest: setup
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(BIN)/uv venv --quiet --python $(PYTHON) "$$folder" && \
+	$(BIN)/uv pip install --quiet --python "$$folder/bin/python" $(OPTIONS) --editable '.[dev,datasets]' && \
+	"$$folder/bin/python" -m pytest -q -m "not slow" -p no:cacheprovider -W ignore::DeprecationWarning
 
 # Builds the site into site/; a public name without a docstring, a dead link or an unresolved reference fails.
 # Not with --quiet: it hides the warnings that --strict counts, and nothing would fail.

@@ -49,12 +49,16 @@ class RunStopped(AgreedStop):
     """The run cannot continue; the message says why and what to do. Commands exit with code 1."""
 
 
-class DataError(Exception):
-    """The training or test data cannot be read. The message is enough; no traceback is needed.
+class RankFailed(Exception):
+    """This rank cannot go on, and only it knows. The message is enough; no traceback is needed.
 
-    Only the rank that reads it knows, and the others wait for that rank: so it must end its process, and the
-    launcher then ends the others. Commands exit with code 1.
+    The others wait for this rank: so it must end its process, and the launcher then ends the others. Commands
+    exit with code 1.
     """
+
+
+class DataError(RankFailed):
+    """The training or test data cannot be read."""
 
 
 class Interrupted(AgreedStop, SystemExit):

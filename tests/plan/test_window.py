@@ -2,7 +2,7 @@ import pytest
 
 from lockstep.config import BatchConfig
 from lockstep.errors import ConfigError
-from lockstep.plan import window_for_reduction, window_length
+from lockstep.plan import micro_sizes, window_for_reduction, window_length
 
 
 def test_sizes_that_do_not_divide_are_refused_with_some_that_do():
@@ -25,3 +25,29 @@ def test_exact_reduction_needs_a_power_of_two_of_micro_batches_per_rank():
     with pytest.raises(ConfigError, match=rf"times a power of two .*; {remedy}"):
         window_length(batch, world_size=2, exact=True)
     assert window_length(batch, world_size=1, exact=True) == 6  # one rank holds the whole tree
+
+
+@pytest.mark.parametrize(
+    ("global_size", "reduction", "world_size", "sizes"),
+    [
+        (256, "exact", 1, [32, 16, 8, 4, 2, 1]),
+        (256, "exact", 8, [32, 16, 8, 4, 2, 1]),
+        (256, "exact", 16, [16, 8, 4, 2, 1]),
+        (96, "exact", 3, [8, 4, 2, 1]),
+        (96, "fast", 2, [8, 4, 2, 1]),
+        (100, "fast", 5, [4, 2, 1]),
+        (8, "exact", 1, [1]),
+    ],
+)
+def test_auto_chooses_among_powers_of_two_that_leave_eight_slots(global_size, reduction, world_size, sizes):
+    batch = BatchConfig(global_size=global_size, micro_size="auto")
+    assert micro_sizes(batch, reduction, world_size) == sizes
+    assert all(global_size // size >= 8 for size in sizes)
+    window = window_for_reduction(batch, reduction, world_size)
+    assert window * world_size * sizes[0] == global_size
+
+
+def test_auto_is_refused_where_no_size_divides():
+    for global_size, world_size in ((7, 1), (100, 2)):
+        with pytest.raises(ConfigError, match=r"batch.micro_size = 'auto': finds no power of two"):
+            window_for_reduction(BatchConfig(global_size=global_size, micro_size="auto"), "exact", world_size)

@@ -107,8 +107,10 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def without_times(record: dict[str, Any]) -> dict[str, Any]:
-    """The record without its times, which differ between equal runs."""
-    return {key: value for key, value in record.items() if not key.endswith(("_seconds", "_per_second"))}
+    """The record without its times and memory, which differ between equal runs."""
+    return {
+        key: value for key, value in record.items() if not key.endswith(("_seconds", "_per_second", "_bytes"))
+    }
 
 
 def free_port() -> int:

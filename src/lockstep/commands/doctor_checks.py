@@ -13,7 +13,7 @@ from lockstep.config import Config
 from lockstep.errors import ConfigError, counted, require
 from lockstep.launch import Allocation
 from lockstep.launch.checks import PROBE_SECONDS, srun_one_task_per_node
-from lockstep.plan import window_for_reduction
+from lockstep.plan import micro_sizes, window_for_reduction
 from lockstep.runs import run_path
 from lockstep.tracking import ask_server, server_url, sync_command, wandb_mode
 
@@ -30,7 +30,10 @@ def check_batch(config: Config, world_size: int) -> str:
     batch = config.batch
     window = window_for_reduction(batch, config.reduction, world_size)
     ranks, micro_batches = counted(world_size, "rank"), counted(window, "micro-batch")
-    return f"{batch.global_size} = {ranks} x {micro_batches} x {batch.micro_size}"
+    size: int | str = batch.micro_size
+    if size == "auto":
+        size = f"{micro_sizes(batch, config.reduction, world_size)[0]} at most (auto)"
+    return f"{batch.global_size} = {ranks} x {micro_batches} x {size}"
 
 
 def check_device_precision(config: Config, allocation: Allocation, num_gpus: int) -> str:

@@ -17,9 +17,9 @@ from lockstep.errors import (
     EXIT_RESUMABLE,
     EXIT_USAGE,
     ConfigError,
-    DataError,
     Interrupted,
     RankError,
+    RankFailed,
     RunStopped,
     refuse,
     require,
@@ -126,7 +126,7 @@ def exit_code(action: Callable[[], int]) -> int:
     except BdbQuit:
         leave_words("lockstep: stopped: the debugger was left with q or at the end of its input")
         return EXIT_FAILED
-    except DataError as error:
+    except RankFailed as error:
         leave_words(f"lockstep: rank {process_rank()} failed: {error}")
         return EXIT_FAILED
     except Exception:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 from lockstep.config.choices import check_choice, check_unused
 from lockstep.config.keyword_arguments import plain_arguments
@@ -32,15 +32,20 @@ class BatchConfig:
 
     global_size: int = 256
     """Samples per optimizer step, over all ranks."""
-    micro_size: int = 32
+    micro_size: int | Literal["auto"] = 32
     """Samples per forward and backward pass on one rank. How many passes a rank makes per step (gradient
-    accumulation) is derived: global_size / (micro_size * ranks)."""
+    accumulation) is derived: global_size / (micro_size * ranks). auto: the largest power of two that fits
+    into the memory, up to global_size / 8; the run keeps it."""
     eval_size: int = 250
     """Samples per forward pass of an evaluation."""
 
     def __post_init__(self) -> None:
-        for name in ("global_size", "micro_size", "eval_size"):
+        for name in ("global_size", "eval_size"):
             require(getattr(self, name) >= 1, f"batch.{name}", getattr(self, name), "must be >= 1 sample")
+        if self.micro_size == "auto":
+            return
+        is_size = isinstance(self.micro_size, int) and self.micro_size >= 1
+        require(is_size, "batch.micro_size", self.micro_size, "must be >= 1 sample, or auto")
         lower = self.global_size // self.micro_size * self.micro_size
         sizes = " or ".join(str(size) for size in (lower, lower + self.micro_size) if size)
         require(
@@ -49,6 +54,12 @@ class BatchConfig:
             self.global_size,
             f"must be a multiple of batch.micro_size = {self.micro_size}; {sizes} would work",
         )
+
+    @property
+    def micro_samples(self) -> int:
+        """`micro_size` once it is a number: 'auto' is replaced by one before a run is planned."""
+        assert self.micro_size != "auto", "still to be found"
+        return self.micro_size
 
 
 @dataclass(frozen=True, kw_only=True)

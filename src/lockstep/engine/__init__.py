@@ -21,6 +21,7 @@ from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
 from lockstep.engine.optimizer import build_optimizer
 from lockstep.engine.optimizer_formulas import Formula, off_formula
 from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
+from lockstep.engine.peak_memory import peak_memory
 from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
 from lockstep.engine.reduction import Reduction
 from lockstep.engine.run import Run
@@ -70,6 +71,7 @@ __all__ = [
     "lr_factor",
     "off_formula",
     "optimizer_kind",
+    "peak_memory",
     "refused_nondeterminism",
     "restored_buffers",
     "save_checkpoint_of",

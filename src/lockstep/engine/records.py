@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lockstep.data import MicroBatch
 from lockstep.engine.evaluation import evaluate
+from lockstep.engine.peak_memory import named_peaks, peak_bytes
 from lockstep.engine.run import Run
 from lockstep.engine.scores import StepScores
 from lockstep.engine.selection import ScoredSet
@@ -44,19 +45,21 @@ def training_record(run: Run, result: StepResult) -> Record:
     """The record of the step just taken, and where the time since the last record went.
 
     `_seconds` are per step, averaged over steps and ranks. Communication is the gradient sum including the
-    wait for slower ranks.
+    wait for slower ranks. `peak_` is the most memory since the start, of the rank with the most.
     """
     record = step_record(run, result)
     first_step, seconds = run.clock.next_interval(run.step)
     samples = run.plan.samples_seen(run.step) - run.plan.samples_seen(first_step)
     sections = run.timer.read()
-    local = torch.tensor([[sections["data"], sections["communication"], seconds]], dtype=torch.float64)
-    data, communication, total = (run.ranks.gather(local).mean(dim=0) / (run.step - first_step)).tolist()
+    own = [sections["data"], sections["communication"], seconds, *peak_bytes(run.ranks.device)]
+    rows = run.ranks.gather(torch.tensor([own], dtype=torch.float64))
+    data, communication, total = (rows[:, :3].mean(dim=0) / (run.step - first_step)).tolist()
     return record | {
         "samples_per_second": samples / seconds,
         "data_seconds": data,
         "compute_seconds": total - data - communication,
         "communication_seconds": communication,
+        **named_peaks(rows[:, 3:]),
     }
 
 

@@ -33,6 +33,7 @@ from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
 from lockstep.plan import window_for_reduction
 from lockstep.report import shown
+from lockstep.runs import run_path
 from lockstep.runs.environment import device_name
 from lockstep.task import LOSS
 from lockstep.trainer import (
@@ -40,6 +41,7 @@ from lockstep.trainer import (
     build_run,
     find_task,
     first_on_each_node,
+    fit_micro_size,
     make_parts,
     take_initial_weights,
 )
@@ -62,6 +64,7 @@ def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     config, task = first_on_each_node(ranks, lambda: find_task(config, None))
     parts = make_parts(config, task, ranks)
     take_initial_weights(config, parts.model, ranks)
+    config = fit_micro_size(config, ranks, parts, run_path(config))
     run = build_run(config, ranks, parts)
     with run.closing:
         return explain_step(run, config, step)

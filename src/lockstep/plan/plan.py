@@ -55,7 +55,7 @@ class Plan:
     @property
     def num_slots(self) -> int:
         """Micro-batches in a global batch."""
-        return self.batch.global_size // self.batch.micro_size
+        return self.batch.global_size // self.batch.micro_samples
 
     @property
     def window(self) -> int:
@@ -88,7 +88,7 @@ class Plan:
 
     def num_micro_batches(self, step: int) -> int:
         """Slots of a step that have samples: all of them, except at the end of an epoch."""
-        return -(-self.samples_in_step(step) // self.batch.micro_size)
+        return -(-self.samples_in_step(step) // self.batch.micro_samples)
 
     def micro_batch_sizes(self, step: int) -> list[int]:
         """Samples in each slot of a step that has any, in slot order."""
@@ -100,7 +100,7 @@ class Plan:
         return self._sizes(step, range(slots.start, min(slots.stop, self.num_micro_batches(step))))
 
     def _sizes(self, step: int, slots: range) -> list[int]:
-        num_samples, micro_size = self.samples_in_step(step), self.batch.micro_size
+        num_samples, micro_size = self.samples_in_step(step), self.batch.micro_samples
         return [min(micro_size, num_samples - slot * micro_size) for slot in slots]
 
     def samples_seen(self, steps: int) -> int:
@@ -117,7 +117,7 @@ class Plan:
 
         A span has at most `max_samples` samples on each rank, or one step, and ends with its epoch.
         """
-        max_steps = max(1, max_samples // (self.window * self.batch.micro_size))
+        max_steps = max(1, max_samples // (self.window * self.batch.micro_samples))
         while True:
             _, offset = self.epoch_and_offset(first_step)
             span = range(first_step, first_step + min(max_steps, self.steps_per_epoch - offset))
@@ -135,7 +135,7 @@ class Plan:
 
     def _ids(self, span: range, slots: slice) -> NDArray[np.int64]:
         epoch, offset = self.epoch_and_offset(span.start)
-        size, micro = self.batch.global_size, self.batch.micro_size
+        size, micro = self.batch.global_size, self.batch.micro_samples
         firsts = np.arange(offset, offset + len(span), dtype=np.int64) * size
         positions = firsts[:, None] + np.arange(slots.start * micro, slots.stop * micro)
         is_sample = positions < self.num_samples

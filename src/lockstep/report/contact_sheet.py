@@ -72,4 +72,5 @@ def _cut(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, widt
 
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
     """The font of matplotlib's pictures, `pixels` high."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", pixels)
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(font), pixels)  # Pillow 10.0 takes no Path

@@ -57,10 +57,6 @@ GOING_ON = (
 rates. They are part of no state."""
 
 
-LENGTH = ("train.epochs", "train.steps")
-"""Settings that people raise on a run that has ended, to train it on."""
-
-
 def identity(config: Config) -> dict[str, Any]:
     """The settings that define a run, by dotted name: two starts of one run must agree in all of them."""
     # Patience counts evaluations, so they decide when the run ends.
@@ -187,6 +183,4 @@ def check_same_run(config: Config, saved: dict[str, Any], run: str, remedy: str)
     changes = differences(config, saved)
     if changes:
         name, (now, before) = next(iter(changes.items()))
-        if name in LENGTH:
-            remedy = f"the learning rate of each step depends on it; {remedy}, for a run from the start"
         raise refuse(name, now, f"{run} was started with {before!r}; {remedy}")

@@ -18,6 +18,7 @@ RESERVED_PREFIXES = ("test_", "validation_", "ema_")
 RESERVED = (
     *(LOSS, "step", "epoch", "samples_seen", "grad_norm", "loss_scale", "skipped_steps", "weights_digest"),
     *("samples_per_second", "data_seconds", "compute_seconds", "communication_seconds", "samples"),
+    *("peak_host_bytes", "peak_device_bytes"),
     *("label", "prediction", "confidence", "confusion"),
 )
 """Names that records, summaries or evaluations use themselves."""

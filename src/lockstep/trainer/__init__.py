@@ -4,6 +4,7 @@ from lockstep.trainer.build import build_run, prepare_forward
 from lockstep.trainer.find_task import find_task, settings_of_run, with_task
 from lockstep.trainer.init_weights import take_initial_weights
 from lockstep.trainer.make_model import model_of, set_weights
+from lockstep.trainer.micro_size import fit_micro_size
 from lockstep.trainer.open_sinks import open_sinks
 from lockstep.trainer.parts import Parts, check_same_data, make_parts
 from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, model_with_weights
@@ -21,6 +22,7 @@ __all__ = [
     "evaluate_checkpoint",
     "find_task",
     "first_on_each_node",
+    "fit_micro_size",
     "make_parts",
     "model_of",
     "model_with_weights",

@@ -25,7 +25,7 @@ def captured_step(config: Config, run: Run) -> CapturedStep | None:
     is_wanted = config.engine == "captured" or (config.engine == "auto" and is_built_in)
     if not is_wanted or run.ranks.device.type != "cuda" or config.reduction != "exact":
         return None
-    size = config.batch.micro_size
+    size = config.batch.micro_samples
     if run.plan.steps_per_epoch < 2 or run.plan.micro_batch_sizes(0)[0] < size:
         return None
     batches = [_whole_batch(run, step, size) for step in range(2)]

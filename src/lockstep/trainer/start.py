@@ -42,6 +42,7 @@ from lockstep.trainer.build import build_run
 from lockstep.trainer.find_task import check_names, find_task, with_task
 from lockstep.trainer.init_weights import take_initial_weights
 from lockstep.trainer.install import install
+from lockstep.trainer.micro_size import fit_micro_size, named_memory, recorded_micro_size
 from lockstep.trainer.open_sinks import close_sinks, open_sinks
 from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
 from lockstep.trainer.start_facts import StartFacts, check_sources, facts_of_start
@@ -143,6 +144,7 @@ def run_training(
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
             ranks.on_main(lambda: mend_history(folder))
+            config = ranks.on_main(lambda: recorded_micro_size(config, folder))
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
             if summary is None:
                 ranks.on_main(lambda: install(resume_from, config, folder))
@@ -152,7 +154,7 @@ def run_training(
             ranks, facts = facts_of_start(config, folder, ranks, *sources)
             ranks.on_all(lambda: check_names(config))
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
-            with reported_deaths():  # of the processes that read its data
+            with reported_deaths(), named_memory(config, folder):  # deaths of processes that read its data
                 summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)
 
@@ -168,9 +170,10 @@ def _train_to_end(
     sinks: Sequence[Sink],
 ) -> dict[str, Any]:
     phases.end_phase("join")
-    parts = make_parts(config, task, ranks)
-    phases.end_phase("data")
     folder = run_path(config)
+    parts = make_parts(config, task, ranks)
+    config = fit_micro_size(config, ranks, parts, folder)
+    phases.end_phase("data")
     ranks.on_main(lambda: check_same_parts(parts, folder))
     checkpoint = checkpoint_to_resume(folder, ranks)
     if checkpoint is None:

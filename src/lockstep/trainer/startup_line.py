@@ -32,4 +32,4 @@ def startup_line(config: Config, run: Run, mode: str) -> str:
 def batch_sizes(plan: Plan) -> str:
     """How the global batch divides, for instance 'global batch 256 = 1 rank x 8 micro-batches x 32'."""
     ranks, window = counted(plan.world_size, "rank"), counted(plan.window, "micro-batch")
-    return f"global batch {plan.batch.global_size} = {ranks} x {window} x {plan.batch.micro_size}"
+    return f"global batch {plan.batch.global_size} = {ranks} x {window} x {plan.batch.micro_samples}"

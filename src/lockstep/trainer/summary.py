@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lockstep.engine import PhaseTimer, Run
+from lockstep.engine import PhaseTimer, Run, peak_memory
 from lockstep.runs import SUMMARY_FILE, read_starts, to_json, write_atomically
 from lockstep.runs.checkpoint import weights_sha256
 from lockstep.runs.environment import environment
@@ -13,7 +13,7 @@ from lockstep.trainer.final_scores import final_results
 
 def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any]:
     """Writes summary.json for a run at its last step; returns the summary on every rank. All must call it."""
-    results = final_results(run)
+    results, peaks = final_results(run), peak_memory(run.ranks)
 
     def write() -> dict[str, Any]:
         summary = {
@@ -25,6 +25,7 @@ def write_summary(run: Run, precision: str, phases: PhaseTimer) -> dict[str, Any
             "samples_seen": run.plan.samples_seen(run.step),
             "train_seconds": run.clock.total(),
             "phase_seconds": phases.seconds,
+            **peaks,
             "precision": precision,
             "weights_sha256": weights_sha256(run.model.state_dict()),
             **({} if run.average is None else {"ema_sha256": weights_sha256(run.average.state_dict())}),

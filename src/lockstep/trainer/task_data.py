@@ -11,6 +11,7 @@ from lockstep.config import SPLIT, Config
 from lockstep.data import Samples, samples_of, seed_generators
 from lockstep.errors import ConfigError, counted, require
 from lockstep.launch.ranks import Ranks
+from lockstep.plan import micro_sizes
 from lockstep.task import Task, is_instance
 
 T = TypeVar("T")
@@ -83,8 +84,10 @@ def differing_reads(
         ConfigError: something differs, and the reduction is exact; or a sample cannot be read.
     """
     warnings = []
+    size = config.batch.micro_size
+    num_samples = micro_sizes(config.batch, config.reduction, world_size=1)[0] if size == "auto" else size
     for name, samples in (("task.train", train), ("task.test", test), ("task.validation", validation)):
-        difference = samples.difference(config.batch.micro_size) if samples is not None else ""
+        difference = samples.difference(num_samples) if samples is not None else ""
         if difference and config.reduction == "exact":
             raise ConfigError(
                 f"{name}: {difference}; draw from Python's, NumPy's or torch's global generators, or give a "

@@ -75,10 +75,10 @@ def find_traits(
     def find() -> tuple[ModelTraits, list[str]]:
         model.train()
         sizes = plan.micro_batch_sizes(0)[:NUM_BATCHES]
-        batches = [_batch(plan, samples, slot, size) for slot, size in enumerate(sizes)]
+        batches = [first_of_slot(plan, samples, slot, size) for slot, size in enumerate(sizes)]
         last_step = plan.steps_per_epoch - 1
         others = sorted(set(plan.micro_batch_sizes(last_step)) - set(sizes[:1]))
-        short = [_batch(plan, samples, 0, size) for size in others]
+        short = [first_of_slot(plan, samples, 0, size) for size in others]
         check_sizes(model, loss_of, [batches[0], *short], field, name)
         form = try_measurements(task, model, batches[0], ranks.device, config.seed)
         for split, scored in (("test", parts.test), ("validation", parts.validation)):
@@ -158,7 +158,7 @@ def try_evaluation(
             raise refuse(f"task.{split}", task.name, rule) from error
 
 
-def _batch(plan: Plan, samples: Samples, slot: int, size: int) -> MicroBatch:
+def first_of_slot(plan: Plan, samples: Samples, slot: int, size: int) -> MicroBatch:
     """The first samples of a slot of step 0."""
     ids = torch.from_numpy(plan.step_ids(0)[slot, :size])
     inputs, targets = samples.read(ids)

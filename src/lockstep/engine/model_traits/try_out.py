@@ -175,7 +175,7 @@ def check_sizes(
             with restored_buffers(model), torch.no_grad():
                 loss_of(batch)
         except Exception as error:
-            if isinstance(error, ConfigError):
+            if isinstance(error, ConfigError | torch.OutOfMemoryError | MemoryError):
                 raise
             if batch is whole and not is_torchs(error):
                 raise
