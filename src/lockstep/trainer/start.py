@@ -29,7 +29,6 @@ from lockstep.runs import (
     check_may_resume,
     checkpoints_in,
     mend_history,
-    read_metrics,
     record_start,
     run_path,
 )
@@ -39,6 +38,7 @@ from lockstep.runs.folder_lock import locked_folder
 from lockstep.task import Task
 from lockstep.tracking import wandb_mode
 from lockstep.trainer.build import build_run
+from lockstep.trainer.draw_report import draw_report_or_warn
 from lockstep.trainer.find_task import check_names, find_task, with_task
 from lockstep.trainer.init_weights import take_initial_weights
 from lockstep.trainer.install import install
@@ -240,14 +240,3 @@ def with_wandb_group(config: Config) -> Config:
     """The config with its W&B group: as set, or the SLURM array's by default."""
     group = config.tracking.group or array_group()
     return replace(config, tracking=replace(config.tracking, group=group))
-
-
-def draw_report_or_warn(folder: Path) -> None:
-    """Draws report/ from the run's files. A failed picture must not fail the run, so it is only a warning."""
-    try:
-        from lockstep.report.run_report import draw_report  # imports matplotlib, which is slow
-
-        if read_metrics(folder):
-            draw_report(folder)
-    except Exception as error:
-        say(f"warning: no pictures ({error}); to draw them, run: lockstep report {folder}")
