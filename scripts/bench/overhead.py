@@ -91,7 +91,7 @@ def whole_loop(bench: Bench) -> list[Row]:
                     begin = time.perf_counter()
 
         with redirect_stdout(nowhere):
-            open_sinks(config, run, "disabled", dict, {})
+            open_sinks(config, run, "disabled", {})
             train(run, Blocks())
         for sink in run.sinks:
             sink.close("finished")

@@ -43,6 +43,13 @@ def test_shift_moves_by_whole_pixels_all_equally_often():
         assert ((axis.bincount(minlength=5) - 1000.0) ** 2 / 1000).sum() < 18.5  # 4 degrees of freedom
 
 
+def test_no_draw_shifts_too_far():
+    augment = Augment(config=AugmentConfig(shift_pixels=1), seed=1)
+    draws = torch.tensor([0.0, 2**-24, 1 - 2**-24]).repeat_interleave(6).reshape(3, 6)
+    pixels = augment.apply(images_with_a_dot(3), draws).flatten(1).argmax(dim=1)
+    assert (pixels // IMAGE_SIZE - 14).tolist() == (pixels % IMAGE_SIZE - 14).tolist() == [1, 1, -1]
+
+
 def test_cutout_blanks_one_square():
     augment = Augment(config=AugmentConfig(cutout_pixels=6), seed=1)
     blanked = augment.apply(torch.ones(4000, 1, IMAGE_SIZE, IMAGE_SIZE), augment.draws(0, torch.arange(4000)))

@@ -101,11 +101,10 @@ def test_reading_draws_nothing_from_the_generators_of_the_program():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_workers_that_are_too_many_or_not_used_are_told(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    assert worker_warnings(DataConfig(num_workers=2), is_used=True) == []
-    assert worker_warnings(DataConfig(), is_used=False) == []
-    (warning,) = worker_warnings(DataConfig(num_workers=3), is_used=True)
-    assert warning == "data.num_workers = 3 is more than the 2 cores of a process"
-    (warning,) = worker_warnings(DataConfig(num_workers=1), is_used=False)
+def test_workers_that_are_too_many_for_a_node_or_not_used_are_told():
+    assert worker_warnings(DataConfig(num_workers=2), True, num_ranks=4, num_cores=8) == []
+    assert worker_warnings(DataConfig(), False, num_ranks=4, num_cores=2) == []
+    (warning,) = worker_warnings(DataConfig(num_workers=3), True, num_ranks=4, num_cores=8)
+    assert warning == "data.num_workers = 3 for each of 4 ranks makes 12 workers on a node with 8 cores"
+    (warning,) = worker_warnings(DataConfig(num_workers=1), False, num_ranks=1, num_cores=2)
     assert warning == "data.num_workers = 1 is not used: all data is on the device"

@@ -49,7 +49,9 @@ class Augment:
         config, signed, size = self.config, draws * 2 - 1, images.shape[-1]
         if config.shift_pixels or config.rotate_degrees or config.scale:
             # The grid's unit is half an image. Whole pixels keep the image sharp.
-            shift = (signed[:, :2] * (config.shift_pixels + 0.5)).round() * (2 / size)
+            moved = (signed[:, :2] * (config.shift_pixels + 0.5)).round()
+            # A draw of exactly 0 lies halfway between two pixels, and round takes the even one.
+            shift = moved.clamp(min=-config.shift_pixels) * (2 / size)
             angle = signed[:, 2] * math.radians(config.rotate_degrees)
             zoom = 1 + signed[:, 3] * config.scale
             # The bits of F.affine_grid on a CPU. On a GPU its matrix product could choose another kernel,

@@ -37,8 +37,8 @@ class ImageStore:
         return images.reshape(*ids.shape, *images.shape[1:]), labels.reshape(ids.shape)
 
     def slice(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
-        """Consecutive images (samples, 28, 28) and labels (samples,), not copied. For a store in memory."""
-        return self.images[start:stop].numpy(), self.labels[start:stop].numpy()
+        """Consecutive images (samples, 28, 28) and labels (samples,), copied only from a device."""
+        return self.images[start:stop].cpu().numpy(), self.labels[start:stop].cpu().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lockstep.config import DataConfig
 from lockstep.errors import DataError, counted, first_line, refuse
-from lockstep.launch import STOP_SIGNALS, LastingOutput, num_cores
+from lockstep.launch import STOP_SIGNALS, LastingOutput
 
 AHEAD = 2
 """Items that each worker keeps ready."""
@@ -163,18 +163,21 @@ def reported_deaths() -> Iterator[None]:
         raise DataError(f"a process that reads the data has died: {what}; {remedy}") from None
 
 
-def worker_warnings(config: DataConfig, is_used: bool) -> list[str]:
+def worker_warnings(config: DataConfig, is_used: bool, num_ranks: int, num_cores: int) -> list[str]:
     """What the user should know about the number of workers.
 
     Args:
-        config: says how many there are.
+        config: says how many each rank has.
         is_used: whether there is data that they read.
+        num_ranks: on the node that has the fewest cores for each of its ranks.
+        num_cores: of that node.
     """
-    count, cores = config.num_workers, num_cores()
+    count = config.num_workers
     if count and not is_used:
         return [f"data.num_workers = {count} is not used: all data is on the device"]
-    if count > cores:
-        return [f"data.num_workers = {count} is more than the {counted(cores, 'core')} of a process"]
+    if count * num_ranks > num_cores:
+        workers = f"{counted(num_ranks * count, 'worker')} on a node with {counted(num_cores, 'core')}"
+        return [f"data.num_workers = {count} for each of {counted(num_ranks, 'rank')} makes {workers}"]
     return []
 
 

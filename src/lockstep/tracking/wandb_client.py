@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from lockstep.config import TrackingConfig
-from lockstep.runs import DATASET_FILE, Record, Status, read_summary, to_json, write_atomically
+from lockstep.runs import DATASET_FILE, Record, Status, read_summary
 from lockstep.runs.evaluations import VALIDATION, read_evaluation
 from lockstep.runs.weights import BEST
 from lockstep.tracking import time_limits
@@ -94,13 +93,11 @@ class WandbClient:
 
         wandb.teardown()
 
-    def use_dataset(self, run: Any, dataset: Callable[[], dict[str, Any]] | None) -> None:
-        """Writes name and digest of the data into the run folder, and tells W&B that the run uses it."""
+    def use_dataset(self, run: Any) -> None:
+        """Tells W&B which data the run uses, by its digest."""
         import wandb
 
         path = self.folder / DATASET_FILE
-        if dataset is not None and not path.exists():
-            write_atomically(path, to_json(dataset()))
         if self.is_online and path.exists():
             run.use_artifact(dataset_artifact(wandb, path))
 

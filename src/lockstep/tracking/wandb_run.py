@@ -53,7 +53,6 @@ class WandbRun:
         notify: Callable[[str], None],
         *,
         tensors: Callable[[], dict[str, torch.Tensor]] = dict,
-        dataset: Callable[[], dict[str, Any]] | None = None,
         wandb_parent: Path | None = None,
         extra_seconds: float = 0,
     ) -> None:
@@ -66,14 +65,13 @@ class WandbRun:
             config_tree: what W&B shows as the run's config.
             notify: gets one line when something fails, and one if something is left to sync.
             tensors: the tensors to make histograms of, by name; called in `log`.
-            dataset: name and digest of the data, for its artifact; called in the background.
             wandb_parent: where wandb makes its own folder; by default the run folder.
             extra_seconds: how much longer than usual `close` may wait for the uploads.
         """
         for name in (SYNCED_FILE, WANDB_ENDING_FILE):
             (folder / name).unlink(missing_ok=True)
         self._folder, self._config, self._notify = folder, config, notify
-        self._histogram_every, self._tensors, self._dataset = config.watch, tensors, dataset
+        self._histogram_every, self._tensors = config.watch, tensors
         self._extra_seconds = extra_seconds
         self._client = WandbClient(
             run_id=read_or_make_id(folder),
@@ -134,7 +132,7 @@ class WandbRun:
                 return
             run, next_step = opened
             with self._failure_reported():
-                client.use_dataset(run, self._dataset)
+                client.use_dataset(run)
             while not isinstance(item := self._queue.get(), Ending):
                 record, tensors = item
                 if record["step"] >= next_step:  # a resumed run computes some steps again

@@ -26,6 +26,7 @@ from lockstep.engine import (
 from lockstep.errors import require
 from lockstep.launch.gpus import connect_gpus, differing_gpus
 from lockstep.launch.ranks import Ranks
+from lockstep.launch.threads import fullest_node
 from lockstep.plan import Plan
 from lockstep.runs import run_path
 from lockstep.runs.checkpoint import Checkpoint
@@ -69,18 +70,23 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     rule = f"ends the run at step {num_steps}, and its checkpoint is of step {first_step}; state more"
     ranks.on_all(lambda: require(first_step <= num_steps, "train.steps", config.train.steps, rule))
-    windows = parts.train.windows(plan, ranks.rank, first_step, closing)
+    # Workers start here, and what cannot be sent to them one rank alone may find.
+    windows = ranks.on_all(lambda: parts.train.windows(plan, ranks.rank, first_step, closing))
     scored = {"validation": validation_samples(parts, plan), "test": parts.test}
-    sets = {
-        split: ScoredSet(
-            split=split,
-            samples=samples,
-            chunks=chunks_of(samples, config.batch.eval_size, ranks.rank, ranks.world_size, closing),
-        )
-        for split, samples in scored.items()
-        if samples is not None
-    }
+    size = config.batch.eval_size
+    sets = ranks.on_all(
+        lambda: {
+            split: ScoredSet(
+                split=split,
+                samples=samples,
+                chunks=chunks_of(samples, size, ranks.rank, ranks.world_size, closing),
+            )
+            for split, samples in scored.items()
+            if samples is not None
+        }
+    )
     is_read_ahead = any(each.is_read_ahead for each in (parts.train, *scored.values()) if each is not None)
+    warnings += worker_warnings(config.data, is_read_ahead, *fullest_node(ranks))
     rule = "needs a validation set: state --data.validation, such as 0.1"
     has_validation = "validation" in sets
     patience = config.train.patience
@@ -102,7 +108,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         task=parts.task,
         reduction=Reduction(prepared, traits, ranks.world_size, config.reduction),
         traits=traits,
-        warnings=[*parts.warnings, *worker_warnings(config.data, is_read_ahead), *differences, *warnings],
+        warnings=[*parts.warnings, *differences, *warnings],
         max_grad_norm=config.optimizer.max_grad_norm,
         lr_factor=partial(lr_factor, num_steps=num_steps, config=config.schedule),
         windows=windows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,16 +17,13 @@ from lockstep.tracking.wandb_run import WandbRun
 from lockstep.trainer.final_scores import newest_evaluations
 
 
-def open_sinks(
-    config: Config, run: Run, mode: str, describe: Callable[[], dict[str, Any]], facts: dict[str, Any]
-) -> None:
+def open_sinks(config: Config, run: Run, mode: str, facts: dict[str, Any]) -> None:
     """Opens the main rank's sinks. Adds each to the run as it opens, so that a later failure still closes it.
 
     Args:
         config: the settings of the run.
         run: the run that gets the sinks.
         mode: W&B mode: online, offline or disabled.
-        describe: name, sizes and digest of the data, for W&B; called in the background.
         facts: the environment of this start.
     """
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
@@ -50,7 +47,6 @@ def open_sinks(
             tree,
             notify=say,
             tensors=lambda: weights_and_gradients(run.model),
-            dataset=describe,
         )
         run.sinks.append(wandb_run)
 

@@ -44,15 +44,11 @@ class Parts:
     """How many of the training samples are held out as validation data instead."""
     initial_weights: str
     """The SHA-256 of the weights of a model given as an instance; empty for one that a function makes."""
-    data: dict[str, Any] | None
-    """Name, sizes and digest of the data; None for digits, whose files are checked as they are opened."""
+    data: dict[str, Any]
+    """Name, sizes and digest of the data."""
 
     warnings: list[str] = field(default_factory=list)
     """What the user should know of the data before training."""
-
-    def describe(self) -> dict[str, Any]:
-        """Name, sizes and digest of the data, whatever it is."""
-        return self.data or describe_data(self.task.name, self.train, self.test, self.validation)
 
 
 def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
@@ -70,15 +66,13 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
         optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
         train, test = read_data(config, task, ranks)
     validation = read_validation(config, task, ranks)
-    data, warnings = None, []
-    if not isinstance(train, ImageSamples) or train.facts is not None:
-        check_lengths(ranks, train, test, validation)
-        warnings = ranks.on_main(lambda: differing_reads(config, train, test, validation))
-        is_repeatable = not warnings
-        data = ranks.on_all(
-            lambda: describe_data(task.name, train, test, validation, is_repeatable=is_repeatable)
-        )
-        check_equal(ranks, data, "data.name" if train.description() else "task.train", "the data")
+    check_lengths(ranks, train, test, validation)
+    warnings = ranks.on_main(lambda: differing_reads(config, train, test, validation))
+    is_repeatable = not warnings
+    data = ranks.on_all(
+        lambda: describe_data(task.name, train, test, validation, is_repeatable=is_repeatable)
+    )
+    check_equal(ranks, data, data_field(train), "the data")
     return Parts(
         task=task,
         model=model,
@@ -133,20 +127,25 @@ def check_same_data(parts: Parts, folder: Path) -> None:
     """
     remedy = "use that data, or choose another run.name"
     before, now = read_facts(folder / DATASET_FILE), parts.data
-    if before is not None and now is not None:
+    if before is not None:
         changed = ", ".join(name for name in now if now[name] != before.get(name))
-        field = "task.train"
-        if parts.train.description():  # images that the data settings name
-            field, remedy = "data.name", "put the same images back, or choose another run.name"
+        field = data_field(parts.train)
+        if field == "data.name":
+            remedy = "put the same images back, or choose another run.name"
         rule = f"run {str(folder)!r} began with other data ({changed} differ); {remedy}"
         require(not changed, field, now["name"], rule)
+
+
+def data_field(train: Samples) -> str:
+    """Where a user says which data it is: images that the data settings name, or those of a task."""
+    is_named = isinstance(train, ImageSamples) or train.description()
+    return "data.name" if is_named else "task.train"
 
 
 def write_parts(parts: Parts, folder: Path) -> None:
     """Writes what a later start compares its parts with, and what reports need to know of the task."""
     write_task_facts(folder, task_facts(parts.task, parts.initial_weights))
-    if parts.data is not None:
-        write_atomically(folder / DATASET_FILE, to_json(parts.data))
+    write_atomically(folder / DATASET_FILE, to_json(parts.data))
 
 
 def task_facts(task: Task, initial_weights: str = "") -> TaskFacts:

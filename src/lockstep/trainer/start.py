@@ -231,7 +231,7 @@ def _prepare(
     is_given = bool(parts.initial_weights or config.model.init_from)
     if is_given and not checkpoints_in(run.folder / CHECKPOINTS_FOLDER):
         save_checkpoint(run.folder / CHECKPOINTS_FOLDER, snapshot(run))  # so that a replay has the weights
-    open_sinks(config, run, mode, parts.describe, facts.recorded)
+    open_sinks(config, run, mode, facts.recorded)
     # Lockstep's own log first: a record is in metrics.jsonl before a program's sink can fail on it.
     run.sinks[:] = [*run.sinks[len(sinks) :], *run.sinks[: len(sinks)]]
 
