@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lockstep.commands.stage_data import stage_data
 from lockstep.config import Config
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse, require
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
@@ -26,11 +27,13 @@ from lockstep.runs import (
 HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]
        python -m lockstep.commands.job should-restart FOLDER
        python -m lockstep.commands.job sweep-table [OPTIONS]
+       python -m lockstep.commands.job stage-data SOURCE PLACE
 
 For the job scripts in slurm/. OPTIONS are those of `lockstep train`, or the arguments of LOCKSTEP_SCRIPT.
   prepare         check OPTIONS, make the job's folder, and print shell assignments for slurm/train.sbatch
   should-restart  count a failure of the job with FOLDER; exit code 0: start the job again, 1: give up
   sweep-table     print the table of a sweep's runs, and write it into their folder
+  stage-data      copy a data folder into PLACE on this node, and print where the copy is
 """
 SCRIPT_JOBS = ".jobs"
 """In run.dir: the folders of jobs that run a script, whose run folder is not known in advance."""
@@ -169,10 +172,16 @@ def run_sweep_table(words: list[str]) -> int:
     return 0
 
 
+def run_stage_data(words: list[str]) -> int:
+    print(stage_data(Path(words[0]), Path(words[1])))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "prepare": run_prepare,
     "should-restart": run_should_restart,
     "sweep-table": run_sweep_table,
+    "stage-data": run_stage_data,
 }
 
 
