@@ -50,15 +50,18 @@ class RunStopped(AgreedStop):
 
 
 class RankFailed(Exception):
-    """This rank cannot go on, and only it knows. The message is enough; no traceback is needed.
+    """A rank cannot go on, and the others do not know it. The message is enough; no traceback is needed.
 
-    The others wait for this rank: so it must end its process, and the launcher then ends the others. Commands
-    exit with code 1.
+    The others may wait for it: so it must end its process. Commands exit with code 1.
     """
 
 
 class DataError(RankFailed):
     """The training or test data cannot be read."""
+
+
+class PeerError(RankFailed):
+    """Raised on a rank because another one failed; names that one, and why."""
 
 
 class Interrupted(AgreedStop, SystemExit):
@@ -74,7 +77,12 @@ class Interrupted(AgreedStop, SystemExit):
         self.code = EXIT_RESUMABLE
 
 
-def first_line(error: Exception) -> str:
+def is_agreed(error: BaseException) -> bool:
+    """Whether every rank raises an error, so that none waits for another."""
+    return isinstance(error, ConfigError | AgreedStop) and not isinstance(error, RankError)
+
+
+def first_line(error: BaseException) -> str:
     """The first line of an error, after where the innermost line outside of torch and Lockstep raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if not {"torch", "lockstep"} & set(Path(each.filename).parts)]

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from lockstep.config import DataConfig
 from lockstep.data import worker_warnings
 from lockstep.data.dataset_samples import EvaluationReader
 from lockstep.data.reading import KeyedReader
-from lockstep.data.workers import Workers, reported_deaths
+from lockstep.data.worker_deaths import reported_deaths
+from lockstep.data.workers import Workers
 from lockstep.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -56,6 +58,34 @@ def test_a_worker_that_dies_ends_the_reading_in_one_line():
         with pytest.raises(DataError, match=rule) as failure, reported_deaths():
             list(workers.read([range(3), range(3, 6), range(6, 9)]))
     assert "\n" not in str(failure.value)
+
+
+class Unsendable(torch.utils.data.Dataset):
+    """Its items cannot be handed over, as when the shared memory is full: in a thread of the worker's."""
+
+    def __getitem__(self, key):
+        return self
+
+    def __reduce__(self):
+        raise RuntimeError("no space left")
+
+
+def test_a_worker_that_cannot_hand_over_what_it_read_ends_the_reading(capfd):
+    rule = r"has died: DataLoader worker .* exited unexpectedly"
+    with (
+        Workers(Unsendable(), (), DataConfig(num_workers=1), CPU) as workers,
+        pytest.raises(DataError, match=rule),
+    ):
+        list(workers.read([0]))
+    assert capfd.readouterr().err == (
+        "lockstep: a process that reads the data cannot hand it over: no space left\n"
+    )
+
+
+def test_little_shared_memory_is_told(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=64 * 10**6))
+    with pytest.raises(DataError, match=r"; /dev/shm has only 64 MB: make it larger"), reported_deaths():
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is possible that")
 
 
 @pytest.mark.slow

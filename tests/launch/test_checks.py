@@ -5,12 +5,14 @@ import pytest
 from lockstep.errors import ConfigError
 from lockstep.launch import Allocation
 from lockstep.launch.checks import (
+    check_network,
     check_processes,
     check_rendezvous,
     check_slurm,
     check_world_size,
     fitting_partitions,
     gpus_per_node,
+    network_of,
 )
 from processes import free_port
 
@@ -58,6 +60,19 @@ def test_a_port_that_is_taken(monkeypatch):
         monkeypatch.setenv("MASTER_PORT", str(port))
         with pytest.raises(ConfigError, match=rf"MASTER_PORT = {port}: another program listens on it"):
             check_rendezvous(planned(1, 2))
+
+
+def test_how_each_node_reaches_the_first():
+    assert check_network(planned(1, 8)) == "not needed on one node"
+    assert "check again inside the allocation" in check_network(planned(2, 1))
+    assert network_of("n1 ok lo\nn2 ok eth0\n", "n1", 2) == "n1 by lo, n2 by eth0"
+    for answers, message in (
+        ("n1 ok lo\nn2 ok lo\n", "MASTER_ADDR = 'n1': leads each node to itself"),
+        ("n1 ok eth0\n", "only 1 of 2 nodes answered"),
+        ("n1 ok eth0\nn2 wrong GLOO_SOCKET_IFNAME = 'eth7': must be", "n2: GLOO_SOCKET_IFNAME = 'eth7'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            network_of(answers, "n1", 2)
 
 
 def test_a_world_that_this_machine_would_not_train_is_not_started():

@@ -10,8 +10,7 @@ import torch.distributed as dist
 from lockstep.config import BatchConfig
 from lockstep.data import ImageSamples, ImageStore, chunks_of
 from lockstep.engine import agreed_digest, evaluate, loop, save_checkpoint_of, train
-from lockstep.errors import ConfigError, RunStopped
-from lockstep.launch.ranks import PeerError
+from lockstep.errors import ConfigError, PeerError, RunStopped
 from runs import fresh_ranks, record_gradients, reference_gradients, small_config, small_run
 
 loop.save_checkpoint_of = lambda run: None

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from lockstep.errors import ConfigError, RunStopped
+from lockstep.errors import ConfigError, PeerError, RunStopped
 from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.rank_facts import differing_facts
-from lockstep.launch.ranks import PeerError
 from lockstep.launch.threads import fullest_node
 
 

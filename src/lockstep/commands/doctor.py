@@ -18,6 +18,7 @@ from lockstep.config import take_count
 from lockstep.errors import EXIT_FAILED, ConfigError
 from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
 from lockstep.launch.checks import (
+    check_network,
     check_processes,
     check_rendezvous,
     check_slurm,
@@ -66,6 +67,7 @@ def doctor(argv: list[str]) -> int:
         "processes": lambda: check_processes(allocation, num_gpus, num_cores()),
         "precision": lambda: check_device_precision(config, allocation, num_gpus),
         "rendezvous": lambda: check_rendezvous(allocation),
+        "network": lambda: check_network(allocation),
         "world size": lambda: check_world_size(allocation, num_gpus, num_cores()),
         "run folder": lambda: check_run_folder(config, allocation),
         "disk space": lambda: check_disk_space(config),

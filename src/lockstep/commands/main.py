@@ -18,6 +18,7 @@ from lockstep.errors import (
     EXIT_USAGE,
     ConfigError,
     Interrupted,
+    PeerError,
     RankError,
     RankFailed,
     RunStopped,
@@ -127,7 +128,8 @@ def exit_code(action: Callable[[], int]) -> int:
         leave_words("lockstep: stopped: the debugger was left with q or at the end of its input")
         return EXIT_FAILED
     except RankFailed as error:
-        leave_words(f"lockstep: rank {process_rank()} failed: {error}")
+        how = "stopped" if isinstance(error, PeerError) else "failed"
+        leave_words(f"lockstep: rank {process_rank()} {how}: {error}")
         return EXIT_FAILED
     except Exception:
         print(f"lockstep: rank {process_rank()} failed:", file=sys.stderr, flush=True)

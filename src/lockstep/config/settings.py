@@ -36,6 +36,9 @@ class RunConfig:
     that define the run, so that the same command resumes the same run."""
     dir: str = "runs"
     """Where run folders are kept. With several nodes, a folder that all of them share."""
+    timeout_seconds: float = 600.0
+    """How long ranks wait for one that gives no sign of life or does not move, before they end. Long work of
+    the main rank, such as a download, has no limit."""
 
     def __post_init__(self) -> None:
         is_one_name = "/" not in self.name and self.name not in (".", "..")
@@ -46,6 +49,8 @@ class RunConfig:
             "must be a single folder name; run.dir says where it is",
         )
         require(bool(self.dir), "run.dir", self.dir, "must name a folder; the default is 'runs'")
+        rule = "must be >= 1 second, and less than a week"
+        require(1 <= self.timeout_seconds < 7 * 86400, "run.timeout_seconds", self.timeout_seconds, rule)
 
 
 @dataclass(frozen=True, kw_only=True)

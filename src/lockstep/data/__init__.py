@@ -25,7 +25,8 @@ from lockstep.data.sources import (
     missing_files,
 )
 from lockstep.data.transforms import build_transforms
-from lockstep.data.workers import reported_deaths, worker_warnings
+from lockstep.data.worker_deaths import reported_deaths
+from lockstep.data.workers import worker_warnings
 
 __all__ = [
     "DATA_SOURCES",

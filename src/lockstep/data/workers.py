@@ -10,9 +10,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from accelerate.utils import recursively_apply, send_to_device
 from torch.utils.data import DataLoader, IterableDataset
 
 from lockstep.config import DataConfig
+from lockstep.data.worker_deaths import end_worker, reported_deaths
 from lockstep.errors import DataError, counted, first_line, refuse
 from lockstep.launch import STOP_SIGNALS, LastingOutput
 
@@ -146,23 +148,6 @@ class Workers(Iterator[Any]):
             process.join()
 
 
-@contextmanager
-def reported_deaths() -> Iterator[None]:
-    """Says in one line that a worker died. torch notices it by a signal, and raises wherever the program is.
-
-    Raises:
-        DataError: a worker died.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        what = str(error).splitlines()[0].rstrip(". ")
-        remedy = "if the machine was short of memory, lower data.num_workers"
-        raise DataError(f"a process that reads the data has died: {what}; {remedy}") from None
-
-
 def worker_warnings(config: DataConfig, is_used: bool, num_ranks: int, num_cores: int) -> list[str]:
     """What the user should know about the number of workers.
 
@@ -227,6 +212,8 @@ def _prepare_worker(worker_id: int) -> None:
     """
     sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the process that a forkserver is may be older
+    # What cannot be sent would be lost, and this rank would wait for it for ever. A hook of Python's own.
+    Queue._on_queue_feeder_error = staticmethod(end_worker)  # type: ignore[attr-defined]
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -20,9 +20,13 @@ from lockstep.engine.timers import StepTimer, Stopwatch
 from lockstep.engine.weight_average import WeightAverage
 from lockstep.launch import StopRequest
 from lockstep.launch.ranks import Ranks
+from lockstep.launch.signs import BUSY, COMPUTING, READING, WAITING
 from lockstep.plan import Plan
 from lockstep.runs import Sink
 from lockstep.task import Evaluation, Task
+
+PARTS = {"data": READING, "after data": COMPUTING, "communication": WAITING}
+"""Part of a step, as its timer knows it → what its rank does. Anything else is work without a limit."""
 
 if TYPE_CHECKING:  # it takes a run itself
     from lockstep.engine.captured_step import CapturedStep
@@ -85,6 +89,10 @@ class Run:
     """What the user should know before the first step."""
     closing: ExitStack = field(default_factory=ExitStack)
     """Closed when the run ends: the processes that read data ahead."""
+
+    def place(self) -> tuple[int, str]:
+        """Where this rank is, for its sign of life: the steps done, and what it does in the next one."""
+        return self.step, PARTS.get(self.timer.part, BUSY)
 
     @property
     def scored(self) -> ScoredSet | None:

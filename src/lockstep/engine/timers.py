@@ -84,6 +84,8 @@ class StepTimer:
         self._on_cuda = device.type == "cuda"
         # The one that a step runs on; looking it up for each event would take as long as a launch.
         self._stream = torch.cuda.current_stream(device) if self._on_cuda else None
+        self.part = ""
+        """The section that this thread is in, or 'after' the last one."""
         self._seconds: dict[str, float] = {}
         # Pairs of CUDA events whose seconds are not known yet.
         self._pending: list[tuple[str, Any, Any]] = []
@@ -91,9 +93,9 @@ class StepTimer:
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Counts the time spent inside as this section's."""
-        begin = self._mark()
+        begin, self.part = self._mark(), name
         yield
-        end = self._mark()
+        end, self.part = self._mark(), f"after {name}"
         if self._on_cuda:
             self._pending.append((name, begin, end))
         else:

@@ -128,7 +128,7 @@ def predict(
         ConfigError: on every rank, if the run has no checkpoint, the task does not fit it or cannot read
             files, or there is nothing to label.
     """
-    with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
+    with join_ranks(launch, resolve_precision(config, launch).precision, config.run.timeout_seconds) as ranks:
         weights = ranks.on_main(lambda: read_weights(run))
         folder = weights.run
         assert folder is not None, "a command takes its settings from there"

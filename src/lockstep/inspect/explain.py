@@ -55,7 +55,7 @@ def run_explain(config: Config, launch: Launch, step: int) -> Explanation:
     """
     config = resolve_precision(config, launch)
     window_for_reduction(config.batch, config.reduction, launch.world_size)
-    with join_ranks(launch, config.precision) as ranks:
+    with join_ranks(launch, config.precision, config.run.timeout_seconds) as ranks:
         return _explain_on(ranks, config, step)
 
 

@@ -154,7 +154,8 @@ def replay_step(
     rule = f"is of the run that this one goes on from ({config.train.resume_from!r}); replay it there"
     require(not 0 < step <= origin, "--step", step, rule)
     before = environment_at(folder, step)
-    with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
+    precision, limit = resolve_precision(config, launch).precision, config.run.timeout_seconds
+    with join_ranks(launch, precision, limit, debugs=enter_debugger) as ranks:
         return _replay_on(ranks, folder, config, task, step, output, enter_debugger, before)
 
 

@@ -1,7 +1,8 @@
 """How processes start, meet and stop: launch variables, allocation, rendezvous, ranks, stop signals, checks.
 
 These take time to load and are imported by their own names:
-checks, gpus, local_ranks, precision, process_group, process_state, rank_facts, ranks, threads.
+checks, gpus, local_ranks, network, precision, process_group, process_state, rank_facts, ranks, signs,
+threads.
 """
 
 from lockstep.launch.accelerate_defaults import as_in_default_config

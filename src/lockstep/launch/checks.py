@@ -71,6 +71,42 @@ def check_rendezvous(allocation: Allocation) -> str:
     return f"{address}:{port} is free"
 
 
+def check_network(allocation: Allocation) -> str:
+    """Asks each node through which of its network interfaces it reaches the first one.
+
+    Raises:
+        ConfigError: one has none, or not the one that GLOO_SOCKET_IFNAME names; or MASTER_ADDR leads nodes to
+            themselves.
+    """
+    nodes = allocation.num_nodes
+    if nodes == 1:
+        return "not needed on one node"
+    if not allocation.is_granted:
+        return "not known before the nodes are allocated; check again inside the allocation"
+    address, port = rendezvous(nodes)
+    probe = [sys.executable, "-m", "lockstep.launch.network", address, str(port)]
+    result = subprocess.run(
+        [*srun_one_task_per_node(nodes), *probe], capture_output=True, text=True, timeout=PROBE_SECONDS
+    )
+    return network_of(result.stdout, address, nodes)
+
+
+def network_of(answers: str, address: str, num_nodes: int) -> str:
+    """What the nodes' answers mean: lines 'node ok INTERFACE' or 'node wrong REASON'.
+
+    Raises: as `check_network`.
+    """
+    found = [line.split(" ", 2) for line in answers.splitlines() if line.count(" ") >= 2]
+    for node, state, what in found:
+        if state == "wrong":
+            raise ConfigError(f"{node}: {what}")
+    if len(found) != num_nodes:
+        raise ConfigError(f"only {len(found)} of {counted(num_nodes, 'node')} answered")
+    if sum(what.startswith("lo") for _, _, what in found) > 1:
+        raise refuse("MASTER_ADDR", address, "leads each node to itself; set it to the first node's address")
+    return ", ".join(f"{node} by {what}" for node, _, what in sorted(found))
+
+
 def check_world_size(allocation: Allocation, num_gpus: int, num_cores: int) -> str:
     """Starts the processes with accelerate and counts them, without training.
 

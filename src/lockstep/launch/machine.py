@@ -27,6 +27,21 @@ def threads_per_process(num_cores: int, num_processes: int) -> int:
     return max(1, num_cores // num_processes)
 
 
+def allow_connections(num_processes: int) -> None:
+    """Lets this process open as many files as a launch of so many processes may need.
+
+    Gloo connects each rank with each other one, in two groups, and the main rank hears of all. The usual
+    limit of 1024 files would end a launch of 500.
+    """
+    import resource  # not on every system
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = soft + 4 * num_processes
+    if soft != resource.RLIM_INFINITY:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 def keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next step instead of returning it to the system.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import itertools
 import multiprocessing
@@ -18,51 +17,71 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from lockstep.errors import AgreedStop, ConfigError, RankError
+from lockstep.config import RunConfig
+from lockstep.errors import RankError, is_agreed
 from lockstep.launch.gpus import check_own_gpus
-from lockstep.launch.machine import keep_freed_memory, num_cores, threads_per_process
+from lockstep.launch.lifeline import Lifeline
+from lockstep.launch.machine import allow_connections, keep_freed_memory, num_cores, threads_per_process
+from lockstep.launch.meeting import meet
+from lockstep.launch.network import choose_interface
 from lockstep.launch.precision import check_precision
 from lockstep.launch.ranks import Ranks
 from lockstep.launch.rendezvous import rank_variables, torchrun_variables
 from lockstep.launch.variables import Launch
 
+DEFAULT_LIMIT_SECONDS = RunConfig().timeout_seconds
+BACKEND_SECONDS = 60.0
+"""How much longer than Lockstep NCCL waits, so that the message is ours, which names a rank."""
+FOREVER = timedelta(weeks=1)
+"""The limit of collectives whose wait the lifeline ends: the main rank may download, or be in a debugger."""
 PROGRAM = "program"
 """The launcher of processes that the program itself started and connected."""
 _group_numbers = itertools.count()
 
 
 @contextmanager
-def join_ranks(launch: Launch, precision: str) -> Iterator[Ranks]:
+def join_ranks(
+    launch: Launch, precision: str, limit_seconds: float = DEFAULT_LIMIT_SECONDS, *, debugs: bool = False
+) -> Iterator[Ranks]:
     """Joins the process group for the duration of a with block.
 
     A group that the program made before is used, and stays. Another is left when all ranks leave the block in
     the same way: at its end, by a user's mistake, or by a stop they agreed on. After any other error it is
     not: the other ranks may wait in a collective, and leaving the group would wait for them. So the process
-    ends, shows its traceback, and its launcher ends the others.
+    tells them why, and ends.
+
+    Args: as in `start_ranks`.
+
+    Raises:
+        PeerError: another rank failed.
     """
-    ranks = start_ranks(launch, precision)
+    ranks = start_ranks(launch, precision, limit_seconds, debugs=debugs)
     try:
         yield ranks
-    except (ConfigError, AgreedStop):
-        ranks.close()
-        raise
-    except BaseException:
-        if ranks.world_size == 1:
+    except BaseException as error:
+        if is_agreed(error) or ranks.world_size == 1:
             ranks.close()
+        else:
+            ranks.report_failure(error)
         raise
     ranks.close()
 
 
-def start_ranks(launch: Launch, precision: str) -> Ranks:
+def start_ranks(
+    launch: Launch, precision: str, limit_seconds: float = DEFAULT_LIMIT_SECONDS, *, debugs: bool = False
+) -> Ranks:
     """Joins the process group and picks the device: CUDA, else MPS, else CPU.
 
     Args:
         launch: what the launcher started.
         precision: 'no', 'bf16' or 'fp16'.
+        limit_seconds: how long to wait for a rank that gives no sign of life.
+        debugs: whether a debugger will stop the main rank, so that NCCL's collectives must wait for it.
 
     Raises:
         RankError: the device does not support the precision, or fewer processes met than were launched.
         ConfigError: on every rank, if two share a GPU and NCCL connects them.
+        RankFailed: a rank did not come in time, or failed before all had come.
     """
     has_mps = torch.backends.mps.is_available() and launch.world_size == 1  # no backend connects several
     use_cpu = launch.wants_cpu or not (torch.cuda.is_available() or has_mps)
@@ -91,8 +110,13 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         keep_freed_memory()
     is_launched = "RANK" in os.environ and (launch.world_size > 1 or "LOCAL_RANK" in os.environ)
     owns_group = is_launched and not dist.is_initialized()
+    lifeline = None
     if owns_group:
-        join_new_group(launch, "nccl" if kind == "cuda" else "gloo")
+        backend = "nccl" if kind == "cuda" else "gloo"
+        # NCCL's hosts run ahead of their devices, so the lifeline may not see that one waits.
+        has_own_limit = backend == "nccl" and not debugs
+        step_limit = timedelta(seconds=limit_seconds + BACKEND_SECONDS) if has_own_limit else FOREVER
+        lifeline = join_new_group(launch, backend, limit_seconds, step_limit)
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
     if accelerator.num_processes != launch.world_size:
         raise RankError(
@@ -101,7 +125,8 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         )
     control: Any = None
     if launch.world_size > 1:
-        control = dist.new_group(backend="gloo", timeout=timedelta(hours=1))
+        with reported_failure(lifeline):
+            control = dist.new_group(backend="gloo", timeout=FOREVER)
     ranks = Ranks(
         accelerator=accelerator,
         rank=accelerator.process_index,
@@ -109,35 +134,53 @@ def start_ranks(launch: Launch, precision: str) -> Ranks:
         num_threads=torch.get_num_threads(),
         control=control,
         owns_group=owns_group,
+        lifeline=lifeline,
     )
     check_own_gpus(ranks)
     return ranks
 
 
-def join_new_group(launch: Launch, backend: str) -> None:
-    """Makes the default process group, which Accelerate then finds.
+def join_new_group(
+    launch: Launch, backend: str, limit_seconds: float, step_limit: timedelta
+) -> Lifeline | None:
+    """Makes the default process group, which Accelerate then finds. A world of one meets nobody.
 
     Accelerate would make it once per process. A second group cannot meet in the same way: its port may still
     be taken by the store of the first (`accelerate launch`), or that store still holds the addresses of the
     first (torchrun). So one store is kept, and each group has keys of its own in it. All ranks make the same
     groups in the same order.
     """
-    place = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    store = launch_store(*place, launch.rank, launch.world_size)
-    prefix = f"lockstep/{next(_group_numbers)}"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore(prefix, store), rank=launch.rank, world_size=launch.world_size
-    )
+    number = next(_group_numbers)
+    if launch.world_size == 1:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        return None
+    allow_connections(launch.world_size)
+    store, lifeline = meet(launch, limit_seconds, f"lockstep/{number}")
+    with reported_failure(lifeline):
+        choose_interface(lifeline.begin())
+        dist.init_process_group(
+            backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=step_limit
+        )
+    return lifeline
 
 
-@functools.cache
-def launch_store(address: str, port: str, rank: int, world_size: int) -> dist.Store:
-    """The store on which the ranks meet, as torch finds it in the environment; kept for the whole process.
+@contextmanager
+def reported_failure(lifeline: Lifeline | None) -> Iterator[None]:
+    """Tells the other ranks if the block, which makes process groups, fails on this one.
 
-    A program that makes a group itself afterwards shares it: torch's server is one per port and process.
+    Raises:
+        PeerError: another rank failed before, so that the error is only torch's word for that.
     """
-    store, _, _ = next(dist.rendezvous("env://", rank, world_size))
-    return store
+    if lifeline is None:
+        yield
+        return
+    lifeline.is_waiting = True
+    try:
+        yield
+    except BaseException as error:
+        lifeline.report(error)
+        raise
+    lifeline.is_waiting = False
 
 
 def launch_of_group(launch: Launch) -> Launch:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from lockstep.launch.network import INTERFACE_VARIABLES
 from lockstep.launch.output import lasting_output
 from lockstep.launch.stop_signals import restored_handlers
 
 VARIABLES = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *INTERFACE_VARIABLES,
     *("OMP_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_ENABLE_MPS_FALLBACK"),
 )
 """The environment variables that Lockstep or Accelerate sets in its own process."""

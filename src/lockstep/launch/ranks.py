@@ -6,7 +6,8 @@ broadcast) go over a gloo group on the CPU, so asking "does anyone want to stop?
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -14,13 +15,10 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from lockstep.errors import ConfigError, RunStopped
+from lockstep.errors import ConfigError, PeerError, RunStopped, is_agreed
+from lockstep.launch.lifeline import Lifeline
 
 T = TypeVar("T")
-
-
-class PeerError(RuntimeError):
-    """Raised on a rank because another one failed, which prints the traceback that matters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,8 @@ class Ranks:
     """The gloo group for decisions; None if the world size is 1."""
     owns_group: bool
     """Whether the default process group was made for these ranks, and not by the program before."""
+    lifeline: Lifeline | None = None
+    """What ends a wait for a rank that is gone; None for one process, and in a group the program made."""
 
     @property
     def is_main(self) -> bool:
@@ -64,7 +64,8 @@ class Ranks:
         work = dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self.control, async_op=True)
 
         def wait() -> bool:
-            work.wait()
+            with self._waiting():
+                work.wait()
             return bool(answer.item())
 
         return wait
@@ -74,7 +75,8 @@ class Ranks:
         if self.control is None:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.control)
+        with self._waiting():
+            dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
     def on_main(self, action: Callable[[], T]) -> T:
@@ -103,7 +105,7 @@ class Ranks:
         if status == "stopped":
             raise RunStopped(value)
         if status == "failed":
-            raise PeerError(f"the main rank failed: {value}")
+            raise PeerError(f"rank 0 failed: {value}")
         return value
 
     def on_all(self, action: Callable[[], T]) -> T:
@@ -126,7 +128,8 @@ class Ranks:
     def barrier(self) -> None:
         """Waits for all ranks, on the CPU. A collective."""
         if self.control is not None:
-            dist.barrier(group=self.control)
+            with self._waiting():
+                dist.barrier(group=self.control)
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
         """The rows of all ranks, in rank order, on the CPU: shape (world_size * rows, ...). A collective."""
@@ -134,18 +137,43 @@ class Ranks:
         if self.control is None:
             return mine
         everyone = [torch.empty_like(mine) for _ in range(self.world_size)]
-        dist.all_gather(everyone, mine, group=self.control)
+        with self._waiting():
+            dist.all_gather(everyone, mine, group=self.control)
         return torch.cat(everyone)
 
     def gather_objects(self, value: T) -> list[T]:
         """Every rank's value, in rank order, on every rank. A collective."""
         values: list[Any] = [value] * self.world_size
         if self.control is not None:
-            dist.all_gather_object(values, value, group=self.control)
+            with self._waiting():
+                dist.all_gather_object(values, value, group=self.control)
         return values
+
+    def report_failure(self, error: BaseException) -> None:
+        """Tells the other ranks why this one ends, unless they end for the same reason.
+
+        Raises:
+            PeerError: another rank failed before, and the error is only torch's word for that.
+        """
+        if self.lifeline is not None and not is_agreed(error):
+            self.lifeline.report(error)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Marks that this rank waits for the others."""
+        if self.lifeline is None:
+            yield
+            return
+        self.lifeline.is_waiting = True
+        try:
+            yield
+        finally:
+            self.lifeline.is_waiting = False
 
     def close(self) -> None:
         """Leaves the process groups that were made for these ranks. A collective."""
+        if self.lifeline is not None:
+            self.lifeline.close()
         if self.owns_group:
             dist.destroy_process_group()
         elif self.control is not None:

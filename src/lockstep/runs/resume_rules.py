@@ -15,6 +15,7 @@ from lockstep.runs.starts import changed_sources
 MAY_CHANGE = (
     "run.name",
     "run.dir",
+    "run.timeout_seconds",
     "task.source",
     "batch.eval_size",
     "data.root",

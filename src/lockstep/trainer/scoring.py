@@ -67,7 +67,8 @@ def evaluate_checkpoint(
         ConfigError: there is no complete checkpoint or no data, or the model does not fit the weights.
         RunStopped: a value is not finite.
     """
-    with join_ranks(launch, resolve_precision(config, launch).precision) as ranks:
+    precision = resolve_precision(config, launch).precision
+    with join_ranks(launch, precision, config.run.timeout_seconds) as ranks:
         weights = ranks.on_main(lambda: read_weights(word, "CHECKPOINT"))
         folder = weights.run
         config, task = first_on_each_node(ranks, lambda: find_task(config, task, folder))

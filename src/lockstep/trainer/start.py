@@ -140,7 +140,7 @@ def run_training(
     config = with_wandb_group(resolve_precision(config, launch))
     window_for_reduction(config.batch, config.reduction, launch.world_size)
     folder = run_path(config)
-    with join_ranks(launch, config.precision) as ranks:
+    with join_ranks(launch, config.precision, config.run.timeout_seconds) as ranks:
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
             ranks.on_main(lambda: mend_history(folder))
@@ -184,6 +184,8 @@ def _train_to_end(
         observers = [OrderCheck(), *observers]
     status: Status = "failed"
     reason = ""
+    if ranks.lifeline is not None:
+        ranks.lifeline.place = run.place
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, facts, parts, sinks))
         phases.end_phase("set_up")
@@ -201,6 +203,7 @@ def _train_to_end(
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
+        ranks.report_failure(error)  # first, as the others wait
         raise
     finally:
         close_sinks(run.sinks, status, reason)

@@ -1,0 +1,96 @@
+"""The signs of life of all ranks, and what their absence means. No threads, no sockets, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+WAITING = "waiting for the others"
+READING = "reading data"
+COMPUTING = "computing"
+BUSY = ""
+"""Work that has no limit: making the parts of a run, an evaluation, a checkpoint, a download, a debugger."""
+
+
+class Sign(NamedTuple):
+    """Where a rank is: its step, counted from 0 (-1: before the first), and what it does there."""
+
+    step: int = -1
+    part: str = BUSY
+
+    def __str__(self) -> str:
+        place = "before its first step" if self.step < 0 else f"in step {self.step + 1}"
+        return f"{place}, {self.part}" if self.part else place
+
+
+@dataclass(kw_only=True)
+class Entry:
+    """What is known of one rank. Times are the reader's own, so clocks of nodes need not agree."""
+
+    node: str
+    heard_at: float
+    changed_at: float
+    sign: Sign = field(default_factory=Sign)
+
+
+@dataclass(kw_only=True)
+class Register:
+    """The ranks that the main rank hears of."""
+
+    world_size: int
+    limit_seconds: float
+    entries: dict[int, Entry] = field(default_factory=dict)
+
+    def enter(self, rank: int, node: str, now: float) -> None:
+        """A rank has arrived."""
+        self.entries[rank] = Entry(node=node, heard_at=now, changed_at=now)
+
+    def hear(self, rank: int, sign: Sign, now: float) -> None:
+        """A rank has given a sign of life."""
+        entry = self.entries[rank]
+        if sign != entry.sign:
+            entry.sign, entry.changed_at = sign, now
+        entry.heard_at = now
+
+    def leave(self, rank: int) -> None:
+        """A rank has said goodbye, and owes no signs any more."""
+        self.entries.pop(rank, None)
+
+    def excuse(self, now: float) -> None:
+        """Nobody listened for a while, so nobody was silent."""
+        for entry in self.entries.values():
+            entry.heard_at = entry.changed_at = now
+
+    def missing(self) -> list[int]:
+        """The ranks that have not arrived."""
+        return [rank for rank in range(self.world_size) if rank not in self.entries]
+
+    def name(self, rank: int) -> str:
+        """A rank with its node, for messages."""
+        return f"rank {rank} on {self.entries[rank].node}" if rank in self.entries else f"rank {rank}"
+
+    def verdict(self, now: float) -> str:
+        """Why the run cannot go on: who is silent, or keeps the others waiting; empty if all is well."""
+        limit = f"for {self.limit_seconds:g} s (run.timeout_seconds)"
+        for rank, entry in self.entries.items():
+            if now - entry.heard_at >= self.limit_seconds:
+                return f"{self.name(rank)} has given no sign of life {limit}; it was {entry.sign}"
+        still = {r: e.sign for r, e in self.entries.items() if now - e.changed_at >= self.limit_seconds}
+        for rank, sign in still.items():
+            # With a GPU the host is ahead of it: one that waits may have got further.
+            has_waiting = any(other.part == WAITING or other.step > sign.step for other in still.values())
+            if sign.part in (READING, COMPUTING) and has_waiting:
+                return f"{self.name(rank)} has been {sign} {limit}, and the others wait for it"
+        if len(still) == self.world_size and all(sign.part == WAITING for sign in still.values()):
+            return f"all ranks have waited for each other {limit}; {self.name(0)} was {still[0]}"
+        return ""
+
+
+def ranks_text(ranks: Iterable[int], most: int = 8) -> str:
+    """Some ranks in words: 'rank 3', 'ranks 1, 2, 5 and 4 more'."""
+    numbers = list(ranks)
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    shown = ", ".join(map(str, numbers[:most]))
+    return f"ranks {shown} and {len(numbers) - most} more" if len(numbers) > most else f"ranks {shown}"

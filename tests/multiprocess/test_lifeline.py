@@ -1,0 +1,54 @@
+"""A rank that is gone, or silent, or failed ends the other, which no launcher watches here."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from processes import ROOT, free_port, with_support
+
+WORKER = ROOT / "tests" / "multiprocess" / "lifeline_worker.py"
+ENDS = {
+    "stopped": "has given no sign of life for 3 s (run.timeout_seconds); it was before its first step",
+    "failed": "failed: a sample cannot be read",
+    "stuck": "has been in step 7, computing for 3 s (run.timeout_seconds), and the others wait for it",
+}
+
+
+def start(what):
+    """Two ranks by hand, each its own process."""
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), what],
+            env={**os.environ, **with_support(), **shared, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+
+
+@pytest.mark.slow
+def test_no_rank_waits_for_one_that_is_gone():
+    started = {what: start(what) for what in ENDS}
+    try:
+        for what, words in ENDS.items():
+            main = started[what][0]
+            _, errors = main.communicate(timeout=120)
+            assert main.returncode == 1, (what, errors)
+            assert "lockstep: rank 0 stopped: rank 1 on " in errors
+            assert words in errors
+            assert "Traceback" not in errors
+        one = started["stopped"][1]
+        one.send_signal(signal.SIGCONT)  # it finds out that it was not there
+        _, errors = one.communicate(timeout=60)
+        assert (one.returncode, errors.count("lockstep: rank 1 stopped: ")) == (1, 1)
+    finally:
+        for process in (process for pair in started.values() for process in pair):
+            process.kill()
+            process.communicate()
