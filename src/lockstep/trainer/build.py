@@ -121,6 +121,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     )
     connect_gpus(ranks)  # now that the processes that read data were forked
     run.captured = captured_step(config, run)
+    if ranks.lifeline is not None:
+        ranks.lifeline.place = run.place
     return run
 
 

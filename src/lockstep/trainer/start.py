@@ -184,8 +184,6 @@ def _train_to_end(
         observers = [OrderCheck(), *observers]
     status: Status = "failed"
     reason = ""
-    if ranks.lifeline is not None:
-        ranks.lifeline.place = run.place
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, facts, parts, sinks))
         phases.end_phase("set_up")
