@@ -127,6 +127,7 @@ def test_code_in_the_run_folder_is_not_executed_from_outside(folder, capsys, fla
     (folder / "starts.jsonl").write_text(json.dumps({"step": 0, "format": 3, "sources": digests}) + "\n")
     for command in (
         ["evaluate", str(folder)],
+        ["export", str(folder)],
         ["replay", str(folder), "--step", "1"],
         ["explain", "--config", str(folder / "config.yaml"), "--step", "1"],
         ["train", "--config", str(folder / "config.yaml")],

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockstep.config import nearest, parse_config, take_option
+from lockstep.config import nearest, take_option
 from lockstep.errors import EXIT_FAILED, EXIT_USAGE, counted, refuse
 from lockstep.launch import read_launch
-from lockstep.runs import SETTINGS_FILE
+from lockstep.runs import run_settings
 
 if TYPE_CHECKING:
     from lockstep.inference import Exported
@@ -46,8 +46,7 @@ def export(argv: list[str]) -> int:
             raise refuse("--format", name, f"must be some of {','.join(FORMATS)}{hint}")
     from lockstep.runs.weights import run_of  # imports torch, which is slow
 
-    settings = run_of(words[0]) / SETTINGS_FILE
-    config = parse_config(["--config", str(settings), *words[1:]])
+    config = run_settings(run_of(words[0]), words[1:])
     from lockstep.inference import export as export_model
 
     target = Path(output) if output else None

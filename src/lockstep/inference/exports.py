@@ -32,7 +32,7 @@ from lockstep.inference.predictor import check_same_classes
 from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks import Ranks
-from lockstep.runs import DATASET_FILE, SETTINGS_FILE, read_facts, step_name
+from lockstep.runs import DATASET_FILE, SETTINGS_FILE, check_links, read_facts, step_name
 from lockstep.runs.weights import Weights, read_weights, split_name
 from lockstep.task import Task, evaluating
 from lockstep.trainer import find_task, model_of, model_with_weights, set_weights, task_samples
@@ -102,6 +102,8 @@ def export(
     with join_ranks(replace(launch, wants_cpu=True), "no") as ranks, ExitStack() as closing:
         weights = read_weights(run)
         model = read_model(config, weights, ranks, closing)
+        if target is None:
+            check_links(model.facts.run)
         folder = target or model.facts.run / EXPORT_FOLDER / export_name(run, weights)
         found = []
         for name in chosen:
