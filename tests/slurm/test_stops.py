@@ -49,6 +49,18 @@ def test_a_script_of_the_users_is_stopped_requeued_and_finished(cluster, tmp_pat
     assert (state / "run-folder").read_text() == str(job.run)
 
 
+def test_a_time_limit_stops_the_run_with_its_checkpoint_and_requeues_it(cluster, tmp_path):
+    """SLURM knows whole minutes, and may warn up to a minute early."""
+    options = ["--nodes=1", "--ntasks-per-node=1", "--time=1", "--signal=B:USR1@40"]
+    job = train_job(cluster, tmp_path, *LONG, "--train.epochs", "100000", options=options)
+    cluster.wait(lambda: "start 2: 1 node x 1 process" in job.text, 120, "second start")
+    cluster.wait(lambda: job.text.count("resuming") == 1, 60, "resume")
+    assert "stopped by a signal, checkpoint saved; requeueing" in job.text
+    assert job.text.count("interrupted after step") == 1
+    cluster.run("scancel", job.id)
+    job.wait_for("CANCELLED")
+
+
 def preempt(cluster, tmp_path, job):
     """A short job of a higher partition takes both nodes."""
     words = ["--partition=high", "--nodes=2", "--exclusive", "--wrap=sleep 1"]
