@@ -37,7 +37,8 @@ test: setup
 # needs, and with the newest of all; on another Python: make check-newest PYTHON=python3.13. Old versions warn of newer
 # ones that they are used with, which is nothing to mend.
 check-lowest: OPTIONS := --resolution lowest-direct
-check-lowest check-newest: setup
+check-lowest: check-newest
+check-newest: setup
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(BIN)/uv venv --quiet --python $(PYTHON) "$$folder" && \
 	$(BIN)/uv pip install --quiet --python "$$folder/bin/python" $(OPTIONS) --editable '.[dev,datasets]' && \

@@ -135,7 +135,7 @@ def test_leaving_the_debugger_is_one_line(folder, prompt):
     [
         (["nowhere", "--step", "1"], "RUN = 'nowhere': is not a run folder"),
         (["RUN", "--step", "0"], "--step = '0': must be a whole number >= 1"),
-        (["RUN"], "--step = '': must be"),
+        (["RUN"], "--step: is missing"),
         (["RUN", "--step", "7"], "--step = 7: must be from 1 to 6, the last step of this run"),
         (["RUN", "--step", "1", "--seed", "1"], "seed = 1: run "),
         (["RUN", "--step", "1", "--config", "a.yaml"], "--config = 'a.yaml': --config "),
