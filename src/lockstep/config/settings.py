@@ -126,7 +126,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Weights & Biases."""
+    """Weights & Biases, and TensorBoard."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: online if a key is found, else offline. The local metrics.jsonl is always written."""
@@ -140,6 +140,8 @@ class TrackingConfig:
     """W&B job type: the kind of run within its group."""
     watch: int = 0
     """Steps between two histograms of each weight and gradient, a multiple of train.log_every. 0: none."""
+    tensorboard: bool = False
+    """Also write TensorBoard's files into the run folder's tensorboard/."""
 
     def __post_init__(self) -> None:
         check_choices(self, "tracking")

@@ -105,6 +105,8 @@ def export(
         if target is None:
             check_links(model.facts.run)
         folder = target or model.facts.run / EXPORT_FOLDER / export_name(run, weights)
+        if target is None:
+            check_links(model.facts.run)
         found = []
         for name in chosen:
             found.append(export_one(name, model, folder))

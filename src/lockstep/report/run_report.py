@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL.Image import Image
+
 from lockstep.errors import counted
 from lockstep.report.confusion_picture import draw_confusion
 from lockstep.report.contact_sheet import draw_contact_sheet
@@ -50,26 +55,51 @@ def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
     facts = read_task_facts(folder)
     resumes = resume_steps(read_starts(folder))
     save_figure(draw_curves(records, resumes, f"{name}\n{reached}", facts.headline), curves)
-    saved = newest_evaluation(folder)
+    paths = [curves]
+    for picture_name, picture in evaluation_pictures(folder).items():
+        paths.append(target / f"{picture_name}.png")
+        if isinstance(picture, Figure):
+            save_figure(picture, paths[-1])
+        else:
+            save_picture(picture, paths[-1])
+    return paths
+
+
+def evaluation_pictures(folder: Path) -> dict[str, Figure | Image]:
+    """The pictures of the last evaluation by name: 'confusion' and, of images, 'mistakes'.
+
+    Empty if there is no evaluation, or it is none of a classification.
+    """
+    saved, facts = newest_evaluation(folder), read_task_facts(folder)
     if saved is None or not is_classification(saved.scores):
-        return [curves]
+        return {}
     scores, worst = saved.scores, saved.mistakes
     num_wrong = scores.num_samples - num_correct(scores)
     share = f"({num_wrong / scores.num_samples:.2%})"
     errors = f"{num_wrong:,} of {scores.num_samples:,} {scores.split} samples wrong {share}"
-    title = f"{name}\nafter step {scores.step:,}: {errors}"
-    confusion_path, mistakes = target / "confusion.png", target / "mistakes.png"
+    title = f"{shortened(folder.resolve().name, 60)}\nafter step {scores.step:,}: {errors}"
     counts = confusion(scores, len(facts.classes)).numpy()
-    save_figure(draw_confusion(counts, facts.classes, title), confusion_path)
-    if saved.images is None:
-        return [curves, confusion_path]
-    columns = scores.columns
-    sheet = draw_contact_sheet(
-        saved.images.numpy(),
-        [facts.classes[label] for label in columns[LABEL][worst].tolist()],
-        [facts.classes[prediction] for prediction in columns[PREDICTION][worst].tolist()],
-        [f"p {columns[CONFIDENCE][sample]:.3f}, #{sample}" for sample in worst],
-        title + (f"; the {len(worst)} with the highest loss" if worst else "; no mistakes to show"),
-    )
-    save_picture(sheet, mistakes)
-    return [curves, confusion_path, mistakes]
+    pictures: dict[str, Figure | Image] = {"confusion": draw_confusion(counts, facts.classes, title)}
+    if saved.images is not None:
+        columns = scores.columns
+        pictures["mistakes"] = draw_contact_sheet(
+            saved.images.numpy(),
+            [facts.classes[label] for label in columns[LABEL][worst].tolist()],
+            [facts.classes[prediction] for prediction in columns[PREDICTION][worst].tolist()],
+            [f"p {columns[CONFIDENCE][sample]:.3f}, #{sample}" for sample in worst],
+            title + (f"; the {len(worst)} with the highest loss" if worst else "; no mistakes to show"),
+        )
+    return pictures
+
+
+def pixels_of_pictures(folder: Path) -> dict[str, np.ndarray]:
+    """`evaluation_pictures` as pixels, uint8 (height, width, 3)."""
+    pixels = {}
+    for name, picture in evaluation_pictures(folder).items():
+        if isinstance(picture, Figure):
+            canvas = FigureCanvasAgg(picture)
+            canvas.draw()
+            pixels[name] = np.asarray(canvas.buffer_rgba())[..., :3]
+        else:
+            pixels[name] = np.asarray(picture)
+    return pixels

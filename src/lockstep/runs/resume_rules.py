@@ -36,6 +36,7 @@ MAY_CHANGE = (
     "tracking.group",
     "tracking.job_type",
     "tracking.watch",
+    "tracking.tensorboard",
 )
 """Settings that may differ between two starts of one run: they say where things are and what is reported, not
 what is computed. `metrics.jsonl` and the checkpoints follow the newest start."""

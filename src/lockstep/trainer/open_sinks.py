@@ -1,18 +1,20 @@
-"""Opens and closes the sinks of a run: its metrics file, the console, its evaluations and W&B."""
+"""Opens and closes the sinks of a run: metrics file, console, evaluations, TensorBoard and W&B."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from lockstep.config import Config, as_dict
 from lockstep.engine import Run, is_best
 from lockstep.report import Console, say
-from lockstep.runs import MetricsFile, Sink, Status
+from lockstep.runs import MetricsFile, Sink, Status, saved_identity
 from lockstep.runs.evaluations import EvaluationSink
+from lockstep.tracking.tensorboard_sink import TensorBoardSink, check_tensorboard
 from lockstep.tracking.wandb_run import WandbRun
 from lockstep.trainer.final_scores import newest_evaluations
 
@@ -25,7 +27,12 @@ def open_sinks(config: Config, run: Run, mode: str, facts: dict[str, Any]) -> No
         run: the run that gets the sinks.
         mode: W&B mode: online, offline or disabled.
         facts: the environment of this start.
+
+    Raises:
+        ConfigError: the package of one of them is missing.
     """
+    if config.tracking.tensorboard:
+        check_tensorboard()
     run.sinks.append(MetricsFile(run.folder, resume_step=run.step))
     run.sinks.append(Console(run.step, run.num_steps, run.task.headline))
     if run.scored is not None:
@@ -38,6 +45,8 @@ def open_sinks(config: Config, run: Run, mode: str, facts: dict[str, Any]) -> No
                 lambda: is_best(run),
             )
         )
+    if config.tracking.tensorboard:
+        run.sinks.append(tensorboard_sink(config, run))
     if mode != "disabled":
         tree = {**as_dict(config), "environment": facts}
         wandb_run = WandbRun(
@@ -49,6 +58,19 @@ def open_sinks(config: Config, run: Run, mode: str, facts: dict[str, Any]) -> No
             tensors=lambda: weights_and_gradients(run.model),
         )
         run.sinks.append(wandb_run)
+
+
+def tensorboard_sink(config: Config, run: Run) -> TensorBoardSink:
+    """The sink that writes TensorBoard's files."""
+
+    def pictures() -> dict[str, np.ndarray]:
+        from lockstep.report.run_report import pixels_of_pictures  # imports matplotlib, which is slow
+
+        return pixels_of_pictures(run.folder)
+
+    settings = saved_identity(as_dict(config))
+    metrics = ["loss", f"test_{run.task.headline}"]
+    return TensorBoardSink(run.folder, settings, metrics, pictures, notify=say)
 
 
 def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:
