@@ -44,12 +44,17 @@ OWN_OPTIONS = {
     "replay": ["--step", "--processes", "--output"],
     "report": ["--output"],
     "explain": ["--step"],
-    "compare": ["--output"],
+    "compare": ["--output", "--html"],
     "predict": ["--output", "--invert"],
     "export": ["--output", "--format"],
     "doctor": ["--nodes", "--processes-per-node"],
 }
-OWN_SWITCHES = {"train": {"--accept-source"}, "replay": {"--break"}, "doctor": {"--slurm"}}
+OWN_SWITCHES = {
+    "train": {"--accept-source"},
+    "replay": {"--break"},
+    "report": {"--html"},
+    "doctor": {"--slurm"},
+}
 NUM_ARGUMENTS = {"evaluate": 1, "export": 1, "replay": 1}
 NUM_ARGUMENTS |= dict.fromkeys(("predict", "report", "compare", "sync"), 99)
 """How many words of a command are neither options nor their values."""

@@ -36,6 +36,11 @@ NUM_BEFORE_SCORES = 2
 
 def comparison_of(folders: dict[str, Path]) -> str:
     """The table of runs, name → folder, one line for each."""
+    return text_table(*comparison_cells(folders))
+
+
+def comparison_cells(folders: dict[str, Path]) -> tuple[list[str], list[list[str]]]:
+    """The headings of that table, and the cells of each line."""
     trees = {name: read_settings(folder) for name, folder in folders.items()}
     settings = {name: saved_identity(tree) if tree else {} for name, tree in trees.items()}
     known = [values for values in settings.values() if values]
@@ -63,7 +68,7 @@ def comparison_of(folders: dict[str, Path]) -> str:
         rows.append([name, *(str(settings[name].get(setting, "-")) for setting in varied), *cells])
     headings = list(COLUMNS)
     headings[NUM_BEFORE_SCORES:NUM_BEFORE_SCORES] = list(scores)
-    return text_table(["run", *varied, *headings], rows)
+    return ["run", *varied, *headings], rows
 
 
 def is_selected(results: dict[str, Any]) -> bool:
