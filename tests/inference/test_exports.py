@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -197,6 +198,16 @@ def test_without_the_packages_one_line_says_what_to_install(folder, monkeypatch,
     assert main(["export", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "needs onnx, onnxruntime; install with: pip install lockstep-trainer[export]" in line
+
+
+def test_code_that_a_run_folder_names_is_not_imported(folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    settings = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(settings.replace("name: mlp", "name: antigravity:Net"))
+    assert main(["export", str(copy), "--format", "huggingface"]) == 2
+    assert "antigravity" in capsys.readouterr().err
+    assert "antigravity" not in sys.modules
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):
