@@ -28,7 +28,7 @@ def test_any_step_of_a_run_on_two_processes_is_replayed_on_one(folder, step, ori
     assert result.returncode == 0, result.stderr
     assert f"recomputed to step {step} from {origin}; 12 recorded numbers compared" in result.stdout
     assert "identical" in result.stdout
-    assert "world_size 2 → 1" in result.stdout
+    assert "differs from the recorded" not in result.stdout  # a number of ranks changes no bit
     opened = json.loads((folder / "replay" / f"step-{step:08d}" / "step.json").read_text())
     num_real = 88 if step % 3 == 0 else 256  # the last step of an epoch is short
     for name in ("ids", "labels", "losses", "predictions"):
