@@ -6,6 +6,7 @@ docstring is its help text. This module does not import torch, so that `--help` 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ from lockstep.errors import require
 
 ReductionName = Literal["exact", "fast"]
 """How gradients are summed."""
+MAX_PROFILED_STEPS = 100
+"""A trace holds every operation: of small models about 1 MB a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,9 @@ class TrainConfig:
     allow_nondeterministic: bool = False
     """Warn of an operation that has no deterministic form on a GPU, and go on: then no run repeats its bits.
     Without it, exact reduction ends with the name of that operation."""
+    profile: str = ""
+    """Profile these steps, 'FIRST-LAST' such as '20-25', counted from 1, on every rank. The run folder's
+    profile/ then has a trace and a table of the costliest operations. Empty: none."""
     report: bool = True
     """Draw curves, confusion matrix and worst mistakes into the run folder's report/ when training ends or is
     interrupted (about a second). `lockstep report` draws them at any time."""
@@ -120,8 +126,17 @@ class TrainConfig:
         require(self.digest_every >= 1, "train.digest_every", self.digest_every, "must be >= 1 step")
         require(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "must be >= 1")
         require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1); 0 keeps no average")
+        rule = f"must be FIRST-LAST, steps from 1 on, at most {MAX_PROFILED_STEPS} of them, such as '20-25'"
+        is_valid = not self.profile or 1 <= len(self.profiled_steps) <= MAX_PROFILED_STEPS
+        require(is_valid, "train.profile", self.profile, rule)
         rule = "must be >= 0 evaluations; 0 never stops early"
         require(self.patience >= 0, "train.patience", self.patience, rule)
+
+    @property
+    def profiled_steps(self) -> range:
+        """The steps to profile, counted from 1; empty if there are none, or the setting is not valid."""
+        found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", self.profile)
+        return range(int(found[1]), int(found[2]) + 1) if found else range(0)
 
 
 @dataclass(frozen=True, kw_only=True)

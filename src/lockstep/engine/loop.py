@@ -19,6 +19,7 @@ from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, evaluate_run, padded, send_record, training_record
 from lockstep.engine.run import Run
 from lockstep.engine.scores import StepScores
+from lockstep.engine.step_profile import StepProfile
 from lockstep.errors import ConfigError, Interrupted, RankError
 from lockstep.runs import Record
 
@@ -36,13 +37,16 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
     intervals = run.intervals
     finite_check = FiniteCheck(allows_overflow=run.ranks.accelerator.scaler is not None)
     run.model.train()
+    profile = StepProfile(run)
     run.clock.start()
     run.timer.read()
     while not run.is_over:
         is_logged = is_log_due(run, run.step + 1)
         # The ranks agree while they compute the step. After the last one there is nothing left to stop.
         is_stop_agreed = run.ranks.begin_agreement(run.stop.is_set) if run.step + 1 < run.num_steps else None
+        profile.before_step(run.step + 1)
         result = take_step(run, observer, is_logged=is_logged)
+        profile.after_step(run.step)
         # Before any branch can end the run: no rank leaves the group while the others wait for its answer.
         is_stopped = is_stop_agreed is not None and is_stop_agreed()
         finite_check.add(run.step, result.losses, result.grad_norm)

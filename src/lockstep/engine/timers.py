@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch.autograd.profiler import record_function
 
 
 class Stopwatch:
@@ -89,12 +90,15 @@ class StepTimer:
         self._seconds: dict[str, float] = {}
         # Pairs of CUDA events whose seconds are not known yet.
         self._pending: list[tuple[str, Any, Any]] = []
+        self.is_profiled = False
+        """Whether a profiler runs, which is then told of the sections."""
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Counts the time spent inside as this section's."""
         begin, self.part = self._mark(), name
-        yield
+        with record_function(f"lockstep: {name}") if self.is_profiled else nullcontext():
+            yield
         end, self.part = self._mark(), f"after {name}"
         if self._on_cuda:
             self._pending.append((name, begin, end))

@@ -27,6 +27,8 @@ DATASET_FILE = "dataset.json"
 RUN_FORMAT = 3
 """How a run draws its random numbers, recorded with each start. 1: dropout by sample, short batches padded.
 2: all draws of a forward by slot, nothing padded. 3: the order of the samples by a Feistel network."""
+PROFILE_FOLDER = "profile"
+"""In a run folder: traces and tables of profiled steps."""
 CHECKPOINTS_FOLDER = "checkpoints"
 """A folder for each checkpoint, named after its step."""
 WANDB_ID_FILE = "wandb-id"

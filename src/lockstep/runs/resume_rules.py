@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "train.digest_every",
     "train.keep_checkpoints",
     "train.check_order",
+    "train.profile",
     "train.report",
     "tracking.mode",
     "tracking.project",
