@@ -66,17 +66,21 @@ def training_record(run: Run, result: StepResult) -> Record:
 def step_record(run: Run, result: StepResult) -> Record:
     """The numbers of the logged step just taken, over all ranks. Reading them waits for the device."""
     assert result.scores is not None, "only a logged step is measured"
-    grad_norm = result.grad_norm
     rows = result.scores.rows(len(result.losses), run.ranks.device)  # (window, names, 2)
-    local = torch.cat([result.losses[:, None], rows.flatten(1)], dim=1)
-    loss, *pairs = run.ranks.gather(local).double().sum(dim=0).tolist()
-    count = 1.0 if result.total_count is None else result.total_count.item()
+    slots = torch.cat([result.losses[:, None], rows.flatten(1)], dim=1)
+    once = [result.grad_norm, *([] if result.total_count is None else [result.total_count])]
+    local = torch.cat([slots.flatten(), *(value.to(slots.device).reshape(1) for value in once)])
+    everyone = run.ranks.gather(local.unsqueeze(0))  # in one copy from the device
+    grad_norm, *counts = everyone[0, slots.numel() :].tolist()
+    per_slot = everyone[:, : slots.numel()].reshape(-1, slots.shape[1])  # (world * window, 1 + 2 * names)
+    loss, *pairs = per_slot.double().sum(dim=0).tolist()
+    count = counts[0] if counts else 1.0
     means = [_mean(total, of) for total, of in zip(pairs[::2], pairs[1::2], strict=True)]
     record: Record = {
         "loss": _mean(loss, count),
         **dict(zip(result.scores.names, means, strict=True)),
         # In fp16 the norm of a skipped step is not finite, and JSON has no such number.
-        "grad_norm": grad_norm.item() if grad_norm.isfinite() else None,
+        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
         **{f"lr/{group['name']}": group["lr"] for group in run.optimizer.param_groups},
     }
     if run.ranks.accelerator.scaler is not None:

@@ -7,7 +7,7 @@ from torch import nn
 from lockstep.config import TrainConfig
 from lockstep.engine import agreed_digest, train
 from lockstep.engine.checks.finite_check import FiniteCheck
-from lockstep.engine.checks.weights_digest import parameter_digests
+from lockstep.engine.checks.weights_digest import state_tensors, tensor_digests
 from lockstep.errors import RunStopped
 from lockstep.task.models.cnn import Cnn
 from runs import fresh_ranks, small_config, small_run
@@ -17,23 +17,27 @@ from runs import fresh_ranks, small_config, small_run
 @pytest.mark.parametrize("index", [0, 1, 17, 255])
 def test_each_flipped_bit_changes_one_digest(bit, index):
     model = Cnn()
-    before = parameter_digests(model)
+    before = digests(model)
     bias = dict(model.named_parameters())["linear1.bias"]
     with torch.no_grad():
         bias.view(torch.int32)[index] ^= 1 << bit if bit < 31 else -(2**31)
-    changed = (parameter_digests(model) != before).nonzero().flatten().tolist()
+    changed = (digests(model) != before).nonzero().flatten().tolist()
     assert [name for name, _ in model.named_parameters()].index("linear1.bias") == changed[0]
     assert len(changed) == 1
 
 
+def digests(model):
+    return tensor_digests(state_tensors(model).values())
+
+
 def test_swapped_values_change_the_digest():
     model = nn.ParameterList([torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])])
-    one, other = parameter_digests(model).tolist()
+    one, other = digests(model).tolist()
     assert one != other
 
 
 def test_a_parameter_may_be_a_scalar():
-    one, other = parameter_digests(nn.ParameterList([torch.tensor(1.0), torch.tensor(2.0)])).tolist()
+    one, other = digests(nn.ParameterList([torch.tensor(1.0), torch.tensor(2.0)])).tolist()
     assert one != other
 
 

@@ -41,9 +41,10 @@ class FiniteCheck:
         """
         if not self._steps:
             return None
-        local_losses = torch.stack(self._losses)  # (steps, window)
-        finite_losses = ranks.gather(local_losses.unsqueeze(0)).isfinite()  # (world, steps, window)
-        finite_norms = torch.stack(self._norms).isfinite().to("cpu")
+        losses = torch.stack(self._losses)  # (steps, window)
+        local = torch.cat([losses, torch.stack(self._norms).to(losses.device)[:, None]], dim=1)
+        is_finite = ranks.gather(local.unsqueeze(0)).isfinite()  # (world, steps, window + 1), in one copy
+        finite_losses, finite_norms = is_finite[:, :, :-1], is_finite[0, :, -1]
         steps = self._steps
         self._steps, self._losses, self._norms = [], [], []
         for index, step in enumerate(steps):

@@ -1,0 +1,205 @@
+"""Steps on torch's meta device, which computes nothing: what a GPU would be asked to do, against a budget.
+
+A wait for the device, such as `.item()`, fails by its place. A change that needs more kernels raises the
+budget here on purpose. cuDNN's recurrent layers are single kernels on a GPU and many here, and the meta
+device has no autocast, so both are left out.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib
+import traceback
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig
+from lockstep.engine import Reduction, agreed_digest, step_record, take_step
+from lockstep.engine.checks.finite_check import FiniteCheck
+from lockstep.launch.ranks import Ranks
+from lockstep.trainer import build_run, find_task, make_parts
+from runs import reset_accelerator, small_config, small_run
+
+ALLOCATE = ("empty", "new_empty", "_unsafe_view", "_reshape_alias", "detach", "lift_fresh")
+"""Operations that launch nothing, besides views."""
+
+
+class DeviceWaits(AssertionError):
+    """A step needs an answer from the device."""
+
+
+class Launches(TorchDispatchMode):
+    """Counts what a GPU would be asked to do; an answer that is waited for is an error, or counted too."""
+
+    def __init__(self, may_wait=False):
+        super().__init__()
+        self.may_wait, self.waits, self.copies = may_wait, collections.Counter(), 0
+        self.kernels, self.collectives = collections.Counter(), collections.Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func.__name__.partition(".")[0]
+        tensors = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        on_device = any(tensor.is_meta for tensor in tensors)
+        target = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else "meta"
+        to_host = name == "_to_copy" and on_device and target == "cpu"
+        to_host = to_host or (name == "copy_" and tensors[1].is_meta and not tensors[0].is_meta)
+        masks = name == "index" and any(each.dtype == torch.bool for each in tensors[1:])
+        if on_device and (to_host or masks or name in ("_local_scalar_dense", "nonzero", "masked_select")):
+            if not self.may_wait:
+                raise DeviceWaits(f"{name} waits for the device, at {place()}")
+            self.waits[place().partition(":")[0]] += 1
+            if name == "_local_scalar_dense":
+                return True if args[0].dtype == torch.bool else args[0].dtype.is_floating_point + 0.0
+            assert to_host
+            return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        outcome = func(*args, **kwargs)
+        made = [each for each in pytree.tree_leaves(outcome) if isinstance(each, torch.Tensor)]
+        if func.namespace == "c10d":
+            self.collectives[name] += 1
+        elif not on_device and any(each.is_meta for each in made):
+            self.copies += name == "_to_copy"  # from the host
+            if name != "_to_copy" and not name.startswith(ALLOCATE):
+                self.kernels[name] += 1
+        elif on_device and not func.is_view and not name.startswith(ALLOCATE):
+            self.kernels[name] += 1
+        return outcome
+
+
+def place():
+    """Where Lockstep's code is now."""
+    frames = [each for each in traceback.extract_stack() if "/lockstep/" in each.filename]
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "a test"
+
+
+@pytest.fixture(autouse=True)
+def _meta_is_a_gpu(monkeypatch):
+    """Fused optimizers take meta tensors, as they take those of a GPU; Accelerate takes the device."""
+    kinds = ["cuda", "meta", "cpu"]
+    for module in ("optimizer", "adam", "adamw", "sgd"):
+        for function in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
+            monkeypatch.setattr(
+                importlib.import_module(f"torch.optim.{module}"), function, lambda: kinds, raising=False
+            )
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    yield
+    reset_accelerator()
+
+
+@contextlib.contextmanager
+def meta_run(config, world_size=1):
+    """A run on the meta device, as rank 0; what the trials find out about its model, they find on a CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ACCELERATE_TORCH_DEVICE")
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        traits = small_run(config)[0].traits
+    reset_accelerator()
+    if world_size > 1:
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world_size)
+    try:
+        accelerator = Accelerator(mixed_precision=config.precision)
+        ranks = Ranks(
+            accelerator=accelerator,
+            rank=0,
+            world_size=world_size,
+            num_threads=1,
+            control=None,
+            owns_group=False,
+        )
+        assert ranks.device.type == "meta"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lockstep.trainer.build.find_traits", lambda *_: (traits, []))
+            packs = config.reduction == "exact"  # as on CUDA
+            patch.setattr("lockstep.trainer.build.Reduction", partial(Reduction, packs=packs))
+            config, task = find_task(config, None)
+            run = build_run(config, ranks, make_parts(config, task, ranks))
+        with run.closing:
+            run.model.train()
+            yield run
+    finally:
+        if world_size > 1:
+            dist.destroy_process_group()
+
+
+def settings(micro_size=64, model="cnn", global_size=64, **changes):
+    batch = BatchConfig(global_size=global_size, micro_size=micro_size)
+    return small_config(batch=batch, model=ModelConfig(name=model), **changes)
+
+
+AUGMENTED = AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
+CLIPPED = OptimizerConfig(name="adamw", max_grad_norm=1.0)
+EXACT, FAST = {"alltoall_base_": 1, "_allgather_base_": 1}, {"allreduce_": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "world_size", "max_kernels", "collectives"),
+    [
+        pytest.param(settings(), 1, 50, {}, id="cnn 1x64"),
+        pytest.param(settings(8), 1, 283, {}, id="cnn 8x8"),
+        pytest.param(settings(8, "mlp"), 1, 225, {}, id="mlp 8x8"),
+        pytest.param(settings(model="cnn-strided", optimizer=CLIPPED), 1, 50, {}, id="clipped"),
+        pytest.param(settings(8, augment=AUGMENTED), 1, 317, {}, id="augmented"),
+        pytest.param(settings(8, reduction="fast"), 1, 315, {}, id="fast"),
+        pytest.param(settings(8), 8, 53, EXACT, id="8 ranks"),
+        pytest.param(settings(8, reduction="fast"), 8, 50, FAST, id="8 ranks, fast"),
+        pytest.param(settings(1, global_size=4096), 4096, 61, EXACT, id="4096 ranks"),
+    ],
+)
+def test_a_step_waits_for_nothing_and_launches_no_more_than_its_budget(
+    config, world_size, max_kernels, collectives
+):
+    with meta_run(config, world_size) as run:
+        take_step(run)  # makes the optimizer's state
+        with Launches() as step:
+            take_step(run, is_logged=False)
+    assert step.copies == (world_size == 4096)  # of each epoch's sample ids: there it is a step
+    assert dict(step.collectives) == collectives
+    assert sum(step.kernels.values()) <= max_kernels, step.kernels
+
+
+def test_a_wait_for_the_device_fails_by_its_place():
+    with meta_run(settings()) as run:
+        loss = run.task.loss
+        run.task = replace(
+            run.task, loss=lambda outputs, targets: loss(outputs, targets) * outputs.sum().item()
+        )
+        with (
+            pytest.raises(
+                DeviceWaits, match=r"_local_scalar_dense waits for the device, at micro_step.py:\d+"
+            ),
+            Launches(),
+        ):
+            take_step(run)
+
+
+def test_a_record_a_digest_and_an_epochs_start_cost_what_they_may():
+    with meta_run(settings()) as run:
+        with Launches() as first:
+            take_step(run)
+        assert first.copies == 1  # the epoch's sample ids
+        with Launches() as logged:
+            result = take_step(run, is_logged=True)
+        assert sum(logged.kernels.values()) <= 58
+        with Launches(may_wait=True) as record:
+            step_record(run, result)
+        assert record.waits == {"ranks.py": 1}
+        with Launches(may_wait=True) as digest:
+            agreed_digest(run.model, run.ranks, run.step)
+        assert digest.waits == {"ranks.py": 1}
+        assert sum(digest.kernels.values()) <= 50
+        check = FiniteCheck(allows_overflow=False)
+        for step in (1, 2):
+            check.add(step, result.losses, result.grad_norm)
+        with Launches(may_wait=True) as finite:
+            assert check.check(run.ranks) is None
+        assert finite.waits == {"ranks.py": 1}
