@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 
 @dataclass
@@ -169,6 +170,11 @@ class ArtifactStore:
     def get(self, path: str) -> bytes:
         _, _, number, name = path.split("/", 3)
         return self.artifacts[int(number)].files[name]
+
+    def get_entry(self, path: str) -> bytes:
+        """A file by the address that wandb makes of a manifest: layout, entity, project, name, id, digest."""
+        *_, number, _, name = path.split("/", 8)[1:]
+        return self.artifacts[int(number)].files[unquote(name)]
 
 
 def metadata(stored: Stored) -> dict[str, Any]:

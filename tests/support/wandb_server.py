@@ -158,6 +158,8 @@ def _front_handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
                     server.artifacts.put(self.path, body)
                     return 200, b""
                 return 200, server.artifacts.get(self.path)
+            if self.path.startswith("/artifactsV2/"):  # one file of an artifact, without wandb's cache
+                return 200, server.artifacts.get_entry(self.path)
             if self.path == "/graphql":
                 question = json.loads(body)
                 variables = question.get("variables") or {}
