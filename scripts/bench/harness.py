@@ -151,7 +151,7 @@ def header(ranks: Ranks) -> dict[str, Any]:
 
 def wait_for_device() -> None:
     """Returns once the device has finished all queued work."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
