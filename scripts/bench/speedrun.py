@@ -48,7 +48,10 @@ def measure(bench: Bench) -> list[Row]:
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
     with TemporaryDirectory() as folder:
         blocks: dict[str, Callable[[int], Outcome]] = {
-            "lockstep": partial(run_command, bench, Path(folder)),
+            **{
+                name: partial(run_command, bench, Path(folder), words)
+                for name, words in recipes(bench).items()
+            },
             **{name: partial(run_quick_recipe, train, test, layout) for name, layout in formats.items()},
         }
         outcomes = side_by_side(
@@ -56,27 +59,35 @@ def measure(bench: Bench) -> list[Row]:
             bench.count(NUM_SEEDS),
             num_warm_ups=0,
         )
-    own = outcomes["lockstep"]
     seconds = {name: [outcome.train_seconds for outcome in outcomes[name]] for name in outcomes}
-    rows = [
-        *accuracy_rows("lockstep", own, at_least=99.0),
-        median_row(
-            "lockstep: whole command", [outcome.command_seconds for outcome in own], "s", at_most=20.0
-        ),
-    ]
-    rows += [
-        median_row(f"lockstep: phase {phase}", [outcome.phases[phase] for outcome in own], "s")
-        for phase in own[0].phases
-    ]
-    rows.append(median_row("lockstep: training", seconds["lockstep"], "s"))
+    rows = [row for name in recipes(bench) for row in own_rows(name, outcomes[name])]
     for name in formats:
-        what = f"training: lockstep / quick recipe, {name}"
         rows += [
             median_row(f"quick recipe, {name}: training", seconds[name], "s"),
             *accuracy_rows(f"quick recipe, {name}", outcomes[name]),
-            ratio(what, seconds["lockstep"], seconds[name], at_most=0.5),
+            *(
+                ratio(f"training: {own} / quick recipe, {name}", seconds[own], seconds[name], at_most=0.5)
+                for own in recipes(bench)
+            ),
         ]
     return rows
+
+
+def recipes(bench: Bench) -> dict[str, tuple[str, ...]]:
+    """Name → the words of the command: as it is and, on a GPU, also in bf16."""
+    in_bf16 = {"lockstep, bf16": (*RECIPE, "--precision", "bf16")}
+    return {"lockstep": RECIPE} | (in_bf16 if bench.ranks.device.type == "cuda" else {})
+
+
+def own_rows(name: str, outcomes: list[Outcome]) -> list[Row]:
+    """Accuracy and times of the command."""
+    phases = {phase: [each.phases[phase] for each in outcomes] for phase in outcomes[0].phases}
+    return [
+        *accuracy_rows(name, outcomes, at_least=99.0),
+        median_row(f"{name}: whole command", [each.command_seconds for each in outcomes], "s", at_most=20.0),
+        *(median_row(f"{name}: phase {phase}", values, "s") for phase, values in phases.items()),
+        median_row(f"{name}: training", [each.train_seconds for each in outcomes], "s"),
+    ]
 
 
 def with_seeds(block: Callable[[int], Outcome]) -> Callable[[], Outcome]:
@@ -85,10 +96,10 @@ def with_seeds(block: Callable[[int], Outcome]) -> Callable[[], Outcome]:
     return lambda: block(next(seeds))
 
 
-def run_command(bench: Bench, folder: Path, seed: int) -> Outcome:
+def run_command(bench: Bench, folder: Path, words: tuple[str, ...], seed: int) -> Outcome:
     """Runs `lockstep train` in its own process."""
-    name = f"seed-{seed}"
-    command = [str(BIN / "lockstep"), "train", *RECIPE, "--seed", str(seed), "--tracking.mode", "disabled"]
+    name = f"{'-'.join(words[2:])}seed-{seed}"
+    command = [str(BIN / "lockstep"), "train", *words, "--seed", str(seed), "--tracking.mode", "disabled"]
     command += ["--data.root", bench.data_root, "--run.dir", str(folder), "--run.name", name]
     command += ["--data.num-train", str(NUM_TRIAL)] if bench.is_quick else []
     seconds = command_seconds(command)
