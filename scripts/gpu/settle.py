@@ -56,7 +56,7 @@ PARTS = (
     ),
     benchmark("engines", 90),
     benchmark("overhead", 90),
-    benchmark("speedrun", 150),
+    benchmark("speedrun", 210),
     benchmark("roofline", 40),
     benchmark("any_model", 60),
     benchmark("dataloader", 90),
