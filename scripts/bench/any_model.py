@@ -50,7 +50,7 @@ def keep_the_promise(run: Run, window: list[MicroBatch]) -> None:
     for batch in window:
         seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
         buffers.begin_micro_batch()
-        left = buffers.end_micro_batch()
+        left = [value.clone() for value in buffers.end_micro_batch()]
         counts.append(torch.ones((), device=run.ranks.device))
         sums = [one + other for one, other in zip(sums, left, strict=True)] if sums else left
     torch.stack(counts).sum().item()

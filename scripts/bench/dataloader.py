@@ -70,6 +70,8 @@ def measure(bench: Bench) -> list[Row]:
     """Seconds of a block of steps of both, in turn."""
     config = bench.config(global_size=GLOBAL_SIZE, micro_size=MICRO_SIZE)
     config = replace(config, data=DataConfig(num_workers=NUM_WORKERS))
+    if bench.ranks.device.type == "cuda":
+        config = replace(config, engine="captured")
     task = Task(name="photographs", model=model, train=Photographs, loss=F.cross_entropy)
     run = build_run(config, bench.ranks, make_parts(config, task, bench.ranks))
     run.model.train()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from harness import Bench, main, seconds_of, side_by_side, wait_for_device
 from lockstep.config import Config
 from lockstep.data import MicroBatch
-from lockstep.engine import Observer, Run, build_optimizer, take_step, train
+from lockstep.engine import Run, build_optimizer, take_step, train
 from lockstep.task import build_model
 from lockstep.trainer import open_sinks
 from results import Row, median_row, ratio
@@ -79,20 +79,21 @@ def whole_loop(bench: Bench) -> list[Row]:
         bare: list[float] = []
         begin = time.perf_counter()
 
-        class Blocks(Observer):
-            """Runs the bare loop between two blocks of steps."""
-
-            def on_step_begin(self, run: Run) -> None:
-                nonlocal begin
-                if run.step % repeats == 0:
+        def in_blocks(windows: Iterator[list[MicroBatch]]) -> Iterator[list[MicroBatch]]:
+            """Runs the bare loop between two blocks of steps. An observer would make the steps eager."""
+            nonlocal begin
+            for step in itertools.count():
+                if step % repeats == 0:
                     wait_for_device()
                     trainer.append(time.perf_counter() - begin)
                     bare.append(seconds_of(bare_step, repeats))
                     begin = time.perf_counter()
+                yield next(windows)
 
+        run.windows = in_blocks(run.windows)
         with redirect_stdout(nowhere):
             open_sinks(config, run, "disabled", {})
-            train(run, Blocks())
+            train(run)
         for sink in run.sinks:
             sink.close("finished")
     # The first entry of `trainer` precedes its first block, and that block is the warm-up.

@@ -75,8 +75,10 @@ def measure(bench: Bench) -> list[Row]:
 
 def recipes(bench: Bench) -> dict[str, tuple[str, ...]]:
     """Name → the words of the command: as it is and, on a GPU, also in bf16."""
-    in_bf16 = {"lockstep, bf16": (*RECIPE, "--precision", "bf16")}
-    return {"lockstep": RECIPE} | (in_bf16 if bench.ranks.device.type == "cuda" else {})
+    found: dict[str, tuple[str, ...]] = {"lockstep": RECIPE}
+    if bench.ranks.device.type == "cuda":
+        found["lockstep, bf16"] = (*RECIPE, "--precision", "bf16")
+    return found
 
 
 def own_rows(name: str, outcomes: list[Outcome]) -> list[Row]:
@@ -98,7 +100,7 @@ def with_seeds(block: Callable[[int], Outcome]) -> Callable[[], Outcome]:
 
 def run_command(bench: Bench, folder: Path, words: tuple[str, ...], seed: int) -> Outcome:
     """Runs `lockstep train` in its own process."""
-    name = f"{'-'.join(words[2:])}seed-{seed}"
+    name = "-".join(["run", *words[3:], str(seed)])  # run-0, run-bf16-0
     command = [str(BIN / "lockstep"), "train", *words, "--seed", str(seed), "--tracking.mode", "disabled"]
     command += ["--data.root", bench.data_root, "--run.dir", str(folder), "--run.name", name]
     command += ["--data.num-train", str(NUM_TRIAL)] if bench.is_quick else []

@@ -88,7 +88,8 @@ class Reduction:
         if self._packs:
             self._add_packed(batch)
             return
-        extras, self._counts = [*self.buffers.end_micro_batch(), *self._counts], []
+        averaged = [value.clone() for value in self.buffers.end_micro_batch()]
+        extras, self._counts = [*averaged, *self._counts], []
         if self._pending_extras:
             torch._foreach_add_(self._pending_extras, extras)
         else:

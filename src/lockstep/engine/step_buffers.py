@@ -36,7 +36,10 @@ class StepBuffers:
     def begin_step(self) -> None:
         """Keeps the values that every micro-batch of the step starts from."""
         kept = len(self.rules.averaged) + len(self.rules.agreed)
-        self._start = [value.clone() for value in self._current()[:kept]] + self._transient
+        if not self._start:
+            self._start = [value.clone() for value in self._current()[:kept]] + self._transient
+        else:
+            _copy(self._current()[:kept], self._start[:kept])
         self._agreed, self._is_fresh = None, True
 
     def begin_micro_batch(self) -> None:
@@ -44,20 +47,16 @@ class StepBuffers:
         if self._is_fresh:
             self._is_fresh = False
             return
-        for value, start in zip(self._current(), self._start, strict=True):
-            value.copy_(start)
+        _copy(self._start, self._current())
 
     def end_micro_batch(self) -> list[Tensor]:
-        """After the backward, which may change buffers too: copies of those that are to be averaged."""
-        current = self._current()
+        """After the backward, which may change buffers too: those to be averaged, until the next forward."""
         agreed = self._current_agreed()
         if self._agreed is None:
             self._agreed = [value.clone() for value in agreed]
-        else:
-            self._disagreements += [
-                (value != first).any() for value, first in zip(agreed, self._agreed, strict=True)
-            ]
-        return [value.clone() for value in current[: self._num_averaged]]
+        elif agreed:
+            self._disagreements.append(_flattened(agreed) != _flattened(self._agreed))
+        return self.averaged()
 
     def end_step(self, sums: list[Tensor], num_micro_batches: int) -> None:
         """Leaves the model with the combined buffers.
@@ -67,12 +66,10 @@ class StepBuffers:
             num_micro_batches: how many these are.
         """
         current = self._current()
-        for value, total in zip(current, sums, strict=False):
-            value.copy_(total / num_micro_batches)
-        for value, left in zip(current[self._num_averaged :], self._agreed or [], strict=False):
-            value.copy_(left)
-        for value, start in zip(current[len(current) - len(self._transient) :], self._transient, strict=True):
-            value.copy_(start)
+        _copy([total / num_micro_batches for total in sums], current[: len(sums)])
+        agreed = self._agreed or []
+        _copy(agreed, current[self._num_averaged : self._num_averaged + len(agreed)])
+        _copy(self._transient, current[len(current) - len(self._transient) :])
 
     def disagreement(self) -> str:
         """An integer buffer in which two micro-batches of this rank left different values; empty if none.
@@ -80,9 +77,11 @@ class StepBuffers:
         Covers the steps since the last call, and waits for the device.
         """
         flags, self._disagreements = self._disagreements, []
-        if not flags or not (differs := torch.stack(flags)).any():
+        if not flags or not (differs := torch.stack(flags).any(dim=0)).any():
             return ""
-        return self.rules.agreed[int(differs.nonzero()[0]) % len(self.rules.agreed)]
+        sizes = [value.numel() for value in self._current_agreed()]
+        parts = differs.split(sizes)
+        return next(name for name, part in zip(self.rules.agreed, parts, strict=True) if part.any())
 
     def share_agreed(self) -> None:
         """Copies the main rank's integers to every rank: at the end of an epoch some have no micro-batch."""
@@ -97,3 +96,13 @@ class StepBuffers:
     def _current(self) -> list[Tensor]:
         values = [module._buffers[leaf] for module, leaf in self._owners]
         return [value for value in values if value is not None]
+
+
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+    """Copies tensors over others, in one launch on CUDA."""
+    if targets:
+        torch._foreach_copy_(targets, sources)
+
+
+def _flattened(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in values])
