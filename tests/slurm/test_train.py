@@ -1,9 +1,12 @@
 """slurm/train.sbatch from submission to COMPLETED: the same bits as any other launch."""
 
+import os
+import re
+
 import pytest
 
 from processes import BIN, QUICK, ROOT, SCRIPT, read_run, train_quick
-from slurm_jobs import OWN_SCRIPT, train_job
+from slurm_jobs import OWN_SCRIPT, Job, train_job
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +29,14 @@ def test_plain_srun_with_a_task_for_each_process(cluster, tmp_path, one_process,
     summary = read_run(tmp_path / "run")
     assert summary["world_size"] == 2, output
     assert summary["weights_sha256"] == one_process["weights_sha256"]
+
+
+def test_a_debug_job_prints_a_replay_that_works(cluster, tmp_path):
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    options = [f"--export=ALL,PATH={path}", f"--chdir={tmp_path}"]
+    job = Job(cluster, tmp_path, *options, "slurm/debug.sbatch", *QUICK[:4])
+    job.wait_for("COMPLETED")
+    replay, in_debugger, in_pdb = re.findall(r"^  (srun .*)", job.text, re.MULTILINE)
+    assert "identical" in cluster.run("bash", "-c", f"PATH={path}; {replay}", cwd=tmp_path, timeout=90)
+    assert in_debugger == replay.replace("lockstep", "--pty lockstep") + " --break"
+    assert "take_step" in in_pdb
