@@ -179,11 +179,11 @@ def test_two_starts_of_one_run_exclude_each_other(tmp_path, monkeypatch):
 def test_help_is_complete_and_imports_no_torch(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("train", "evaluate", "replay", "explain", "report", "compare", "sync", "fetch"):
+    for command in COMMANDS:
         assert f"  {command} " in text
     assert main([]) == 2
     assert main(["trane"]) == 2
-    names = "use one of train, evaluate, replay, explain, report, compare, sync, fetch, doctor"
+    names = f"use one of {', '.join(COMMANDS)}"
     assert names in capsys.readouterr().err
     probe = "import sys; from lockstep.commands.main import main; main(['--help']); "
     probe += "sys.exit('torch' in sys.modules)"

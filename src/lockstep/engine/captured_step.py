@@ -85,19 +85,19 @@ class CapturedStep:
             scores.add_row(captured.row.clone())
         return captured.share.clone()
 
-    def update(self) -> Tensor | None:
-        """Clips the gradient, sets the learning rates and updates the weights.
+    def update(self, run: Run) -> Tensor | None:
+        """Clips the gradient, sets the learning rates and updates the weights of the run.
 
         Returns:
             The norm of the gradient before clipping, float32 (); None if nothing was done, as the step has to
             be taken eagerly. So is the first one of a start: it makes the optimizer's state.
         """
-        if not _can_capture_update(self._run):
+        if not _can_capture_update(run):
             return None
         if self._update is None:
-            self._update = _CapturedUpdate(self._run, self._pool)
+            self._update = _CapturedUpdate(run, self._pool)
             return None
-        return self._update()
+        return self._update(run)
 
     def _capture(self, is_logged: bool) -> _Graph:
         run = self._run
@@ -122,24 +122,22 @@ class _CapturedUpdate:
     """The graph of clipping and the optimizer's update, captured when it is first called."""
 
     def __init__(self, run: Run, pool: Any) -> None:
-        self._run = run
         self._pool = pool
         self._rates = [torch.zeros((), device=run.ranks.device) for _ in run.optimizer.param_groups]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._norm = torch.zeros(())
 
-    def __call__(self) -> Tensor:
-        run = self._run
+    def __call__(self, run: Run) -> Tensor:
         set_learning_rate(run.optimizer, run.lr_factor(run.num_updates))
         for rate, group in zip(self._rates, run.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         if self._graph is None:
-            self._graph = self._capture()
+            self._graph = self._capture(run)
         self._graph.replay()
         return self._norm.clone()
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
-        run, graph = self._run, torch.cuda.CUDAGraph()
+    def _capture(self, run: Run) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
         with (
             _capturable(run.optimizer.optimizer, self._rates),
             _side_stream(run.ranks.device) as stream,

@@ -121,7 +121,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     # Unscale before clipping: the limit is for the gradient, not for the gradient times the loss scale. Clip
     # after the sum: the limit is for the global batch, and every rank then computes the same norm. The norm
     # stays on the device until a record is due.
-    grad_norm = captured.update() if captured is not None else None
+    grad_norm = captured.update(run) if captured is not None else None
     is_skipped = False
     if grad_norm is None:
         accelerator.unscale_gradients()

@@ -13,6 +13,7 @@ from lockstep.runs.history import read_settings, read_starts, read_summary
 from lockstep.runs.starts import changed_sources
 
 MAY_CHANGE = (
+    "engine",
     "run.name",
     "run.dir",
     "run.timeout_seconds",
@@ -39,8 +40,8 @@ MAY_CHANGE = (
     "tracking.watch",
     "tracking.tensorboard",
 )
-"""Settings that may differ between two starts of one run: they say where things are and what is reported, not
-what is computed. `metrics.jsonl` and the checkpoints follow the newest start."""
+"""Settings that may differ between two starts of one run: they say where things are, what is reported and how
+a device is asked, not what is computed. `metrics.jsonl` and the checkpoints follow the newest start."""
 
 GOING_ON = (
     "train.epochs",

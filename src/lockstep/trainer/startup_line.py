@@ -21,8 +21,9 @@ def startup_line(config: Config, run: Run, mode: str) -> str:
     validation = f" (validation: {len(run.validation.samples)})" if run.validation is not None else ""
     storage = "" if config.task.name else f" {config.data.in_use}"
     data = f"{run.task.name} {plan.num_samples}+{num_test}{validation}{storage}"
+    engine = " | captured steps" if run.captured is not None else ""
     return (
-        f"{ranks.world_size} x {device_name(ranks)}{threads}{processes} | "
+        f"{ranks.world_size} x {device_name(ranks)}{threads}{processes}{engine} | "
         f"precision {config.precision}{precision} | "
         f"{batch_sizes(plan)} | {config.reduction} reduction | {data} | {counted(run.num_steps, 'step')} | "
         f"W&B {mode} | {run.folder}"
