@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness import ROOT, side_by_side
+from processes import run
 from results import Row, publish, ratio, shown
 
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -111,3 +112,13 @@ def test_the_page_has_markers_for_each_program() -> None:
     for name in PROGRAMS:
         assert page.count(f"<!-- {name}: made by its program -->") == 1
         assert page.count(f"<!-- {name}: end -->") == 1
+
+
+@pytest.mark.slow
+def test_what_only_a_gpu_settles_can_be_tried_on_a_cpu(tmp_path: Path) -> None:
+    script = str(ROOT / "scripts" / "gpu" / "settle.py")
+    result = run([sys.executable, script, "--quick", "--only", "tests", "--output", str(tmp_path)])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.split()[:2] == ["tests", "done"]
+    assert "skipped" in (tmp_path / "tests.log").read_text()
+    assert (tmp_path / "settled.txt").read_text() == result.stdout

@@ -146,9 +146,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = ["--run.dir", str(folder / "runs"), "--run.name", name]
         length = ["--train.steps", steps, "--train.eval-every", steps, "--train.checkpoint-every", steps]
         small = ["--model.name", "mlp", "--batch.global-size", "64"]
-        held_out = (
-            ["--data.validation", "0.1"] if name == "NAME" else []
-        )  # so that one is the best
+        held_out = ["--data.validation", "0.1"] if name == "NAME" else []  # so that one is the best
         result = lockstep("train", *QUICK, *place, *length, *small, *held_out)
         assert result.returncode == 0, result.stderr
     for name in ("photos", "flowers"):
