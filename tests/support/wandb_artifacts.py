@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,9 +173,15 @@ class ArtifactStore:
         return self.artifacts[int(number)].files[name]
 
     def get_entry(self, path: str) -> bytes:
-        """A file by the address that wandb makes of a manifest: layout, entity, project, name, id, digest."""
-        *_, number, _, name = path.split("/", 8)[1:]
-        return self.artifacts[int(number)].files[unquote(name)]
+        """A file by the address that wandb makes of a manifest, which ends with its MD5 and its last name."""
+        digest, name = path.split("/")[-2:]
+        found = {
+            content
+            for stored in self.artifacts
+            for file, content in stored.files.items()
+            if file.split("/")[-1] == unquote(name) and hashlib.md5(content).hexdigest() == digest
+        }
+        return found.pop()
 
 
 def metadata(stored: Stored) -> dict[str, Any]:
