@@ -62,7 +62,7 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *flags, env=server.env)
     assert result.returncode == 0, result.stderr
     assert "resuming" in result.stdout
-    assert "wandb:" not in result.stdout + result.stderr
+    assert "wandb: " not in result.stdout + result.stderr
     assert run_id(tmp_path / "there") == identity
     assert server.steps(identity) == STEPS
     assert server.ends[identity] == [1, 0]
