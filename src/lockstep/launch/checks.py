@@ -102,9 +102,10 @@ def network_of(answers: str, address: str, num_nodes: int) -> str:
             raise ConfigError(f"{node}: {what}")
     if len(found) != num_nodes:
         raise ConfigError(f"only {len(found)} of {counted(num_nodes, 'node')} answered")
-    if sum(what.startswith("lo") for _, _, what in found) > 1:
+    # SLURM can run several of its nodes on one machine, which then reaches itself.
+    if len({node for node, _, what in found if what.startswith("lo")}) > 1:
         raise refuse("MASTER_ADDR", address, "leads each node to itself; set it to the first node's address")
-    return ", ".join(f"{node} by {what}" for node, _, what in sorted(found))
+    return ", ".join(f"{node} by {what}" for node, what in sorted({(node, what) for node, _, what in found}))
 
 
 def check_world_size(allocation: Allocation, num_gpus: int, num_cores: int) -> str:
