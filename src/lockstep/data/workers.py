@@ -119,7 +119,10 @@ class Workers(Iterator[Any]):
     def __next__(self) -> Any:
         """Raises DataError, if the reader failed or a worker died."""
         with reported_deaths():
-            item = next(self._items)
+            try:
+                item = next(self._items)
+            except (EOFError, ConnectionError, FileNotFoundError) as error:  # of multiprocessing's sockets
+                raise RuntimeError("DataLoader worker is gone while it handed over what it read") from error
         if isinstance(item, ReadFailure):
             raise DataError(item.message)
         return self._on_device(item)
