@@ -73,11 +73,10 @@ class IdxPictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArrayPictures:
-    """The images of an array in an npz file, uint8, (samples, height, width) or with channels last."""
+class _NumberedPictures:
+    """Images in one file, known by their numbers."""
 
     path: Path
-    key: str
     count: int
 
     def __len__(self) -> int:
@@ -85,24 +84,23 @@ class ArrayPictures:
 
     def name(self, index: int) -> str:
         return f"{self.path}[{index}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayPictures(_NumberedPictures):
+    """The images of an array in an npz file, uint8, (samples, height, width) or with channels last."""
+
+    key: str
 
     def read(self, index: int) -> Any:
         return array_in(self.path, self.key)[index]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetPictures:
+class ParquetPictures(_NumberedPictures):
     """The images of a parquet file in the format of Hugging Face's `datasets`."""
 
-    path: Path
     column: str
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def name(self, index: int) -> str:
-        return f"{self.path}[{index}]"
 
     def read(self, index: int) -> Any:
         try:
