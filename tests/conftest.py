@@ -32,3 +32,9 @@ def _no_account(
         monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / "no-wandb"))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for no disk: for tests of one that does not come back."""
+    monkeypatch.setattr("lockstep.config.file_retries.PAUSES_SECONDS", (0.0, 0.0))

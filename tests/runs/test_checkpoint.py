@@ -1,8 +1,10 @@
 """What is saved is what is loaded, damage is noticed, and nothing that is loaded runs code."""
 
+import errno
 import hashlib
 import json
 import math
+import os
 import pickle
 from dataclasses import replace
 
@@ -22,7 +24,7 @@ from lockstep.runs.checkpoint import (
     weights_sha256,
 )
 from lockstep.runs.checkpoint_folder import load_newest_checkpoint
-from run_folders import UNREADABLE, make_checkpoint
+from run_folders import UNREADABLE, back_in_a_moment, make_checkpoint
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -90,7 +92,7 @@ def test_a_failed_save_loses_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_synced", full_disk)
-    needs = r"step-00000002 cannot be written \(No space left on device\): it needs .* bytes, and .* are free"
+    needs = r"step-00000002 cannot be written \(No space left .*, ENOSPC\): it needs .* bytes, .* are free"
     with pytest.raises(RunStopped, match=needs):
         save_checkpoint(tmp_path, make_checkpoint(2))
     assert load_newest_checkpoint(tmp_path)[0].step == 1
@@ -138,12 +140,43 @@ def test_a_manifest_must_say_all_that_is_needed(tmp_path, change):
 
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="reads a file of Linux")
 @pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors", "state.pt"])
-def test_a_file_that_cannot_be_read_is_not_damaged(tmp_path, name):
+def test_a_file_that_cannot_be_read_is_not_damaged(tmp_path, name, impatient):
     path = save_checkpoint(tmp_path, make_checkpoint(1))
     (path / name).unlink()
     (path / name).symlink_to(UNREADABLE)
-    with pytest.raises(UnreadableCheckpoint, match=rf"{name} cannot be read \(Input/output error\); make it"):
+    with pytest.raises(
+        UnreadableCheckpoint, match=rf"{name} cannot be read \(Input/output error, EIO\); make"
+    ):
         load_checkpoint(path)
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="reads a file of Linux")
+@pytest.mark.parametrize("name", ["manifest.json", "state.pt"])
+def test_a_file_that_comes_back_is_read(tmp_path, capsys, name):
+    path = save_checkpoint(tmp_path, make_checkpoint(1))
+    with back_in_a_moment(path / name):
+        assert load_checkpoint(path).step == 1
+    assert capsys.readouterr().err == f"lockstep: {path / name}: Input/output error, EIO; trying again\n"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_save_is_tried_again_as_a_whole_and_then_stops_the_run(tmp_path, monkeypatch, impatient, call):
+    save_checkpoint(tmp_path, make_checkpoint(1))
+    whole, left = getattr(os, call), [2]
+
+    def stale_at_first(*words):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return whole(*words)
+
+    monkeypatch.setattr(os, call, stale_at_first)
+    assert load_checkpoint(save_checkpoint(tmp_path, make_checkpoint(2))).step == 2
+    left[0] = 99
+    with pytest.raises(RunStopped, match=r"00003 cannot be written \(Stale file handle, ESTALE\); see to"):
+        save_checkpoint(tmp_path, make_checkpoint(3))
+    assert load_newest_checkpoint(tmp_path)[0].step == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
 
 
 def test_a_number_that_is_not_finite_is_null_in_the_manifest(tmp_path):

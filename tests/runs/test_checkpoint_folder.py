@@ -123,7 +123,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(tmp_path, 
 
 
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="reads a file of Linux")
-def test_a_checkpoint_that_cannot_be_read_is_not_passed_over_and_not_deleted(tmp_path):
+def test_a_checkpoint_that_cannot_be_read_is_not_passed_over_and_not_deleted(tmp_path, impatient):
     folder = tmp_path / "checkpoints"
     for step, accuracy in [(1, 0.1), (2, 0.9), (3, 0.3)]:
         save_checkpoint(folder, make_checkpoint(step, accuracy))
@@ -133,6 +133,8 @@ def test_a_checkpoint_that_cannot_be_read_is_not_passed_over_and_not_deleted(tmp
     manifest.symlink_to(UNREADABLE)
     prune_checkpoints(folder, keep=1)
     assert [path.name[-1] for path in checkpoints_in(folder)] == ["2", "3"]
+    with pytest.raises(ConfigError, match=r"step-00000002: manifest\.json cannot be read"):
+        best_checkpoint(folder)
     with pytest.raises(ConfigError, match=r"step-00000002: manifest\.json cannot be read"):
         broadcast_newest_checkpoint(tmp_path, fresh_ranks(), before=3)
     manifest.unlink()

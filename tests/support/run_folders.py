@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import torch
@@ -17,6 +21,25 @@ from runs import small_config
 
 UNREADABLE = Path("/proc/self/mem")
 """Reading it is an input/output error, also for root."""
+
+
+@contextmanager
+def back_in_a_moment(path: Path) -> Iterator[None]:
+    """A file whose reading is an input/output error at first, as when the server of its disk is down."""
+    content = path.read_bytes()
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+
+    def come_back() -> None:
+        whole = path.with_name(f".{path.name}.whole")
+        whole.write_bytes(content)
+        os.replace(whole, path)
+
+    timer = Timer(0.1, come_back)
+    timer.start()
+    yield
+    timer.join()
+
 
 SUMMARY = {
     "test_accuracy": 0.98,

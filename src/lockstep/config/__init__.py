@@ -4,6 +4,7 @@ from lockstep.config.arguments import parse, parse_config, take_count, take_opti
 from lockstep.config.choices import nearest
 from lockstep.config.data import DIGIT_SETS, FOLDER, GENERATED_DATA, SPLIT, DataConfig
 from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
+from lockstep.config.file_retries import PASSING, error_text, with_retries
 from lockstep.config.optimizer import OPTIMIZER_SETTINGS, TORCH_OPTIMIZERS, OptimizerConfig
 from lockstep.config.recipe import (
     AugmentConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "IMAGE_SIZE",
     "NUM_CLASSES",
     "OPTIMIZER_SETTINGS",
+    "PASSING",
     "PROGRAM",
     "SPLIT",
     "TORCH_OPTIMIZERS",
@@ -62,6 +64,7 @@ __all__ = [
     "check_stated_code",
     "close_to_imports",
     "enclosing_run_folder",
+    "error_text",
     "import_reference",
     "leave_run_folders",
     "leaves",
@@ -76,5 +79,6 @@ __all__ = [
     "take_option",
     "to_yaml",
     "users_modules",
+    "with_retries",
     "yaml_flags",
 ]

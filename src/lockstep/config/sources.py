@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
 
+from lockstep.config.file_retries import with_retries
 from lockstep.config.run_folders import importable_folders
 from lockstep.config.settings import Config
 
@@ -68,7 +69,11 @@ def module_digests(name: str) -> dict[str, str]:
             if found is not None:
                 files[each] = found
                 waiting.append(each)
-    return {each: hashlib.sha256(files[each].read_bytes()).hexdigest() for each in sorted(files)}
+    return {each: _digest(files[each]) for each in sorted(files)}
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(with_retries(file, file.read_bytes)).hexdigest()
 
 
 def _imported(module: str, file: Path) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from lockstep.config.file_retries import error_text, with_retries
 from lockstep.config.keyword_arguments import ValueLoader, argument_flags, is_arguments
 from lockstep.config.serialization import leaves
 from lockstep.config.settings import Config
@@ -27,9 +28,9 @@ def yaml_flags(path: Path, without: Collection[str] = ()) -> list[str]:
         ConfigError: the file cannot be read, is not a YAML tree of names and values, or states a name twice.
     """
     try:
-        root = yaml.compose(path.read_text(), ValueLoader)
+        root = yaml.compose(with_retries(path, path.read_text), ValueLoader)
     except OSError as error:
-        rule = f"cannot be read ({error.strerror}); name a YAML file"
+        rule = f"cannot be read ({error_text(error)}); name a YAML file"
         raise RankError(f"--config = {str(path)!r}: {rule}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())

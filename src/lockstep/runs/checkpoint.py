@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import safetensors.torch
 import torch
 
+from lockstep.config import error_text, with_retries
 from lockstep.errors import ConfigError
-from lockstep.runs.disk import full_disk_stops
+from lockstep.runs.disk import written
 from lockstep.runs.files import (
     MISSING,
     PARTIAL,
@@ -86,7 +87,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes a checkpoint into `folder` atomically and returns its path.
 
     Raises:
-        RunStopped: the disk is full. Older checkpoints are as they were.
+        RunStopped: the disk is full, or cannot be written for now. Older checkpoints are as they were.
     """
     files = {
         WEIGHTS_FILE: _safetensors_bytes(checkpoint.weights),
@@ -103,20 +104,24 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
     target = folder / step_name(checkpoint.step)
     scratch = folder / f".{target.name}{PARTIAL}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    with full_disk_stops(target, sum(map(len, files.values()))):
+
+    def write() -> None:
+        # All of it again after an error: a disk may keep less of a file whose sync has failed than it says.
+        shutil.rmtree(scratch, ignore_errors=True)
         try:
             scratch.mkdir(parents=True)
             for name, content in files.items():
                 write_synced(scratch / name, content)
             write_synced(scratch / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
             sync_folder(scratch)
+            remove_checkpoint(target)  # of the same step; os.replace needs a free name
+            os.replace(scratch, target)
+            sync_folder(folder)
         except OSError:
             shutil.rmtree(scratch, ignore_errors=True)  # so that what is free is told without it
             raise
-    remove_checkpoint(target)  # of the same step; os.replace needs a free name
-    os.replace(scratch, target)
-    sync_folder(folder)
+
+    written(target, sum(map(len, files.values())), lambda: with_retries(target, write))
     return target
 
 
@@ -179,12 +184,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _read(path: Path, name: str) -> bytes:
     """The bytes of a checkpoint's file."""
     try:
-        return (path / name).read_bytes()
+        return with_retries(path / name, (path / name).read_bytes)
     except MISSING as error:
         raise DamagedCheckpoint(f"{path}: {error.strerror}: {name}") from error
     except OSError as error:
         raise UnreadableCheckpoint(
-            f"{path}: {name} cannot be read ({error.strerror}); make it readable, then run the same "
+            f"{path}: {name} cannot be read ({error_text(error)}); make it readable, then run the same "
             "command again"
         ) from error
 

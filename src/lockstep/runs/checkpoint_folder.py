@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from lockstep.errors import refuse
 from lockstep.launch.ranks import Ranks
@@ -48,9 +49,10 @@ def prune_checkpoints(folder: Path, keep: int, origin: int = 0) -> None:
     That of step 0, or of the step `origin` at which the run began, also stays: it holds weights that no
     function can make again. So do those that cannot be read: one of them may be the best.
     """
-    best = best_checkpoint(folder)
-    for path in checkpoints_in(folder)[:-keep]:
-        if path != best and checkpoint_step(path) > origin and _is_readable(path):
+    infos = {path: _info(path) for path in checkpoints_in(folder)}  # each read once: what fails may recover
+    best = _best(infos)
+    for path in list(infos)[:-keep]:
+        if path != best and checkpoint_step(path) > origin and infos[path] is not None:
             remove_checkpoint(path)
     for leftover in scratch_folders_in(folder):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -67,28 +69,30 @@ def best_checkpoint(folder: Path) -> Path | None:
     """The checkpoint with the highest score on the validation set, the oldest of several.
 
     None if none was scored on one: the test set chooses no checkpoint.
+
+    Raises:
+        UnreadableCheckpoint: one cannot be read, and may be the best.
     """
-    scores = {path: _score(path) for path in checkpoints_in(folder)}
+    return _best({path: _info(path, passes_over_unreadable=False) for path in checkpoints_in(folder)})
+
+
+def _best(infos: dict[Path, dict[str, Any] | None]) -> Path | None:
+    """The best of checkpoints by their facts."""
+    scores = {path: (info or {}).get(SCORE) for path, info in infos.items()}
     scored = {path: score for path, score in scores.items() if score is not None}
     return max(scored, key=lambda path: (scored[path], -checkpoint_step(path)), default=None)
 
 
-def _score(path: Path) -> float | None:
-    """The score of a checkpoint; None if it has none, or it is not known."""
+def _info(path: Path, *, passes_over_unreadable: bool = True) -> dict[str, Any] | None:
+    """A checkpoint's facts: none of a damaged one, and None of one that cannot be read."""
     try:
-        return read_info(path).get(SCORE)
-    except (DamagedCheckpoint, UnreadableCheckpoint):
-        return None
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        read_info(path)
-    except UnreadableCheckpoint:
-        return False
+        return read_info(path)
     except DamagedCheckpoint:
-        pass
-    return True
+        return {}
+    except UnreadableCheckpoint:
+        if passes_over_unreadable:
+            return None
+        raise
 
 
 def checkpoint_to_resume(folder: Path, ranks: Ranks) -> Checkpoint | None:

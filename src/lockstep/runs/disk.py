@@ -1,40 +1,45 @@
-"""A full disk as one line: which disk it is, how much is needed, how much is free. No torch."""
+"""A disk that is full, or cannot be written, as one line: which disk, how much is needed. No torch."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from lockstep.config import PASSING, error_text
 from lockstep.errors import RunStopped
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+STOPPING = (*FULL, *PASSING, errno.EROFS)
+"""What is about the disk and not about the program. Linux makes a disk with errors read-only."""
 
 
-@contextmanager
-def full_disk_stops(path: Path, num_bytes: int) -> Iterator[None]:
-    """Wraps the writing of a file or folder of a run.
+def written(path: Path, num_bytes: int, write: Callable[[], None]) -> None:
+    """Writes a file or folder of a run.
 
     Args:
         path: what is written.
         num_bytes: how large it will be.
+        write: writes it.
 
     Raises:
-        RunStopped: the disk is full, or the user's quota on it is used up.
+        RunStopped: the disk is full, the user's quota on it is used up, or it cannot be written for now.
     """
     try:
-        yield
+        write()
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in STOPPING:
             raise
         disk = disk_of(path)
+        again = "then run the same command again to resume from the newest checkpoint"
+        if error.errno not in FULL:
+            remedy = f"see to the disk at {disk}, {again}"
+            raise RunStopped(f"{path} cannot be written ({error_text(error)}); {remedy}") from error
         raise RunStopped(
-            f"{path} cannot be written ({error.strerror}): it needs {_size(num_bytes)}, and "
-            f"{_size(shutil.disk_usage(disk).free)} are free on {disk}; make space there, then run the same "
-            "command again to resume from the newest checkpoint"
+            f"{path} cannot be written ({error_text(error)}): it needs {_size(num_bytes)}, and "
+            f"{_size(shutil.disk_usage(disk).free)} are free on {disk}; make space there, {again}"
         ) from error
 
 

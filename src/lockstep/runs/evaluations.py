@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lockstep.config import error_text, with_retries
 from lockstep.data import Samples
 from lockstep.errors import ConfigError
 from lockstep.runs.aside import set_aside
@@ -156,13 +157,13 @@ class _Damage(Exception):
 def _load(path: Path) -> SavedEvaluation | None:
     """The evaluation in a file; None if there is none, or it is of a version that kept less."""
     try:
-        content = path.read_bytes()
+        content = with_retries(path, path.read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError as error:
         raise _Damage("is a folder") from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
+        raise ConfigError(f"{path}: cannot be read ({error_text(error)}); make it readable") from error
     if not content.startswith(ZIP):
         raise _Damage("is no .npz file")
     try:

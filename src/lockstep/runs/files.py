@@ -9,8 +9,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from lockstep.config import error_text, with_retries
 from lockstep.errors import ConfigError, require
-from lockstep.runs.disk import full_disk_stops
+from lockstep.runs.disk import written
 
 SETTINGS_FILE = "config.yaml"
 """The settings of the newest start."""
@@ -67,12 +68,13 @@ def checkpoints_in(folder: Path) -> list[Path]:
         ConfigError: the folder cannot be read, so nobody knows which ones there are.
     """
     try:
-        names = os.listdir(folder)
+        names = with_retries(folder, lambda: os.listdir(folder))
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
             return []
         raise ConfigError(
-            f"{folder}: cannot be read ({error.strerror}); make it readable, then run the same command again"
+            f"{folder}: cannot be read ({error_text(error)}); make it readable, then run the same command "
+            "again"
         ) from error
     return sorted(filter(is_checkpoint, (folder / name for name in names)), key=checkpoint_step)
 
@@ -118,18 +120,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file that is there as a whole or not at all, also when several processes write it.
 
     Raises:
-        RunStopped: the disk is full.
+        RunStopped: the disk is full, or cannot be written for now.
     """
     data = content.encode() if isinstance(content, str) else content
     # A name of its own: with a shared one, a process would publish the half that another has written.
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-    with full_disk_stops(path, len(data)):
+
+    def write() -> None:
         try:
             write_synced(scratch, data)
             os.replace(scratch, path)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
+
+    written(path, len(data), lambda: with_retries(path, write))
 
 
 def write_synced(path: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lockstep.config import Config, as_dict
+from lockstep.config import Config, as_dict, error_text, with_retries
 from lockstep.errors import ConfigError, counted
 from lockstep.launch import process_rank
 from lockstep.runs.aside import clear_set_aside, set_aside
@@ -142,13 +142,13 @@ def _parsed(path: Path) -> tuple[Any, str]:
         ConfigError: it cannot be read, which does not mean that it is damaged.
     """
     try:
-        return PARSERS[path.name](path.read_bytes())
+        return PARSERS[path.name](with_retries(path, path.read_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except IsADirectoryError:
         return None, "is a folder"
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
+        raise ConfigError(f"{path}: cannot be read ({error_text(error)}); make it readable") from error
     except (_Damage, ValueError, RecursionError, yaml.YAMLError) as error:
         return None, " ".join(str(error).split())
 

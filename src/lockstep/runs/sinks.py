@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lockstep.runs.aside import set_aside_text
-from lockstep.runs.disk import FULL, full_disk_stops
+from lockstep.runs.disk import STOPPING, written
 from lockstep.runs.files import METRICS_FILE, to_json, write_atomically
 from lockstep.runs.history import Record, read_metrics
 
@@ -45,15 +45,18 @@ class MetricsFile:
 
     def log(self, record: Record) -> None:
         line = _json_lines([record])
-        with full_disk_stops(self.path, len(line)):
+
+        def write() -> None:
             self._file.write(line)
             self._file.flush()  # so that a killed run keeps every record it made
+
+        written(self.path, len(line), write)
 
     def close(self, status: Status, reason: str = "") -> None:
         try:
             self._file.close()
         except OSError as error:  # what `log` could not write
-            if error.errno not in FULL:
+            if error.errno not in STOPPING:
                 raise
 
 
