@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -23,8 +24,8 @@ def _no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_account(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Hides the user's W&B key and any launcher's variables from the tests."""
+) -> Iterator[None]:
+    """Hides the W&B key and a launcher's variables from the tests, and ends what they have of wandb."""
     for name in [name for name in os.environ if name.startswith(("WANDB_", "ACCELERATE_", "SLURM_"))]:
         monkeypatch.delenv(name)
     if request.node.get_closest_marker("gpu") is None:
@@ -32,6 +33,11 @@ def _no_account(
         monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / "no-wandb"))
+    yield
+    if teardown := getattr(sys.modules.get("wandb"), "teardown", None):
+        # It keeps the first settings it read, and names its service process to all later processes.
+        teardown()
+        os.environ.pop("WANDB_SERVICE", None)
 
 
 @pytest.fixture

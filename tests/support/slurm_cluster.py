@@ -94,7 +94,9 @@ class Cluster:
         self.conf = folder / "slurm.conf"
         # The tests use their own models; a cluster's users would have installed theirs.
         path = os.pathsep.join([str(MODELS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PYTHONPATH": path}
+        # Nor do they share this process's wandb.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        self.environ = {**own, "SLURM_CONF": str(self.conf), "PYTHONPATH": path}
 
     def start(self) -> None:
         """Starts the daemons; tries other ports if one is taken.

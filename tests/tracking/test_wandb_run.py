@@ -47,7 +47,9 @@ def hostile_repository(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_each_step_is_sent_once_over_two_starts(tmp_path, hostile_repository):
+def test_each_step_is_sent_once_over_two_starts(tmp_path, hostile_repository, monkeypatch):
+    """And by a wandb of its own: the one of the program that started this process has ended."""
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/no/socket")
     lines = []
     records = [{"step": step, "samples_seen": step, "loss": float(step)} for step in (1, 2, 3, 4)]
     file = MetricsFile(tmp_path, resume_step=0)

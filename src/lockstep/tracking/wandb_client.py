@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class WandbClient:
         )
         # wandb's telemetry would print a traceback of its own if the server is broken.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        _forget_service_of_other_process()
         first_offline_step = 0 if self.is_online else highest_logged_step(self.folder) + 1
         try:
             wandb.setup(settings)
@@ -124,6 +126,17 @@ class WandbClient:
     def finish(self, run: Any, status: Status) -> None:
         """Waits for the uploads and ends the run."""
         run.finish(exit_code=0 if status == "finished" else 1)
+
+
+def _forget_service_of_other_process() -> None:
+    """Lets wandb start its own service process, which writes the files and talks to the server.
+
+    A program that used wandb hands its service on to the processes that it starts, in this variable. By now
+    that service may have ended with its program; then wandb would not open the run, and write no file at all.
+    """
+    name = "WANDB_SERVICE"  # version, process id of the program, how to connect: 3-123-unix-/tmp/socket
+    if os.environ.get(name, "").split("-")[1:2] != [str(os.getpid())]:
+        os.environ.pop(name, None)
 
 
 def _summary(folder: Path) -> dict[str, Any]:
