@@ -105,6 +105,7 @@ def run(part: Part, data_root: str, output: Path, limit_seconds: float, *, is_qu
     """Runs one part; 'done', or why it is not. Its log is in the output folder."""
     path = [ROOT / "src", ROOT / "tests" / "support", os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    environment.pop("PYTEST_ADDOPTS", None)  # may leave out the tests of this part
     with (output / f"{part.name}.log").open("w") as log:
         try:
             code = subprocess.run(

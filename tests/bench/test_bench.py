@@ -115,7 +115,10 @@ def test_the_page_has_markers_for_each_program() -> None:
 
 
 @pytest.mark.slow
-def test_what_only_a_gpu_settles_can_be_tried_on_a_cpu(tmp_path: Path) -> None:
+def test_what_only_a_gpu_settles_can_be_tried_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-m slow")  # this process's choice of tests is not the script's
     script = str(ROOT / "scripts" / "gpu" / "settle.py")
     result = run([sys.executable, script, "--quick", "--only", "tests", "--output", str(tmp_path)])
     assert result.returncode == 0, result.stdout + result.stderr

@@ -83,6 +83,10 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
 
 
 def test_a_run_that_ends_before_a_slow_server_answers_is_uploaded(tmp_path, server, monkeypatch):
+    """An earlier run of this process went elsewhere: W&B's variables have changed since."""
+    monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
+    (tmp_path / "earlier").mkdir()
+    WandbRun(tmp_path / "earlier", TrackingConfig(), "offline", {}, notify=print).close("finished")
     for name, value in server.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(time_limits, "LAST_ATTEMPT_SECONDS", 0.1)

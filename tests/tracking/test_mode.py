@@ -10,9 +10,11 @@ from urllib.error import URLError
 
 import pytest
 import wandb
+from wandb.sdk import wandb_setup
 
 from lockstep.errors import ConfigError
 from lockstep.tracking import ask_server, has_key, server_url, wandb_mode
+from lockstep.tracking.mode import follow_environment
 
 
 def test_mode_follows_the_key(monkeypatch):
@@ -107,6 +109,18 @@ def test_a_run_folder_does_not_say_where_the_key_goes(home, monkeypatch):
     for action in (has_key, ask_server, lambda: wandb_mode("auto")):
         with pytest.raises(ConfigError, match=r"wandb/settings': is in a run folder, and would tell wandb"):
             action()
+
+
+def test_a_later_run_of_the_process_follows_a_changed_environment(home, monkeypatch):
+    settings = []
+    for url in ("https://one.example", "https://two.example", "https://two.example"):
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        follow_environment()
+        settings.append(wandb_setup.singleton().settings)
+    assert [each.base_url for each in settings] == [
+        f"https://{name}.example" for name in ("one", "two", "two")
+    ]
+    assert settings[1] is settings[2]  # read once per environment
 
 
 def test_wandb_is_not_imported_where_the_environment_says_it_all(home):

@@ -33,7 +33,7 @@ from lockstep.runs import (
 from lockstep.runs.checkpoint import CHECKPOINT_FILES, DamagedCheckpoint, load_checkpoint, weights_sha256
 from lockstep.runs.checkpoint_folder import load_newest_checkpoint
 from lockstep.tracking.artifacts import ARTIFACT_CHECKPOINT
-from lockstep.tracking.mode import settings_files
+from lockstep.tracking.mode import follow_environment, settings_files
 from lockstep.tracking.wandb_id import is_wandb_id
 
 PREFIX = "wandb:"
@@ -234,5 +234,6 @@ def _on_server(name: str) -> Any:
     import wandb
 
     settings_files()  # refuses those of a run folder
+    follow_environment()
     wandb.setup(wandb.Settings(silent=True))
     return wandb.Api().artifact(name, type="model")

@@ -123,4 +123,18 @@ def _wandbs_settings():  # type: ignore[no-untyped-def]  # wandb's own class, wh
     """The settings as wandb reads them from its files and the environment; starts no process."""
     from wandb.sdk import wandb_setup
 
+    follow_environment()
     return wandb_setup.singleton().settings
+
+
+def follow_environment() -> None:
+    """Makes wandb read its variables again if they have changed, unless a run is open in this process.
+
+    wandb reads them once per process, so a second run in a notebook would go to the first one's server.
+    """
+    import wandb
+    from wandb.sdk import wandb_setup
+
+    session = wandb_setup.singleton()
+    if session.did_environment_change() and session.most_recent_active_run is None:
+        wandb.teardown()

@@ -18,7 +18,7 @@ from lockstep.runs.weights import BEST
 from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts import dataset_artifact, model_artifacts
 from lockstep.tracking.evaluation_tables import evaluation_tables
-from lockstep.tracking.mode import ask_server
+from lockstep.tracking.mode import ask_server, follow_environment
 from lockstep.tracking.offline_runs import highest_logged_step, upload_offline_starts
 
 
@@ -66,6 +66,7 @@ class WandbClient:
         _forget_service_of_other_process()
         first_offline_step = 0 if self.is_online else highest_logged_step(self.folder) + 1
         try:
+            follow_environment()
             wandb.setup(settings)
             if self.is_online:
                 ask_server()
