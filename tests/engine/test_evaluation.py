@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lockstep.data import ImageSamples, ImageStore, chunks_of
+from lockstep.config import DataConfig
+from lockstep.data import DIGIT_FACTS, ImageSamples, ImageStore, chunks_of
 from lockstep.data.batches import PIXEL_MEAN, PIXEL_STD
 from lockstep.engine import evaluate
 from lockstep.errors import ConfigError
@@ -50,6 +51,27 @@ def test_every_sample_is_scored_once(num_samples):
     assert counts.diagonal().sum() == num_correct(result)
     for label in range(10):
         assert counts[label].sum() == (labels == label).sum()
+
+
+@pytest.mark.parametrize("num_classes", [10, 11])
+def test_with_more_than_ten_classes_the_first_five_are_scored_too(num_classes):
+    facts = replace(DIGIT_FACTS, classes=tuple(map(str, range(num_classes))))
+    labels = torch.arange(CHUNK_SIZE + 40) % num_classes
+    samples = ImageSamples(images=ImageStore(images=torch.zeros(len(labels), 28, 28).byte(), labels=labels))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
+    nn.init.zeros_(model[1].weight)
+    model[1].bias.data = torch.arange(num_classes) % 7 + torch.arange(num_classes) / 100
+    result = evaluate(
+        model,
+        image_classification_task(small_config(data=DataConfig(name="folder", root="unused")), facts),
+        chunks_of(samples, CHUNK_SIZE, 0, 1, ExitStack()),
+        fresh_ranks(),
+        step=0,
+        seed=0,
+    )
+    first_five = (labels[:, None] == torch.tensor([6, 5, 4, 10, 3])).any(1)
+    expected = {} if num_classes == 10 else {"test_top5_accuracy": first_five.double().mean().item()}
+    assert {name: value for name, value in result.record().items() if "top5" in name} == expected
 
 
 def test_a_label_that_is_no_class_is_refused():

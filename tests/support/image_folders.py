@@ -26,10 +26,11 @@ def colour_images(count: int, first_id: int = 0, sizes: tuple[int, int] = (28, 6
     return images
 
 
-def write_images(folder: Path, images: list[Image.Image]) -> None:
-    """Writes images into a folder for each class, as JPEG and PNG."""
+def write_images(folder: Path, images: list[Image.Image], num_classes: int = 3) -> None:
+    """Writes images into a folder for each class, as JPEG and PNG; more than three share the colours."""
+    classes = [f"{list(COLOURS)[index % 3]}{index // 3 or ''}" for index in range(num_classes)]
     for index, image in enumerate(images):
-        target = folder / list(COLOURS)[index % 3]
+        target = folder / classes[index % num_classes]
         target.mkdir(parents=True, exist_ok=True)
         image.save(target / f"{index:03}.{'png' if index % 2 else 'jpg'}")
 
@@ -45,8 +46,14 @@ def digit_folder(root: Path, classes: Sequence[int], num_train: int = 200, num_t
     return root
 
 
-def colour_folder(root: Path, num_train: int = 120, num_test: int = 30, **options: tuple[int, int]) -> Path:
+def colour_folder(
+    root: Path,
+    num_train: int = 120,
+    num_test: int = 30,
+    num_classes: int = 3,
+    **options: tuple[int, int],
+) -> Path:
     """Writes train/CLASS and test/CLASS; returns the root."""
-    write_images(root / "train", colour_images(num_train, **options))
-    write_images(root / "test", colour_images(num_test, first_id=1000, **options))
+    write_images(root / "train", colour_images(num_train, **options), num_classes)
+    write_images(root / "test", colour_images(num_test, first_id=1000, **options), num_classes)
     return root

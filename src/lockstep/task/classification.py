@@ -1,4 +1,4 @@
-"""What only classification has: accuracy, predictions, the confusion matrix, and the worst mistakes.
+"""What only classification has: accuracies, predictions, the confusion matrix, and the worst mistakes.
 
 Outputs are logits (batch, classes), targets are class indices, int64 (batch,).
 """
@@ -23,6 +23,11 @@ CONFIDENCE = "confidence"
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """1 for each sample whose largest logit is its target's, otherwise 0: float32 (batch,)."""
     return (outputs.argmax(dim=1) == targets).float()
+
+
+def top5_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 for each sample whose target is among its five largest logits, otherwise 0: float32 (batch,)."""
+    return (outputs.topk(5, dim=1).indices == targets[:, None]).any(dim=1).float()
 
 
 def class_columns(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -25,11 +25,14 @@ from lockstep.data import (
     transformed_digits,
 )
 from lockstep.errors import require
-from lockstep.task.classification import accuracy
+from lockstep.task.classification import accuracy, top5_accuracy
 from lockstep.task.losses import build_criterion
 from lockstep.task.models.build import build_model, check_model_name
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.task import Task
+
+MOST_WITHOUT_TOP5 = 10
+"""With more classes than this, how often the right one is among the first five says something, too."""
 
 
 def image_classification_task(config: Config, facts: ImageFacts | None = None) -> Task:
@@ -94,6 +97,9 @@ def _task(
     facts: ImageFacts,
     **splits: Callable[[], Samples],
 ) -> Task:
+    metrics = {"accuracy": accuracy}
+    if len(facts.classes) > MOST_WITHOUT_TOP5:
+        metrics["top5_accuracy"] = top5_accuracy
     shape = ImageShape(channels=facts.channels, size=facts.size, num_classes=len(facts.classes))
     return Task(
         name=config.data.short_name,
@@ -102,7 +108,7 @@ def _task(
         test=splits.get("test"),
         validation=splits.get("validation"),
         loss=build_criterion(config.loss, shape.num_classes),
-        metrics={"accuracy": accuracy},
+        metrics=metrics,
         headline="accuracy",
         higher_is_better=True,
         classes=facts.classes,
