@@ -11,7 +11,7 @@ from functools import partial
 from harness import Bench, main, seconds_of, side_by_side
 from lockstep.config import AugmentConfig, BatchConfig, Config, ModelConfig
 from lockstep.engine import take_step
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from results import Row, median_row, ratio
 
 SHIFTED = AugmentConfig(shift_pixels=2, rotate_degrees=5)

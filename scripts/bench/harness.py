@@ -31,9 +31,9 @@ import torch
 from lockstep.config import BatchConfig, Config, DataConfig, RunConfig
 from lockstep.engine import Run
 from lockstep.launch import num_cores, read_launch
+from lockstep.launch.process.process_state import restored_process_state
 from lockstep.launch.process_group import start_ranks
-from lockstep.launch.process_state import restored_process_state
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.trainer import build_run, find_task, make_parts
 from results import Row, as_table, publish
 

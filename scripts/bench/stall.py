@@ -19,7 +19,7 @@ from lockstep.config import as_dict
 from lockstep.engine import agreed_digest, evaluate_run, save_checkpoint_of, step_record, take_step
 from lockstep.report import Console
 from lockstep.runs import MetricsFile, Sink
-from lockstep.tracking.wandb_run import WandbRun
+from lockstep.tracking.upload.wandb_run import WandbRun
 from results import Row, median_row
 
 

@@ -17,14 +17,14 @@ from lockstep.config import (
     ScheduleConfig,
 )
 from lockstep.config.choices import choices_of, nearest
-from lockstep.config.data import DIGIT_SETS, GENERATED_DATA
-from lockstep.config.optimizer import UNFIT
-from lockstep.config.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
+from lockstep.config.settings.data import DIGIT_SETS, GENERATED_DATA
+from lockstep.config.settings.optimizer import UNFIT
+from lockstep.config.settings.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
 from lockstep.data import DATA_SOURCES
-from lockstep.data.file_source import FileSource
+from lockstep.data.sources.file_source import FileSource
 from lockstep.engine import OPTIMIZERS
-from lockstep.engine.exchange import REDUCTIONS
-from lockstep.engine.schedule import SCHEDULES
+from lockstep.engine.optimizer.schedule import SCHEDULES
+from lockstep.engine.reduction.exchange import REDUCTIONS
 from lockstep.errors import ConfigError
 from lockstep.task import MODELS
 from lockstep.task.losses import LOSSES

@@ -17,12 +17,12 @@ import torch
 from image_files import synthetic_files
 from lockstep.config import AugmentConfig, BatchConfig, DataConfig, ModelConfig
 from lockstep.data import Prefetcher, SpanReader, load_dataset, normalised, resident_spans, windows
-from lockstep.data.augment import Augment
+from lockstep.data.images.augment import Augment
 from lockstep.engine import take_step
 from lockstep.errors import DataError
 from lockstep.launch import STOP_SIGNALS
 from lockstep.plan import Plan
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from processes import with_support
 from runs import small_config, small_run
 

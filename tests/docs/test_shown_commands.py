@@ -33,7 +33,7 @@ NOT_RUN = {
     r"lockstep fetch": "needs internet; tests/data fetches from sources of its own",
     r"lockstep sync|lockstep train --resume-from": "needs a W&B account; tests/multiprocess has a server",
     r"pip install|lockstep export runs/NAME$": "tests/inference exports in all formats",
-    r"lockstep train .*--init-from": "tests/trainer/test_init_weights.py fine-tunes a run",
+    r"lockstep train .*--init-from": "tests/trainer/startup/test_init_weights.py fine-tunes a run",
     r"lockstep train .*--tracking.tensorboard": "tests/tracking trains with it",
     r"tensorboard ": "a server that runs until it is stopped",
     r"wandb": "needs a W&B account; tests/multiprocess/test_wandb.py runs the sweep's command",

@@ -12,8 +12,8 @@ from lockstep.engine import build_optimizer, lr_factor, take_step, train
 from lockstep.engine.checks.finite_check import FiniteCheck
 from lockstep.engine.loop import stop_if_not_finite
 from lockstep.errors import RunStopped
-from lockstep.launch.ranks import Ranks
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from runs import record_gradients, reference_gradients, small_config, small_run
 
 

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig
 from lockstep.engine import Reduction, agreed_digest, step_record, take_step
 from lockstep.engine.checks.finite_check import FiniteCheck
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.trainer import build_run, find_task, make_parts
 from runs import reset_accelerator, small_config, small_run
 
@@ -118,10 +118,10 @@ def meta_run(config, world_size=1):
         )
         assert ranks.device.type == "meta"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lockstep.trainer.build.find_traits", lambda *_: (traits, []))
-            patch.setattr("lockstep.trainer.parts.describe_data", lambda *_, **__: {})  # reads pixels
+            patch.setattr("lockstep.trainer.build.build.find_traits", lambda *_: (traits, []))
+            patch.setattr("lockstep.trainer.parts.parts.describe_data", lambda *_, **__: {})  # reads pixels
             packs = config.reduction == "exact"  # as on CUDA
-            patch.setattr("lockstep.trainer.build.Reduction", partial(Reduction, packs=packs))
+            patch.setattr("lockstep.trainer.build.build.Reduction", partial(Reduction, packs=packs))
             config, task = find_task(config, None)
             run = build_run(config, ranks, make_parts(config, task, ranks))
         with run.closing:

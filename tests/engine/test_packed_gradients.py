@@ -8,7 +8,7 @@ import pytest
 
 from lockstep.config import BatchConfig, Config, ModelConfig, OptimizerConfig
 from lockstep.engine import Reduction, take_step
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import Task
 from runs import built_run, small_config
 from tasks import sentences

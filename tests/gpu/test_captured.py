@@ -21,7 +21,7 @@ from lockstep.config import (
 from lockstep.engine import take_step
 from lockstep.engine.records import step_record
 from lockstep.errors import ConfigError
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from runs import built_run, fresh_ranks, small_config
 
 pytestmark = [

@@ -12,8 +12,8 @@ from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, TrainC
 from lockstep.engine import take_step
 from lockstep.engine.checkpointing import snapshot
 from lockstep.engine.records import evaluate_run
-from lockstep.launch.gpus import gpu_facts
-from lockstep.runs.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
+from lockstep.launch.ranks.gpus import gpu_facts
+from lockstep.runs.checkpoints.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.task import build_model
 from processes import any_model_fingerprints, exact_fingerprints
 from runs import built_run, fresh_ranks, record_gradients, small_config, small_run

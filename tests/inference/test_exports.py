@@ -17,9 +17,9 @@ import lockstep
 import tasks
 from lockstep.commands.main import main
 from lockstep.config import ModelConfig
-from lockstep.data.synthetic import NUM_TRAIN, synthetic_images
+from lockstep.data.sources.synthetic import NUM_TRAIN, synthetic_images
 from lockstep.inference.export_check import compare, outputs_of
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.runs.evaluations import read_evaluation
 from processes import lockstep as lockstep_command
 from runs import small_config

@@ -14,8 +14,8 @@ import lockstep
 import tasks
 from lockstep.commands.main import main
 from lockstep.config import ModelConfig
-from lockstep.data.idx import encode_idx
-from lockstep.data.synthetic import NUM_TRAIN, synthetic_images
+from lockstep.data.images.idx import encode_idx
+from lockstep.data.sources.synthetic import NUM_TRAIN, synthetic_images
 from lockstep.errors import ConfigError
 from lockstep.runs.evaluations import read_evaluation
 from runs import small_config

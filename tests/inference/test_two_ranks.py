@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from lockstep.data.idx import IdxFile, encode_idx
-from lockstep.data.synthetic import NUM_TRAIN, synthetic_images
+from lockstep.data.images.idx import IdxFile, encode_idx
+from lockstep.data.sources.synthetic import NUM_TRAIN, synthetic_images
 from photographs import photograph
 from processes import ROOT, lockstep, on_two_ranks, train_quick
 

@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import take_step
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from runs import fresh_ranks, small_config, small_run
 
 MODELS = (

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import loop, train
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from processes import without_times
 from runs import fresh_ranks, small_config, small_run
 

@@ -6,8 +6,8 @@ import torch
 from lockstep.errors import ConfigError, PeerError, RunStopped
 from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import join_ranks
-from lockstep.launch.rank_facts import differing_facts
-from lockstep.launch.threads import fullest_node
+from lockstep.launch.ranks.rank_facts import differing_facts
+from lockstep.launch.ranks.threads import fullest_node
 
 
 def raises(error):

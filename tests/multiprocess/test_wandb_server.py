@@ -10,7 +10,7 @@ import pytest
 from interruption import LONG, start, wait_for_step
 from lockstep.config import TrackingConfig
 from lockstep.tracking import time_limits
-from lockstep.tracking.wandb_run import WandbRun
+from lockstep.tracking.upload.wandb_run import WandbRun
 from processes import QUICK, lockstep, read_run, train_quick
 from wandb_artifacts import metadata
 from wandb_server import KEY, WandbServer, install

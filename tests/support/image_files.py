@@ -8,8 +8,8 @@ import numpy as np
 
 from lockstep.config import DataConfig
 from lockstep.data import DATA_SOURCES
-from lockstep.data.idx import encode_idx
-from lockstep.data.synthetic import NUM_TEST, NUM_TRAIN, synthetic_images
+from lockstep.data.images.idx import encode_idx
+from lockstep.data.sources.synthetic import NUM_TEST, NUM_TRAIN, synthetic_images
 
 
 def small_files() -> dict[str, bytes]:

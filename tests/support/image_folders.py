@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lockstep.data.synthetic import synthetic_images
+from lockstep.data.sources.synthetic import synthetic_images
 
 COLOURS = {"blue": (0.2, 0.4, 1.0), "green": (0.2, 1.0, 0.3), "red": (1.0, 0.3, 0.2)}
 

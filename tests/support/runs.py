@@ -15,8 +15,8 @@ from lockstep.data import Dataset, load_dataset
 from lockstep.engine import Run
 from lockstep.launch import read_launch
 from lockstep.launch.process_group import start_ranks
-from lockstep.launch.ranks import Ranks
-from lockstep.runs.checkpoint import Checkpoint
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.runs.checkpoints.checkpoint import Checkpoint
 from lockstep.task import Task
 from lockstep.trainer import build_run, find_task, make_parts, with_task
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lockstep.tracking.wandb_file import read_wandb_file
+from lockstep.tracking.offline.wandb_file import read_wandb_file
 
 
 def read_wandb(path: Path) -> dict[str, Any]:

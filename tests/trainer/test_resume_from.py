@@ -9,8 +9,8 @@ from lockstep.commands.main import main
 from lockstep.config import DataConfig, OptimizerConfig, ScheduleConfig, TrackingConfig, TrainConfig
 from lockstep.errors import ConfigError
 from lockstep.runs import read_metrics, read_starts
-from lockstep.runs.checkpoint_folder import load_newest_checkpoint
-from lockstep.runs.resume_from import resumed_config
+from lockstep.runs.checkpoints.checkpoint_folder import load_newest_checkpoint
+from lockstep.runs.resume.resume_from import resumed_config
 from processes import without_times
 from runs import built_run, reset_accelerator, small_config
 

@@ -12,7 +12,7 @@ import tasks
 from lockstep.config import DataConfig, TrackingConfig, TrainConfig
 from lockstep.errors import ConfigError
 from lockstep.runs import read_metrics
-from lockstep.runs.checkpoint_folder import best_checkpoint
+from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint
 from lockstep.runs.evaluations import read_evaluation
 from runs import built_run, reset_accelerator, small_config
 

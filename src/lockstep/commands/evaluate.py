@@ -20,7 +20,7 @@ def evaluate(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
-    from lockstep.runs.weights import run_of  # imports torch, which is slow
+    from lockstep.runs.checkpoints.weights import run_of  # imports torch, which is slow
 
     config = run_settings(run_of(argv[0], "CHECKPOINT"), argv[1:])
     launch = read_launch()

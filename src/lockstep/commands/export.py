@@ -44,7 +44,7 @@ def export(argv: list[str]) -> int:
             near = nearest(name, FORMATS)
             hint = f"; perhaps you meant {near}" if near else ""
             raise refuse("--format", name, f"must be some of {','.join(FORMATS)}{hint}")
-    from lockstep.runs.weights import run_of  # imports torch, which is slow
+    from lockstep.runs.checkpoints.weights import run_of  # imports torch, which is slow
 
     config = run_settings(run_of(words[0]), words[1:])
     from lockstep.inference import export as export_model

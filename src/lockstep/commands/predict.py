@@ -69,7 +69,7 @@ def predict(argv: list[str]) -> int:
     target = Path(output) if output else None
     rule = f"must end in {' or '.join(SUFFIXES)}"
     require(target is None or target.suffix in SUFFIXES, "--output", output, rule)
-    from lockstep.runs.weights import run_of  # imports torch, which is slow
+    from lockstep.runs.checkpoints.weights import run_of  # imports torch, which is slow
 
     folder = run_of(words[0])
     chosen: Any = invert or "auto"

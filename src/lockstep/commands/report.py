@@ -44,7 +44,7 @@ def report(argv: list[str]) -> int:
         folder = recorded_run(word)
         written = draw_report(folder, Path(output) if output else None)
         if has_page:
-            from lockstep.report.html_report import write_html_report
+            from lockstep.report.html.html_report import write_html_report
 
             written.append(write_html_report(folder, written[0].parent))
         print(f"lockstep: wrote {', '.join(map(str, written))}")

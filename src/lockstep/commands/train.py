@@ -21,11 +21,11 @@ def train(argv: list[str]) -> int:
     resume_from, flags = take_option(words, "--resume-from")
     accept_source, flags = "--accept-source" in flags, [word for word in flags if word != "--accept-source"]
     if resume_from.startswith("wandb:"):
-        from lockstep.tracking.artifact_download import artifact_config
+        from lockstep.tracking.artifacts.artifact_download import artifact_config
 
         config = artifact_config(resume_from, flags)
     elif resume_from:
-        from lockstep.runs.resume_from import resumed_config
+        from lockstep.runs.resume.resume_from import resumed_config
 
         config, resume_from = resumed_config(resume_from, flags), ""  # now a setting of the run
     else:

@@ -1,22 +1,21 @@
 """The settings of a run: one tree of dataclasses, read from flags and YAML."""
 
-from lockstep.config.arguments import parse, parse_config, take_count, take_option
 from lockstep.config.choices import nearest
-from lockstep.config.data import DIGIT_SETS, FOLDER, GENERATED_DATA, SPLIT, DataConfig
-from lockstep.config.digits import IMAGE_SIZE, NUM_CLASSES
 from lockstep.config.file_retries import PASSING, error_text, with_retries
-from lockstep.config.optimizer import OPTIMIZER_SETTINGS, TORCH_OPTIMIZERS, OptimizerConfig
-from lockstep.config.recipe import (
+from lockstep.config.parsing.arguments import parse, parse_config, take_count, take_option
+from lockstep.config.parsing.serialization import as_dict, leaves, plain_values, to_yaml
+from lockstep.config.parsing.yaml_file import yaml_flags
+from lockstep.config.settings.data import DIGIT_SETS, FOLDER, GENERATED_DATA, SPLIT, DataConfig
+from lockstep.config.settings.digits import IMAGE_SIZE, NUM_CLASSES
+from lockstep.config.settings.optimizer import OPTIMIZER_SETTINGS, TORCH_OPTIMIZERS, OptimizerConfig
+from lockstep.config.settings.recipe import (
     AugmentConfig,
     BatchConfig,
     LossConfig,
     ModelConfig,
     ScheduleConfig,
 )
-from lockstep.config.references import argument_names, check_arguments, import_reference
-from lockstep.config.run_folders import close_to_imports, enclosing_run_folder, leave_run_folders
-from lockstep.config.serialization import as_dict, leaves, plain_values, to_yaml
-from lockstep.config.settings import (
+from lockstep.config.settings.settings import (
     Config,
     ReductionName,
     RunConfig,
@@ -24,15 +23,16 @@ from lockstep.config.settings import (
     TrackingConfig,
     TrainConfig,
 )
-from lockstep.config.sources import (
+from lockstep.config.users_code.references import argument_names, check_arguments, import_reference
+from lockstep.config.users_code.run_folders import close_to_imports, enclosing_run_folder, leave_run_folders
+from lockstep.config.users_code.source_files import (
     PROGRAM,
     module_digests,
     source_digests,
     source_file,
     users_modules,
 )
-from lockstep.config.stated_code import check_stated_code
-from lockstep.config.yaml_file import yaml_flags
+from lockstep.config.users_code.stated_code import check_stated_code
 
 __all__ = [
     "DIGIT_SETS",

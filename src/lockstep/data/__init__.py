@@ -1,32 +1,32 @@
 """From a data set to micro-batches: sources, fetching, files, prefetching, augmentation."""
 
-from lockstep.data.augment import build_augment
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
-from lockstep.data.dataset_samples import samples_of
-from lockstep.data.find_pictures import find_files, find_pictures
-from lockstep.data.generators import generator_states, restored_generators, seed_generators
-from lockstep.data.held_out import HeldOutSamples
 from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
-from lockstep.data.image_pixels import UnreadableImage
-from lockstep.data.image_preprocessing import Change, ImagePreprocessing, InvertName
-from lockstep.data.image_samples import ImageSamples
 from lockstep.data.image_sets import ImageSet, image_samples, load_image_set, transformed_digits
-from lockstep.data.images import Dataset, ImageFiles, ImageStore
-from lockstep.data.pictures import Pictures
+from lockstep.data.images.augment import build_augment
+from lockstep.data.images.image_pixels import UnreadableImage
+from lockstep.data.images.image_store import Dataset, ImageFiles, ImageStore
+from lockstep.data.images.transforms import build_transforms
+from lockstep.data.prediction.find_pictures import find_files, find_pictures
+from lockstep.data.prediction.image_preprocessing import Change, ImagePreprocessing, InvertName
+from lockstep.data.prediction.pictures import Pictures
 from lockstep.data.prefetch import Prefetcher, SpanReader
-from lockstep.data.reading import Collate
-from lockstep.data.sample_trees import shapes_of
-from lockstep.data.samples import Chunks, Samples, chunks_of, describe_data
-from lockstep.data.sources import (
+from lockstep.data.reading.generators import generator_states, restored_generators, seed_generators
+from lockstep.data.reading.keyed_reader import Collate
+from lockstep.data.reading.sample_trees import shapes_of
+from lockstep.data.reading.worker_deaths import reported_deaths
+from lockstep.data.reading.workers import worker_warnings
+from lockstep.data.samples.dataset_samples import samples_of
+from lockstep.data.samples.held_out import HeldOutSamples
+from lockstep.data.samples.image_samples import ImageSamples
+from lockstep.data.samples.samples import Chunks, Samples, chunks_of, describe_data
+from lockstep.data.sources.digit_sets import (
     DATA_SOURCES,
     fetch_dataset,
     has_transposed_files,
     load_dataset,
     missing_files,
 )
-from lockstep.data.transforms import build_transforms
-from lockstep.data.worker_deaths import reported_deaths
-from lockstep.data.workers import worker_warnings
 
 __all__ = [
     "DATA_SOURCES",

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lockstep.data.augment import Augment
+from lockstep.data.images.augment import Augment
 from lockstep.plan import Plan
 
 T = TypeVar("T")

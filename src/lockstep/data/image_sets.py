@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lockstep.config import FOLDER, SPLIT, DataConfig
-from lockstep.data.augment import Augment
-from lockstep.data.dataset_samples import samples_of
-from lockstep.data.huggingface_sets import open_huggingface
 from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
-from lockstep.data.image_folder import ImageSource, open_folder
-from lockstep.data.image_samples import ImageSamples
-from lockstep.data.images import ImageFiles, ImageStore, StoredImages
-from lockstep.data.labelled_images import DecodedImages, LabelledImages
-from lockstep.data.own_images import open_own
-from lockstep.data.samples import Samples
-from lockstep.data.streamed_images import StreamedImages
+from lockstep.data.images.augment import Augment
+from lockstep.data.images.image_store import ImageFiles, ImageStore, StoredImages
+from lockstep.data.images.labelled_images import DecodedImages, LabelledImages
+from lockstep.data.images.transforms import build_transforms
+from lockstep.data.samples.dataset_samples import samples_of
+from lockstep.data.samples.image_samples import ImageSamples
+from lockstep.data.samples.samples import Samples
+from lockstep.data.samples.streamed_images import StreamedImages
+from lockstep.data.sources.huggingface_sets import open_huggingface
+from lockstep.data.sources.image_folder import ImageSource, open_folder
+from lockstep.data.sources.own_images import open_own
+from lockstep.data.sources.torchvision_sets import open_torchvision
 from lockstep.data.survey import Survey, survey, with_facts
-from lockstep.data.torchvision_sets import open_torchvision
-from lockstep.data.transforms import build_transforms
 from lockstep.errors import ConfigError, first_line, refuse, require
 
 SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {

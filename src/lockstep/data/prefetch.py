@@ -15,8 +15,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from lockstep.config import DataConfig
 from lockstep.data.batches import Span, without_padding
-from lockstep.data.images import ImageFiles
-from lockstep.data.workers import Workers
+from lockstep.data.images.image_store import ImageFiles
+from lockstep.data.reading.workers import Workers
 from lockstep.plan import Plan
 
 SPAN_SAMPLES = 2048

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lockstep.data.generators import seed_generators
 from lockstep.data.image_facts import (
     NUM_VALUES,
     ImageFacts,
@@ -18,8 +17,9 @@ from lockstep.data.image_facts import (
     has_bright_border,
     mean_and_std,
 )
-from lockstep.data.images import ImageStore
-from lockstep.data.labelled_images import DecodedImages
+from lockstep.data.images.image_store import ImageStore
+from lockstep.data.images.labelled_images import DecodedImages
+from lockstep.data.reading.generators import seed_generators
 from lockstep.errors import ConfigError, refuse, require
 from lockstep.launch import num_cores
 

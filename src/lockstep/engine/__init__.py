@@ -1,13 +1,15 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
-from lockstep.engine.captured_step import CapturedStep, capture_step
 from lockstep.engine.checkpointing import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
-from lockstep.engine.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
-from lockstep.engine.evaluation import evaluate, evaluation_mode, score_batch
+from lockstep.engine.evaluation.evaluation import evaluate, evaluation_mode, score_batch
+from lockstep.engine.evaluation.scores import StepScores
+from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.loop import take_step, train
+from lockstep.engine.measuring.peak_memory import peak_memory
+from lockstep.engine.measuring.timers import PhaseTimer, StepTimer, Stopwatch
 from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
 from lockstep.engine.model_traits.try_out import (
     LossForm,
@@ -17,19 +19,17 @@ from lockstep.engine.model_traits.try_out import (
     shapes_of,
     try_out,
 )
-from lockstep.engine.observer import NO_OBSERVER, Observer, Observers
-from lockstep.engine.optimizer import build_optimizer
-from lockstep.engine.optimizer_formulas import Formula, off_formula
-from lockstep.engine.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
-from lockstep.engine.peak_memory import peak_memory
+from lockstep.engine.optimizer.optimizer import build_optimizer
+from lockstep.engine.optimizer.optimizer_formulas import Formula, off_formula
+from lockstep.engine.optimizer.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
+from lockstep.engine.optimizer.schedule import check_schedule, check_schedule_name, lr_factor
+from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
-from lockstep.engine.reduction import Reduction
+from lockstep.engine.reduction.reduction import Reduction
 from lockstep.engine.run import Run
-from lockstep.engine.schedule import check_schedule, check_schedule_name, lr_factor
-from lockstep.engine.scores import StepScores
-from lockstep.engine.selection import ScoredSet, Selection
-from lockstep.engine.timers import PhaseTimer, StepTimer, Stopwatch
-from lockstep.engine.weight_average import WeightAverage
+from lockstep.engine.step.captured_step import CapturedStep, capture_step
+from lockstep.engine.step.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
+from lockstep.engine.step.observer import NO_OBSERVER, Observer, Observers
 
 __all__ = [
     "NO_OBSERVER",

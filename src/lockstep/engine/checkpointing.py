@@ -1,4 +1,4 @@
-"""What goes into a run's checkpoint, and whether it is the best; runs/checkpoint.py writes the files."""
+"""What goes into a run's checkpoint, and whether it is the best; runs/checkpoints/ writes the files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from lockstep.engine.checks.weights_digest import agreed_digest, agreed_digest_of
 from lockstep.engine.run import Run
 from lockstep.runs import CHECKPOINTS_FOLDER, read_starts
-from lockstep.runs.checkpoint import Checkpoint, save_checkpoint
-from lockstep.runs.checkpoint_folder import SCORE, prune_checkpoints
+from lockstep.runs.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from lockstep.runs.checkpoints.checkpoint_folder import SCORE, prune_checkpoints
 
 
 def is_best(run: Run) -> bool:

@@ -12,14 +12,14 @@ from lockstep.engine.checkpointing import is_best, save_checkpoint_of
 from lockstep.engine.checks.finite_check import FiniteCheck, stop_if_not_finite
 from lockstep.engine.checks.repeatability import stop_if_not_repeatable
 from lockstep.engine.checks.weights_digest import agreed_digest
-from lockstep.engine.deterministic_kernels import refused_nondeterminism
-from lockstep.engine.micro_step import add_gradient
-from lockstep.engine.observer import NO_OBSERVER, Observer
-from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
+from lockstep.engine.evaluation.scores import StepScores
+from lockstep.engine.optimizer.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.records import StepResult, evaluate_run, padded, send_record, training_record
 from lockstep.engine.run import Run
-from lockstep.engine.scores import StepScores
-from lockstep.engine.step_profile import StepProfile
+from lockstep.engine.step.deterministic_kernels import refused_nondeterminism
+from lockstep.engine.step.micro_step import add_gradient
+from lockstep.engine.step.observer import NO_OBSERVER, Observer
+from lockstep.engine.step.step_profile import StepProfile
 from lockstep.errors import ConfigError, Interrupted, RankError
 from lockstep.runs import Record
 

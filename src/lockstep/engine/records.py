@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lockstep.data import MicroBatch
-from lockstep.engine.evaluation import evaluate
-from lockstep.engine.peak_memory import named_peaks, peak_bytes
+from lockstep.engine.evaluation.evaluation import evaluate
+from lockstep.engine.evaluation.scores import StepScores
+from lockstep.engine.evaluation.selection import ScoredSet
+from lockstep.engine.measuring.peak_memory import named_peaks, peak_bytes
 from lockstep.engine.run import Run
-from lockstep.engine.scores import StepScores
-from lockstep.engine.selection import ScoredSet
 from lockstep.runs import Record
 from lockstep.task import Evaluation
 

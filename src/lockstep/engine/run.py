@@ -13,14 +13,14 @@ from torch import nn
 
 from lockstep.config import TrainConfig
 from lockstep.data import MicroBatch, Samples
+from lockstep.engine.evaluation.selection import ScoredSet, Selection
+from lockstep.engine.measuring.timers import StepTimer, Stopwatch
 from lockstep.engine.model_traits.try_out import ModelTraits
-from lockstep.engine.reduction import Reduction
-from lockstep.engine.selection import ScoredSet, Selection
-from lockstep.engine.timers import StepTimer, Stopwatch
-from lockstep.engine.weight_average import WeightAverage
+from lockstep.engine.optimizer.weight_average import WeightAverage
+from lockstep.engine.reduction.reduction import Reduction
 from lockstep.launch import StopRequest
-from lockstep.launch.ranks import Ranks
-from lockstep.launch.signs import BUSY, COMPUTING, READING, WAITING
+from lockstep.launch.liveness.signs import BUSY, COMPUTING, READING, WAITING
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import Sink
 from lockstep.task import Evaluation, Task
@@ -29,7 +29,7 @@ PARTS = {"data": READING, "after data": COMPUTING, "communication": WAITING}
 """Part of a step, as its timer knows it → what its rank does. Anything else is work without a limit."""
 
 if TYPE_CHECKING:  # it takes a run itself
-    from lockstep.engine.captured_step import CapturedStep
+    from lockstep.engine.step.captured_step import CapturedStep
 
 
 @dataclass(kw_only=True)

@@ -31,9 +31,9 @@ from lockstep.inference.hub_folder import WEIGHTS_FILE, Facts, write_hub_folder
 from lockstep.inference.predictor import check_same_classes
 from lockstep.launch import Launch
 from lockstep.launch.process_group import join_ranks
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs import DATASET_FILE, SETTINGS_FILE, check_links, read_facts, step_name
-from lockstep.runs.weights import Weights, read_weights, split_name
+from lockstep.runs.checkpoints.weights import Weights, read_weights, split_name
 from lockstep.task import Task, evaluating
 from lockstep.trainer import find_task, model_of, model_with_weights, set_weights, task_samples
 

@@ -15,7 +15,7 @@ from torch import nn
 from lockstep import __version__
 from lockstep.data import ImagePreprocessing
 from lockstep.runs import changed_settings, environment_at, to_json
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import Evaluation, Task
 
 ENVIRONMENT = ("device", "world_size", "num_threads", "versions", "git")

@@ -36,8 +36,8 @@ from lockstep.inference.predictor import (
 from lockstep.launch import Launch, num_cores
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
-from lockstep.launch.ranks import Ranks
-from lockstep.runs.weights import read_weights
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.runs.checkpoints.weights import read_weights
 from lockstep.task import Task, evaluating
 from lockstep.trainer import find_task, first_on_each_node, model_with_weights, prepare_forward
 

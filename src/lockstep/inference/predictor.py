@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from lockstep.data import restored_generators, seed_generators
 from lockstep.errors import ConfigError, refuse, require
 from lockstep.runs import read_task_facts
-from lockstep.runs.weights import read_weights, split_name
+from lockstep.runs.checkpoints.weights import read_weights, split_name
 from lockstep.task import Task, call_model
 from lockstep.trainer import find_task, model_of, set_weights, settings_of_run
 

@@ -30,11 +30,11 @@ from lockstep.inspect.step_snapshot import StepSnapshot, cpu_copy
 from lockstep.launch import Launch
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process_group import join_ranks
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import window_for_reduction
 from lockstep.report import shown
 from lockstep.runs import run_path
-from lockstep.runs.environment import device_name
+from lockstep.runs.history.environment import device_name
 from lockstep.task import LOSS
 from lockstep.trainer import (
     batch_sizes,

@@ -22,9 +22,9 @@ from lockstep.inspect.step_details import (
 )
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process.process_state import restored_process_state
 from lockstep.launch.process_group import join_ranks, launch_of_group
-from lockstep.launch.process_state import restored_process_state
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs import (
     TO_TRAIN,
     Record,
@@ -37,8 +37,8 @@ from lockstep.runs import (
     read_settings,
     read_starts,
 )
-from lockstep.runs.checkpoint_folder import broadcast_newest_checkpoint
-from lockstep.runs.environment import environment
+from lockstep.runs.checkpoints.checkpoint_folder import broadcast_newest_checkpoint
+from lockstep.runs.history.environment import environment
 from lockstep.task import Task
 from lockstep.trainer import (
     build_run,

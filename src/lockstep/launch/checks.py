@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 from lockstep.errors import ConfigError, counted, refuse
-from lockstep.launch.allocation import Allocation
-from lockstep.launch.command_lines import accelerate_options
-from lockstep.launch.rendezvous import rendezvous
+from lockstep.launch.launcher.allocation import Allocation
+from lockstep.launch.launcher.command_lines import accelerate_options
+from lockstep.launch.launcher.rendezvous import rendezvous
 
 PROBE_SECONDS = 60
 SINFO_WORDS = ["sinfo", "--noheader", "--noconvert", "--format=%R %D %c %t %G"]

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
 
 from lockstep.errors import counted, require
-from lockstep.launch.stop_signals import STOP_SIGNALS
-from lockstep.launch.variables import read_launch
+from lockstep.launch.launcher.variables import read_launch
+from lockstep.launch.process.stop_signals import STOP_SIGNALS
 
 POLL_SECONDS = 0.1
 

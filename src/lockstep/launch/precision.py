@@ -8,8 +8,8 @@ import torch
 
 from lockstep.config import Config
 from lockstep.errors import RankError
-from lockstep.launch.accelerate_defaults import as_in_default_config
-from lockstep.launch.variables import Launch
+from lockstep.launch.launcher.accelerate_defaults import as_in_default_config
+from lockstep.launch.launcher.variables import Launch
 
 
 def resolve_precision(config: Config, launch: Launch) -> Config:

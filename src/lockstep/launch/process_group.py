@@ -19,15 +19,15 @@ from accelerate import Accelerator
 
 from lockstep.config import RunConfig
 from lockstep.errors import RankError, is_agreed
-from lockstep.launch.gpus import check_own_gpus
-from lockstep.launch.lifeline import Lifeline
+from lockstep.launch.launcher.rendezvous import rank_variables, torchrun_variables
+from lockstep.launch.launcher.variables import Launch
+from lockstep.launch.liveness.lifeline import Lifeline
 from lockstep.launch.machine import allow_connections, keep_freed_memory, num_cores, threads_per_process
 from lockstep.launch.meeting import meet
 from lockstep.launch.network import choose_interface
 from lockstep.launch.precision import check_precision
-from lockstep.launch.ranks import Ranks
-from lockstep.launch.rendezvous import rank_variables, torchrun_variables
-from lockstep.launch.variables import Launch
+from lockstep.launch.ranks.gpus import check_own_gpus
+from lockstep.launch.ranks.ranks import Ranks
 
 DEFAULT_LIMIT_SECONDS = RunConfig().timeout_seconds
 BACKEND_SECONDS = 60.0

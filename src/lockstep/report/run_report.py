@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from lockstep.errors import counted
-from lockstep.report.confusion_picture import draw_confusion
-from lockstep.report.contact_sheet import draw_contact_sheet
-from lockstep.report.curves import draw_curves
-from lockstep.report.figure_style import save_figure, save_picture, shortened
+from lockstep.report.pictures.confusion_picture import draw_confusion
+from lockstep.report.pictures.contact_sheet import draw_contact_sheet
+from lockstep.report.pictures.curves import draw_curves
+from lockstep.report.pictures.figure_style import save_figure, save_picture, shortened
 from lockstep.runs import (
     check_links,
     check_writable,

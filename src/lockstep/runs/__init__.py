@@ -1,12 +1,12 @@
 """The run folder: its files, checkpoints and evaluations, and whether a start may resume it.
 
 These modules take time to load, so import them by their own names:
-checkpoint, checkpoint_folder, environment, evaluations, folder_lock, resume_from, weights.
+checkpoints.checkpoint, checkpoints.checkpoint_folder, checkpoints.weights, evaluations, folder.folder_lock,
+history.environment, resume.resume_from.
 """
 
-from lockstep.runs.aside import set_aside
-from lockstep.runs.commits import commit_of
-from lockstep.runs.files import (
+from lockstep.runs.folder.aside import set_aside
+from lockstep.runs.folder.files import (
     CHECKPOINTS_FOLDER,
     DATASET_FILE,
     METRICS_FILE,
@@ -27,7 +27,9 @@ from lockstep.runs.files import (
     to_json,
     write_atomically,
 )
-from lockstep.runs.history import (
+from lockstep.runs.folder.links import check_links
+from lockstep.runs.history.commits import commit_of
+from lockstep.runs.history.history import (
     Record,
     check_history,
     mend_history,
@@ -39,9 +41,18 @@ from lockstep.runs.history import (
     recorded_run,
     resume_steps,
 )
-from lockstep.runs.links import check_links
-from lockstep.runs.naming import run_path
-from lockstep.runs.resume_rules import (
+from lockstep.runs.history.starts import (
+    bit_facts,
+    changed_sources,
+    environment_at,
+    environment_changes,
+    record_start,
+    recorded_sources,
+    recorded_threads,
+)
+from lockstep.runs.history.task_facts import TaskFacts, read_task_facts, write_task_facts
+from lockstep.runs.resume.naming import run_path
+from lockstep.runs.resume.resume_rules import (
     changed_settings,
     check_format,
     check_may_resume,
@@ -51,16 +62,6 @@ from lockstep.runs.resume_rules import (
 )
 from lockstep.runs.run_settings import TO_SCORE, TO_TRAIN, read_config, run_settings, stated_settings
 from lockstep.runs.sinks import MetricsFile, Sink, Status
-from lockstep.runs.starts import (
-    bit_facts,
-    changed_sources,
-    environment_at,
-    environment_changes,
-    record_start,
-    recorded_sources,
-    recorded_threads,
-)
-from lockstep.runs.task_facts import TaskFacts, read_task_facts, write_task_facts
 
 __all__ = [
     "CHECKPOINTS_FOLDER",

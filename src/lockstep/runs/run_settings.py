@@ -23,8 +23,8 @@ from lockstep.config import (
 )
 from lockstep.errors import require
 from lockstep.launch import process_rank
-from lockstep.runs.files import SETTINGS_FILE
-from lockstep.runs.history import read_settings, read_starts
+from lockstep.runs.folder.files import SETTINGS_FILE
+from lockstep.runs.history.history import read_settings, read_starts
 
 USERS_OWN = ("run", "data.root", "tracking")
 """Settings and sections that say where is written, downloaded to and uploaded to."""

@@ -1,7 +1,7 @@
 """Weights & Biases (runs, artifacts, `lockstep sync`) and TensorBoard. Only this package imports wandb.
 
 These modules take time to load, so import them by their own names:
-artifact_download, sync_run, tensorboard_sink, wandb_run.
+artifacts.artifact_download, sync_run, tensorboard_sink, upload.wandb_run.
 """
 
 from lockstep.tracking.mode import ask_server, has_key, server_url, wandb_mode

@@ -21,10 +21,10 @@ from lockstep.runs import (
     read_summary,
     run_settings,
 )
-from lockstep.runs.folder_lock import LOCK_FILE
+from lockstep.runs.folder.folder_lock import LOCK_FILE
 from lockstep.tracking.sync_command import sync_command
 from lockstep.tracking.time_limits import SYNC_SECONDS
-from lockstep.tracking.wandb_run import WandbRun
+from lockstep.tracking.upload.wandb_run import WandbRun
 
 
 def sync_run(folder: Path, project: str = TrackingConfig.project, entity: str = "") -> bool:

@@ -15,16 +15,16 @@ from lockstep.engine import evaluate as score
 from lockstep.errors import require
 from lockstep.launch import Launch, read_launch
 from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process.process_state import restored_process_state
 from lockstep.launch.process_group import join_ranks, launch_of_group
-from lockstep.launch.process_state import restored_process_state
-from lockstep.launch.ranks import Ranks
-from lockstep.runs.checkpoint import weights_sha256
-from lockstep.runs.weights import read_weights, split_name
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.weights import read_weights, split_name
 from lockstep.task import Evaluation, Task, confusion
-from lockstep.trainer.build import prepare_forward
-from lockstep.trainer.find_task import find_task, settings_of_run
-from lockstep.trainer.make_model import make_model, set_weights
-from lockstep.trainer.task_data import first_on_each_node, read_data
+from lockstep.trainer.build.build import prepare_forward
+from lockstep.trainer.parts.find_task import find_task, settings_of_run
+from lockstep.trainer.parts.make_model import make_model, set_weights
+from lockstep.trainer.parts.task_data import first_on_each_node, read_data
 
 
 def evaluate(task: Task | str | None, folder: Path | str, *, data_root: Path | str = "") -> dict[str, Any]:

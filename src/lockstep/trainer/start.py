@@ -17,9 +17,9 @@ from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted, require
 from lockstep.launch import Launch, array_group, read_launch, tell_run_folder
 from lockstep.launch.precision import resolve_precision
+from lockstep.launch.process.process_state import restored_process_state
 from lockstep.launch.process_group import join_ranks, launch_of_group
-from lockstep.launch.process_state import restored_process_state
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import window_for_reduction
 from lockstep.report import say
 from lockstep.runs import (
@@ -32,23 +32,23 @@ from lockstep.runs import (
     record_start,
     run_path,
 )
-from lockstep.runs.checkpoint import save_checkpoint
-from lockstep.runs.checkpoint_folder import checkpoint_to_resume, set_aside_checkpoints_after
-from lockstep.runs.folder_lock import locked_folder
+from lockstep.runs.checkpoints.checkpoint import save_checkpoint
+from lockstep.runs.checkpoints.checkpoint_folder import checkpoint_to_resume, set_aside_checkpoints_after
+from lockstep.runs.folder.folder_lock import locked_folder
 from lockstep.task import Task
 from lockstep.tracking import wandb_mode
-from lockstep.trainer.build import build_run
-from lockstep.trainer.draw_report import draw_report_or_warn
-from lockstep.trainer.find_task import check_names, find_task, with_task
-from lockstep.trainer.init_weights import take_initial_weights
-from lockstep.trainer.install import install
-from lockstep.trainer.micro_size import fit_micro_size, named_memory, recorded_micro_size
-from lockstep.trainer.open_sinks import close_sinks, open_sinks
-from lockstep.trainer.parts import Parts, check_same_parts, make_parts, write_parts
-from lockstep.trainer.start_facts import StartFacts, check_sources, facts_of_start
-from lockstep.trainer.startup_line import startup_line
-from lockstep.trainer.summary import write_summary
-from lockstep.trainer.task_data import first_on_each_node
+from lockstep.trainer.build.build import build_run
+from lockstep.trainer.build.micro_size import fit_micro_size, named_memory, recorded_micro_size
+from lockstep.trainer.finish.draw_report import draw_report_or_warn
+from lockstep.trainer.finish.summary import write_summary
+from lockstep.trainer.parts.find_task import check_names, find_task, with_task
+from lockstep.trainer.parts.parts import Parts, check_same_parts, make_parts, write_parts
+from lockstep.trainer.parts.task_data import first_on_each_node
+from lockstep.trainer.startup.init_weights import take_initial_weights
+from lockstep.trainer.startup.install import install
+from lockstep.trainer.startup.open_sinks import close_sinks, open_sinks
+from lockstep.trainer.startup.start_facts import StartFacts, check_sources, facts_of_start
+from lockstep.trainer.startup.startup_line import startup_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from lockstep.engine import (
     train,
 )
 from lockstep.engine.checks.step_order import Event, OrderError, expected_order
-from lockstep.engine.optimizer import clip_grad_norm, set_learning_rate
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.engine.optimizer.optimizer import clip_grad_norm, set_learning_rate
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import share_of_mean
 from runs import small_config, small_run
 

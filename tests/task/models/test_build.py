@@ -4,7 +4,7 @@ from torch import nn
 
 from lockstep.config import ModelConfig
 from lockstep.errors import ConfigError
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import MODELS, ImageShape, build_model
 from lockstep.task.models.build import SMALLEST_SIZES
 

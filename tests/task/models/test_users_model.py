@@ -7,7 +7,7 @@ import torch
 from lockstep.config import ModelConfig
 from lockstep.data import generator_states
 from lockstep.errors import ConfigError
-from lockstep.runs.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import ImageShape, build_model
 
 

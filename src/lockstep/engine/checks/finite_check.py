@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lockstep.engine.run import Run
 from lockstep.errors import RunStopped
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 
 SHOWN_SAMPLES = 10
 MIN_LOSS_SCALE = 2.0**-10  # the scaler halves it on each overflow; a healthy run never gets this low

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
 from lockstep.engine.checks.step_order import Event, EventKind, OrderError, first_violation
-from lockstep.engine.observer import Observer
-from lockstep.engine.optimizer import learning_rate
+from lockstep.engine.optimizer.optimizer import learning_rate
 from lockstep.engine.records import StepResult
 from lockstep.engine.run import Run
+from lockstep.engine.step.observer import Observer
 
 
 class OrderTrace(Observer):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.errors import RunStopped
-from lockstep.launch.ranks import Ranks
+from lockstep.launch.ranks.ranks import Ranks
 
 # Knuth's multiplier for 64 bits (MMIX), odd; int64 arithmetic wraps.
 MULTIPLIER = 6364136223846793005

@@ -1,0 +1,1 @@
+"""From flags and YAML to the tree of settings, and back to text."""

@@ -1,0 +1,1 @@
+"""The tree of settings: every field with its meaning, unit and checks."""

@@ -1,0 +1,1 @@
+"""A user's own code that settings name: imported, described by its source, and refused."""

@@ -1,0 +1,130 @@
+"""Which code a run folder may name. What it says is read and compared; none of it runs here. No torch."""
+
+from __future__ import annotations
+
+import ast
+import sysconfig
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from importlib.util import resolve_name
+from pathlib import Path
+
+from lockstep.config.parsing.serialization import leaves
+from lockstep.config.settings.settings import Config
+from lockstep.config.users_code.run_folders import enclosing_run_folder
+from lockstep.config.users_code.source_files import (
+    INSTALLED,
+    PROGRAM,
+    module_digests,
+    source_file,
+    users_modules,
+)
+from lockstep.errors import refuse
+
+
+def check_stated_code(
+    config: Config,
+    imports: Collection[str],
+    named: Collection[str],
+    recorded: Mapping[str, str],
+    whose: str,
+) -> list[str]:
+    """Checks what a run folder or an artifact makes this process import, before any of it is imported.
+
+    It may name a module of the user's own, outside of every run folder, if its source is the one that the run
+    recorded, and if the module itself defines what is named: otherwise it could name any function of Python's
+    library or of a package, with arguments that do harm.
+
+    Args:
+        config: the settings.
+        imports: the settings whose code the caller imports.
+        named: those that the user states too: what they name may be anywhere outside of run folders.
+        recorded: module → the digest of its source when the run was trained.
+        whose: the run folder or artifact, for messages.
+
+    Returns:
+        A line for each module, so that the user sees what is imported.
+
+    Raises:
+        ConfigError: anything else is named.
+    """
+    lines = []
+    for setting, module in users_modules(config).items():
+        value = leaves(config)[setting]
+        if setting not in imports or ":" not in value:
+            continue  # the latter: a task that only the program that made it can hand over
+        file = None if module == PROGRAM else source_file(module)
+        folder = enclosing_run_folder(file) if file else None
+        if folder is not None:
+            rule = f"lies in the run folder {str(folder)!r}, and nothing in one is imported"
+            raise refuse(setting, value, rule)
+        if setting in named:
+            continue
+        trouble = _trouble(module, value.partition(":")[2], file, recorded)
+        if trouble:
+            rule = f"is what {whose} names, and {trouble}; if you trust it, name it too: --{setting} {value}"
+            raise refuse(setting, value, rule)
+        lines.append(f"imports {module} from {file} for {setting}, as {whose} says; its source is unchanged")
+    return lines
+
+
+def _trouble(module: str, name: str, file: Path | None, recorded: Mapping[str, str]) -> str:
+    """Why what a run folder names is not imported; empty if it may be."""
+    if file is None:
+        return f"no file of a module {module!r} is found from here"
+    if _is_installed(module, file):
+        return f"{module!r} is a library, not code of your own"
+    digests = module_digests(module)
+    if module not in recorded:
+        return "its source was not recorded"
+    changed = [each for each in digests if recorded.get(each) != digests[each]]
+    if changed:
+        return f"the source of {' and '.join(changed)} is not what was recorded"
+    if not _defines(module, name.split("."), digests):
+        return f"{module!r} does not define it itself"
+    return ""
+
+
+def _is_installed(module: str, file: Path) -> bool:
+    """Whether a module belongs to Lockstep, to Python's library or to an installed package."""
+    library = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    return (
+        module.partition(".")[0] == "lockstep"
+        or not {*file.parts, *file.resolve().parts}.isdisjoint(INSTALLED)
+        or any(file.resolve().is_relative_to(folder) for folder in library)
+    )
+
+
+def _defines(module: str, path: list[str], own: Collection[str]) -> bool:
+    """Whether a module's statements define a name, or take it from another module of the user's.
+
+    Args:
+        module: whose file is read.
+        path: such as ['Class', 'method'].
+        own: the modules whose sources are known.
+    """
+    file = source_file(module)
+    if file is None or file.suffix != ".py":
+        return False
+    package = module if file.stem == "__init__" else module.rpartition(".")[0]
+    statements = ast.parse(file.read_bytes()).body
+    for index, name in enumerate(path):
+        inner: list[ast.stmt] | None = None
+        for each in statements:
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == name:
+                inner = []
+            elif isinstance(each, ast.ClassDef) and each.name == name:
+                inner = each.body
+            elif isinstance(each, ast.Assign) and name in map(ast.unparse, each.targets):
+                inner = []
+            elif isinstance(each, ast.ImportFrom) and index == 0:
+                inner = None
+                with suppress(ImportError):
+                    base = resolve_name("." * each.level + (each.module or ""), package)
+                    for alias in each.names:
+                        if name == (alias.asname or alias.name) and base in own:
+                            return _defines(base, [alias.name, *path[1:]], own)
+        if inner is None:
+            return False
+        statements = inner
+    return True

@@ -1,0 +1,126 @@
+"""From a user's words to images: files, folders, IDX, npz and parquet files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lockstep.data.images.idx import IdxFile
+from lockstep.data.prediction.pictures import (
+    ArrayPictures,
+    IdxPictures,
+    ParquetPictures,
+    PictureFile,
+    Pictures,
+    PictureSource,
+    rows_of,
+)
+from lockstep.data.sources.huggingface_sets import import_datasets
+from lockstep.errors import ConfigError, refuse, require
+
+IMAGES = "images"
+"""Which array of an npz file is meant, if it has several."""
+
+
+def find_pictures(words: Sequence[str], *, is_transposed: bool = False) -> Pictures:
+    """What a user's words name: a file, or a folder, whose image files in it and below are meant.
+
+    A file that is damaged counts as one image that cannot be read.
+
+    Args:
+        words: paths.
+        is_transposed: whether IDX files hold each image with rows and columns swapped.
+
+    Raises:
+        ConfigError: a path does not exist, a folder has no images, or what is needed to read it is missing.
+    """
+    sources: list[PictureSource] = []
+    for path in map(Path, words):
+        require(path.exists(), "WHAT", str(path), "there is no such file or folder")
+        if path.is_dir():
+            files = image_files(path)
+            rule = "holds no image files; name files, or a folder that holds some"
+            require(bool(files), "WHAT", str(path), rule)
+            sources += [PictureFile(path=file) for file in files]
+        else:
+            sources.append(_source(path, is_transposed))
+    return Pictures(sources=sources)
+
+
+def find_files(words: Sequence[str]) -> list[Path]:
+    """The files that a user's words name; of a folder all in it and below, without hidden ones.
+
+    Raises:
+        ConfigError: a path does not exist, or a folder has no files.
+    """
+    files: list[Path] = []
+    for path in map(Path, words):
+        require(path.exists(), "WHAT", str(path), "there is no such file or folder")
+        inside = sorted(each for each in path.rglob("*") if each.is_file() and each.name[0] != ".")
+        found = inside if path.is_dir() else [path]
+        require(bool(found), "WHAT", str(path), "holds no files; name files, or a folder that holds some")
+        files += found
+    return files
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and below, in the order of their paths."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
+    )
+
+
+def _source(path: Path, is_transposed: bool) -> PictureSource:
+    try:
+        if path.suffix == ".npz":
+            return _npz(path)
+        if path.suffix == ".parquet":
+            return _parquet(path)
+        with path.open("rb") as file:
+            is_idx = file.read(2) == b"\0\0"  # no image file begins like this
+        return _idx(path, is_transposed) if is_idx else PictureFile(path=path)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return PictureFile(path=path, damage=" ".join(str(error).split()) or type(error).__name__)
+
+
+def _idx(path: Path, is_transposed: bool) -> PictureSource:
+    file = IdxFile.open(path)
+    if len(file.shape) != 3 or file.dtype != np.uint8:
+        raise ValueError(f"holds {file.dtype} {file.shape}, which are no images (samples, height, width)")
+    return IdxPictures(file=file, is_transposed=is_transposed)
+
+
+def _npz(path: Path) -> PictureSource:
+    # Opened here: of a damaged file, np.load would leave closing it to the garbage collector.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    shaped = [key for key, array in arrays.items() if array.dtype == np.uint8 and array.ndim in (3, 4)]
+    if not shaped:
+        shown = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
+        raise ValueError(f"holds no images, uint8 (samples, height, width) or with channels, but {shown}")
+    rule = f"has several arrays of images, {', '.join(shaped)}; keep one, or name it {IMAGES!r}"
+    require(len(shaped) == 1 or IMAGES in shaped, "WHAT", str(path), rule)
+    key = shaped[0] if len(shaped) == 1 else IMAGES
+    return ArrayPictures(path=path, key=key, count=len(arrays[key]))
+
+
+def _parquet(path: Path) -> PictureSource:
+    datasets = import_datasets("WHAT", str(path))
+    try:
+        rows = rows_of(path)
+    except Exception as error:  # the package's own errors have no class in common
+        raise ValueError(str(error)) from error
+    found = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if not found:
+        columns = ", ".join(rows.features)
+        raise refuse("WHAT", str(path), f"has no column of images; its columns are {columns}")
+    rule = f"has several columns of images, {', '.join(found)}; keep one"
+    require(len(found) == 1, "WHAT", str(path), rule)
+    return ParquetPictures(path=path, column=found[0], count=len(rows))

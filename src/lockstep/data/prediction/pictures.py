@@ -1,0 +1,146 @@
+"""Images without labels, as people have them: image files, folders of them, IDX, npz and parquet files."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lockstep.data.images.idx import IdxFile
+from lockstep.data.images.image_pixels import UnreadableImage, read_image
+from lockstep.data.sources.huggingface_sets import import_datasets
+
+
+class PictureSource(Protocol):
+    """Some of the images, numbered from 0."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def name(self, index: int) -> str:
+        """Which image it is, for a person."""
+
+    def read(self, index: int) -> Any:
+        """A PIL image or an array; raises UnreadableImage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFile:
+    """An image file."""
+
+    path: Path
+    damage: str = ""
+    """Why it cannot be read, if that is known already."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def name(self, index: int) -> str:
+        return str(self.path)
+
+    def read(self, index: int) -> Any:
+        if self.damage:
+            raise UnreadableImage(self.damage)
+        return read_image(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdxPictures:
+    """The images of an IDX file, (samples, height, width)."""
+
+    file: IdxFile
+    is_transposed: bool
+    """Whether rows and columns are swapped, as in EMNIST's files."""
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def name(self, index: int) -> str:
+        return f"{self.file.path}[{index}]"
+
+    def read(self, index: int) -> Any:
+        try:
+            pixels = self.file.rows(np.array([index]))[0]
+        except OSError as error:
+            raise UnreadableImage(str(error)) from error
+        return pixels.T if self.is_transposed else pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NumberedPictures:
+    """Images in one file, known by their numbers."""
+
+    path: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"{self.path}[{index}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayPictures(_NumberedPictures):
+    """The images of an array in an npz file, uint8, (samples, height, width) or with channels last."""
+
+    key: str
+
+    def read(self, index: int) -> Any:
+        return array_in(self.path, self.key)[index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetPictures(_NumberedPictures):
+    """The images of a parquet file in the format of Hugging Face's `datasets`."""
+
+    column: str
+
+    def read(self, index: int) -> Any:
+        try:
+            return rows_of(self.path)[index][self.column]
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UnreadableImage(" ".join(str(error).split())) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """All of them, in the order in which they were named, and in a folder in the order of their paths."""
+
+    sources: Sequence[PictureSource]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
+
+    def find(self, index: int) -> tuple[PictureSource, int]:
+        """The source of an image and its number there."""
+        starts = self._starts()
+        place = bisect_right(starts, index) - 1
+        return self.sources[place], index - starts[place]
+
+    def _starts(self) -> list[int]:
+        return _cached_starts(tuple(map(len, self.sources)))
+
+
+@lru_cache(maxsize=1)
+def _cached_starts(lengths: tuple[int, ...]) -> list[int]:
+    return [0, *accumulate(lengths)][:-1]
+
+
+@lru_cache(maxsize=1)
+def array_in(path: Path, key: str) -> np.ndarray:
+    """An array of an npz file, which is unpacked once."""
+    with np.load(path, allow_pickle=False) as file:
+        return file[key]
+
+
+@lru_cache(maxsize=1)
+def rows_of(path: Path) -> Any:
+    """The rows of a parquet file."""
+    return import_datasets("WHAT", str(path)).Dataset.from_parquet(str(path))

@@ -1,0 +1,112 @@
+"""Image sets in the formats of Hugging Face's `datasets`, an optional package: saved folders and parquet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lockstep.config import DataConfig
+from lockstep.data.images.labelled_images import LabelledImages
+from lockstep.data.sources.image_folder import ImageSource
+from lockstep.errors import first_line, refuse, require
+
+TRAIN, TEST, VALIDATION = "train", "test", "validation"
+COLUMNS = ("image", "label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Two columns of a set as a map-style Dataset."""
+
+    dataset: Any
+    image: str
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        row = self.dataset[index]
+        return row[self.image], row[self.label]
+
+
+def open_huggingface(config: DataConfig) -> ImageSource:
+    """The splits 'train', 'test' and, for data.validation split, 'validation' of 'huggingface:PATH'.
+
+    PATH is a folder that `save_to_disk` wrote, a parquet file, or a folder of parquet files whose names begin
+    with the split, such as train-00000-of-00002.parquet.
+
+    Raises:
+        ConfigError: the package is missing, there is no such set, or it has no images and labels.
+    """
+    datasets = import_datasets("data.name", config.name)
+    path = Path(config.name.partition(":")[2])
+    require(path.exists(), "data.name", config.name, f"there is no {path}; name a local file or folder")
+    for name, value in config.args.items():
+        require(name in COLUMNS, f"data.args.{name}", value, "is no column; state image or label")
+    splits = _splits(datasets, config, path)
+    rule = f"has the splits {', '.join(map(str, splits))}, and not {TRAIN!r}; rename one"
+    require(TRAIN in splits, "data.name", config.name, rule)
+    features = splits[TRAIN].features
+    image = _column(config, "image", features, datasets.Image)
+    label = _column(config, "label", features, datasets.ClassLabel)
+    parts = {
+        name: LabelledImages(
+            name=f"{config.short_name} {name}",
+            dataset=Columns(dataset=splits[name].select_columns([image, label]), image=image, label=label),
+        )
+        for name in (TRAIN, TEST, VALIDATION)
+        if name in splits
+    }
+    return ImageSource(
+        train=parts[TRAIN],
+        test=parts.get(TEST),
+        validation=parts.get(VALIDATION) if config.has_split else None,
+        classes=tuple(getattr(features[label], "names", None) or ()),
+    )
+
+
+def import_datasets(field: str, value: str) -> Any:
+    """The package `datasets`, without its progress bars.
+
+    Raises:
+        ConfigError: it is not installed; names what needs it.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        rule = "needs the package datasets; install it with: pip install lockstep-trainer[datasets]"
+        raise refuse(field, value, rule) from error
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:
+    """Split → set."""
+    files: dict[str, list[str]] = {}
+    if path.is_file():
+        files = {TRAIN: [str(path)]}
+    else:
+        for file in sorted(path.rglob("*.parquet")):
+            scored = (TEST, VALIDATION) if config.has_split else (TEST,)
+            split = next((name for name in scored if file.name.startswith(name)), TRAIN)
+            files.setdefault(split, []).append(str(file))
+    try:
+        if files:
+            return dict(datasets.load_dataset("parquet", data_files=files))
+        loaded = datasets.load_from_disk(str(path))
+    except Exception as error:  # the package's own errors have no class in common
+        rule = f"cannot be read ({first_line(error)}); name a folder of save_to_disk, or parquet files"
+        raise refuse("data.name", config.name, rule) from error
+    return dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
+
+
+def _column(config: DataConfig, what: str, features: Any, kind: type) -> str:
+    """The column that is stated, or the only one of a kind, or the one of that name."""
+    stated = config.args.get(what)
+    found = [name for name, feature in features.items() if isinstance(feature, kind)]
+    name = stated or (found[0] if len(found) == 1 else what)
+    rule = f"is none of the columns {', '.join(features)}; state --data.args.{what}"
+    require(name in features, f"data.args.{what}", name, rule)
+    return name

@@ -1,0 +1,1 @@
+"""The update: optimizers, parameter groups, learning-rate schedule, averaged weights."""

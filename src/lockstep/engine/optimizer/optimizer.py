@@ -1,0 +1,105 @@
+"""The optimizer of a run, gradient clipping, and the learning rates of a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lockstep.config import OPTIMIZER_SETTINGS, OptimizerConfig, argument_names, check_arguments
+from lockstep.engine.optimizer.optimizer_kinds import optimizer_kind
+from lockstep.engine.optimizer.parameter_groups import (
+    groups_by_module,
+    groups_of_task,
+    without_decay_of_vectors,
+)
+from lockstep.errors import refuse, require
+
+FUSED = ("sgd", "adam", "adamw")
+"""The optimizers that run in one kernel for all parameters; torch's other ones choose for themselves."""
+
+
+def build_optimizer(
+    model: nn.Module,
+    config: OptimizerConfig,
+    *,
+    fused: bool | None,
+    groups: Sequence[Mapping[str, Any]] | None = None,
+) -> torch.optim.Optimizer:
+    """An optimizer over the model's parameter groups. Freezes the parameters that no group contains.
+
+    Each group has a `name` and its peak learning rate as `base_lr`. lr and weight_decay go to a class that
+    takes them. An error in the constructor of a user's class is its author's to fix and keeps its traceback.
+
+    Args:
+        model: whose parameters are trained.
+        config: the settings.
+        fused: torch's own argument, for those optimizers that Lockstep uses fused; None lets torch choose.
+        groups: a task's own parameter groups, in place of optimizer.groups; see `groups_of_task`.
+
+    Raises:
+        ConfigError: a group is wrong, or the class does not take an argument or needs another one.
+    """
+    make = optimizer_kind(config).make
+    is_torchs = ":" not in config.name
+    names = argument_names(make)
+    arguments = {name: getattr(config, name) for name in OPTIMIZER_SETTINGS.get(config.name, ())}
+    arguments |= {
+        name: getattr(config, name) for name in ("lr", "weight_decay") if names is None or name in names
+    }
+    if is_torchs and config.name in FUSED:
+        arguments["fused"] = fused
+    decays = "weight_decay" in arguments
+    rule = f"{make.__name__} has no weight decay; leave it at 0"
+    require(decays or config.weight_decay == 0, "optimizer.weight_decay", config.weight_decay, rule)
+    rule = f"{make.__name__} has no weight decay; leave it out"
+    require(decays or not config.no_decay, "optimizer.no_decay", config.no_decay, rule)
+    # An optimizer that is fused in fp16 would hide an overflow, so this is not for a user to set.
+    reserved = {"params", *arguments, *(("fused",) if is_torchs else ())}
+    check_arguments("optimizer.args", make, config.args, reserved=reserved)
+    own = groups_by_module(model, config) if groups is None else groups_of_task(model, groups, make, config)
+    if config.no_decay:
+        own = without_decay_of_vectors(own)
+    trained = {id(parameter) for group in own for parameter in group["params"]}
+    for parameter in model.parameters():
+        if id(parameter) not in trained:
+            parameter.requires_grad_(False)
+    try:
+        return make(own, **arguments, **config.args)
+    except (RuntimeError, TypeError, ValueError) as error:
+        if not is_torchs:
+            raise
+        reason = str(error).splitlines()[0]
+        rule = f"torch refuses it with this model and these settings ({reason}); see optimizer.args"
+        raise refuse("optimizer.name", config.name, rule) from error
+
+
+def clip_grad_norm(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scales the gradients of parameters so that their norm is at most max_norm.
+
+    This is torch's `clip_grad_norm_`, except that without a limit it does not multiply all gradients by 1.
+    Accelerate's would import distributed tensors, which takes half a second.
+
+    Returns:
+        The Euclidean norm of all gradients together before clipping, float32 ().
+    """
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if max_norm < math.inf:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets the learning rate of each group to its peak rate times the factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(group, factor)
+
+
+def learning_rate(group: Mapping[str, Any], factor: float) -> float:
+    """A group's peak rate times a factor. On CUDA it has float32's precision, which CUDA graphs give it."""
+    rate = group["base_lr"] * factor
+    return float(np.float32(rate)) if group["params"][0].is_cuda else rate

@@ -1,0 +1,1 @@
+"""The gradient sum over micro-batches and ranks, and what travels with it."""

@@ -1,0 +1,1 @@
+"""The parts of a step: a micro-batch, CUDA graphs, observers, deterministic kernels, profile."""

@@ -1,0 +1,1 @@
+"""What the launcher and the cluster say: ranks, nodes, processes, where they meet; and their commands."""

@@ -1,0 +1,1 @@
+"""One process: its stop signals, its output, and the state that a run restores when it ends."""

@@ -1,0 +1,123 @@
+"""What decides the kernels of a rank's GPU, which all ranks must have alike, and whether each has its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lockstep.errors import ConfigError, counted
+from lockstep.launch.ranks.rank_facts import differing_facts
+from lockstep.launch.ranks.ranks import Ranks
+
+KERNEL_VARIABLES = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE")
+"""The variables that tell CUDA's libraries which kernels to use."""
+SHARE_GPU = "NCCL_MULTI_RANK_GPU_ENABLE"
+"""With 1, NCCL lets several ranks use one GPU (since 2.30, experimental)."""
+
+
+def gpu_facts(device: torch.device) -> dict[str, Any]:
+    """What the kernels on a GPU are chosen by, as JSON values; once the user's modules are imported.
+
+    cuBLAS repeats its bits on GPUs of one architecture and number of multiprocessors (cuBLAS guide, 2.1.4).
+    """
+    properties = torch.cuda.get_device_properties(device)
+    backends: Any = torch.backends  # its types lack the precisions
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "driver": driver_version(),
+        "cudnn": backends.cudnn.version(),
+        "precision": {
+            "matmul": backends.cuda.matmul.fp32_precision,
+            "conv": backends.cudnn.conv.fp32_precision,
+            "rnn": backends.cudnn.rnn.fp32_precision,
+        },
+        "limits": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
+    }
+
+
+def driver_version() -> str:
+    """The version of NVIDIA's driver; empty if it does not tell."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", text)
+    return found[1] if found else ""
+
+
+def differing_gpus(ranks: Ranks, *, is_exact: bool) -> list[str]:
+    """Compares what decides the kernels of the ranks' GPUs. A collective.
+
+    Returns:
+        A warning for each difference.
+
+    Raises:
+        ConfigError: on every rank: there is one, and the reduction is exact. No digest would show it, as each
+            rank gets the same sum.
+    """
+    if ranks.device.type != "cuda":
+        return []
+    differences = differing_facts(ranks, gpu_facts(ranks.device))
+    texts = [f"the ranks' GPUs differ in {name} ({how})" for name, how in differences.items()]
+    if texts and is_exact:
+        remedy = "exact reduction needs equal ones; use equal GPUs, or --reduction fast"
+        raise ConfigError(f"{texts[0]}: {remedy}")
+    return [f"{text}, so the bits depend on which rank computes what" for text in texts]
+
+
+def check_own_gpus(ranks: Ranks, environ: Mapping[str, str] = os.environ) -> None:
+    """Checks that no two ranks share a GPU, if NCCL connects them. A collective, over the CPU's group.
+
+    Raises:
+        ConfigError: on every rank, if two do: NCCL would say so in a traceback of the first step.
+    """
+    if ranks.device.type != "cuda" or ranks.world_size == 1 or dist.get_backend() != "nccl":
+        return
+    properties = torch.cuda.get_device_properties(ranks.device)
+    check_no_shared_gpu(ranks.gather_objects(str(properties.uuid)), properties.name, environ)
+
+
+def check_no_shared_gpu(gpus: Sequence[str], name: str, environ: Mapping[str, str]) -> None:
+    """Checks that each rank has its own GPU. Slices of one (MIG) are one GPU.
+
+    Args:
+        gpus: of each rank, the UUID.
+        name: of this rank's GPU.
+        environ: environment variables.
+
+    Raises:
+        ConfigError: two ranks have the same.
+    """
+    if environ.get(SHARE_GPU, "0") == "1":
+        return
+    first: dict[str, int] = {}
+    for rank, gpu in enumerate(gpus):
+        if first.setdefault(gpu, rank) != rank:
+            num_gpus = counted(len(set(gpus)), "GPU")
+            raise ConfigError(
+                f"ranks {first[gpu]} and {rank} share one {name}, and NCCL lets each have its own; start "
+                f"{counted(len(set(gpus)), 'process')} for {num_gpus}, or set {SHARE_GPU}=1 (NCCL 2.30)"
+            )
+
+
+def connect_gpus(ranks: Ranks) -> None:
+    """Lets NCCL connect the ranks before the clock starts: that takes seconds, many over many nodes.
+
+    A collective of the GPUs.
+    """
+    if ranks.device.type != "cuda" or ranks.world_size == 1:
+        return
+    values = torch.zeros(ranks.world_size, device=ranks.device)
+    received = torch.empty_like(values)
+    dist.all_to_all_single(received, values)
+    dist.all_gather_into_tensor(received, values[:1])
+    dist.all_reduce(values)
+    torch.cuda.synchronize(ranks.device)

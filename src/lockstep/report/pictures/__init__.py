@@ -1,0 +1,1 @@
+"""Pictures: curves, confusion matrix, contact sheet, and the style that they share."""

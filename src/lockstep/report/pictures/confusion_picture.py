@@ -1,0 +1,55 @@
+"""Draws a confusion matrix; task/classification.py computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lockstep.report.pictures.figure_style import FAINT, GREY, INK, TITLE_INCHES, new_figure, shortened
+
+MAX_NUMBERED = 25
+"""With more classes than this, cells are too small for numbers and names."""
+
+
+def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """How often each label (rows) got each prediction (columns). Only mistakes are coloured.
+
+    Args:
+        counts: int (label, prediction).
+        classes: their names.
+        title: one or two lines, such as the run and the step.
+    """
+    mistakes = counts.copy()
+    np.fill_diagonal(mistakes, 0)
+    figure = new_figure(6.4, 6.4 + TITLE_INCHES, title)
+    axes = figure.add_axes((0.09, 0.09, 0.88, 0.81))
+    darkest = 1.4 * max(1, mistakes.max())  # no cell gets so dark: it would hide its number
+    axes.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmin=0, vmax=darkest)
+    axes.imshow(np.ma.masked_equal(np.eye(len(counts)), 0), cmap="Greys", vmin=0, vmax=12)
+    is_numbered = len(counts) <= MAX_NUMBERED
+    for label, prediction in np.argwhere(counts > 0) if is_numbered else ():
+        is_right = label == prediction
+        axes.text(
+            prediction,
+            label,
+            f"{counts[label, prediction]:,}",
+            ha="center",
+            va="center",
+            color=GREY if is_right else INK,
+            fontsize=8 if is_right else 10,
+        )
+    if is_numbered:
+        names = [shortened(name, 12) for name in classes]
+        rotation = 0 if max(map(len, names)) <= 2 else 45
+        axes.set_xticks(range(len(counts)), names, rotation=rotation, ha="right" if rotation else "center")
+        axes.set_yticks(range(len(counts)), names)
+    axes.set_xticks(np.arange(len(counts) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(counts) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=FAINT, linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("label")
+    return figure

@@ -1,0 +1,1 @@
+"""The run folder as files: their names, the lock, links, full disks, and what is set aside."""

@@ -1,0 +1,1 @@
+"""W&B artifacts: what becomes one, and how a model is downloaded."""

@@ -1,0 +1,1 @@
+"""What W&B's own folder holds of earlier starts."""

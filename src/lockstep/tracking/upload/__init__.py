@@ -1,0 +1,1 @@
+"""A run on its way to W&B: the queue, its thread, and every call of wandb's."""

@@ -1,0 +1,117 @@
+"""`batch.micro_size: auto`: the largest micro-batch that fits into memory; and what to do when none does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lockstep.config import Config
+from lockstep.data import restored_generators, seed_generators
+from lockstep.engine import restored_buffers
+from lockstep.errors import RankFailed, refuse
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.plan import micro_sizes, window_for_reduction
+from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings
+from lockstep.task import share_of_mean, training_forward
+from lockstep.trainer.build.build import make_plan, prepare_forward
+from lockstep.trainer.build.trials import first_of_slot
+from lockstep.trainer.parts.parts import Parts
+
+OPTIMIZER_TENSORS = 2
+"""Tensors per parameter that the optimizer makes in its first step: Adam's two moments."""
+
+
+def recorded_micro_size(config: Config, folder: Path) -> Config:
+    """The config with the number that the run in a folder has found for 'auto', if it has."""
+    if config.batch.micro_size != "auto" or not (folder / SETTINGS_FILE).exists():
+        return config
+    size = read_settings(folder).get("batch", {}).get("micro_size", config.batch.micro_size)
+    return with_micro_size(config, size, folder)
+
+
+def with_micro_size(config: Config, size: int, folder: Path) -> Config:
+    """The config with a number for 'auto', from which the name of the run is derived, and stays."""
+    batch, run = replace(config.batch, micro_size=size), replace(config.run, name=folder.name)
+    return replace(config, batch=batch, run=run)
+
+
+def fit_micro_size(config: Config, ranks: Ranks, parts: Parts, folder: Path) -> Config:
+    """The config with the largest size that fits on every rank, if it says 'auto'. All ranks must call it.
+
+    Raises:
+        ConfigError: on every rank, if not even the smallest one fits.
+    """
+    if config.batch.micro_size != "auto":
+        return config
+    for size in micro_sizes(config.batch, config.reduction, ranks.world_size):
+        sized = with_micro_size(config, size, folder)
+        if not ranks.agree(not fits(sized, ranks, parts)):
+            return sized
+    rule = f"a micro-batch of {size} does not fit into memory; take a smaller model or a larger device"
+    raise refuse("batch.micro_size", "auto", rule)
+
+
+def fits(config: Config, ranks: Ranks, parts: Parts) -> bool:
+    """Whether this rank can compute a micro-batch. Leaves the model and the generators as they were."""
+    try:
+        rehearse(config, ranks, parts)
+    except Exception as error:
+        # Another mistake is not this one's business: the trials that come next report it.
+        return not is_out_of_memory(error)
+    finally:
+        for parameter in parts.model.parameters():
+            parameter.grad = None
+        if ranks.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def rehearse(config: Config, ranks: Ranks, parts: Parts) -> None:
+    """Computes a micro-batch twice, beside as much as the optimizer and the gradient sum will hold."""
+    plan = make_plan(config, ranks, len(parts.train), parts.num_held_out)
+    window = window_for_reduction(config.batch, config.reduction, ranks.world_size)
+    partial_sums = window.bit_length() if config.reduction == "exact" else 1
+    with ExitStack() as closing, restored_buffers(parts.model), restored_generators(ranks.device):
+        model = prepare_forward(parts.model.train(), ranks, closing)
+        num_copies = OPTIMIZER_TENSORS + partial_sums
+        held = [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(num_copies)]
+        batch = first_of_slot(plan, parts.train, 0, plan.micro_batch_sizes(0)[0])
+        for _ in range(2):
+            seed_generators(ranks.device, config.seed, "try out", 0)
+            outputs, targets = training_forward(parts.task, model, batch)
+            share_of_mean(parts.task.loss(outputs, targets), batch).total.backward()
+        del held
+
+
+@contextmanager
+def named_memory(config: Config, folder: Path) -> Iterator[None]:
+    """Names the setting that decides over memory when the block runs out of it.
+
+    Raises:
+        RankFailed: it did. Only this rank knows.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        size = recorded_micro_size(config, folder).batch.micro_size
+        remedy = "lower it for a new run, or let it be auto"
+        if newest_checkpoint_step(folder):
+            remedy = (
+                "this run keeps that size, so go on with it on a device with more memory; or start a new run "
+                f"with a smaller one from these weights: --init-from {folder}"
+            )
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RankFailed(f"out of memory with batch.micro_size = {size}: {remedy} ({reason})") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host had no memory left. torch has no type of its own for the host's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

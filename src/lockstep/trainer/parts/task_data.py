@@ -1,0 +1,119 @@
+"""The data of a task in this process: made, read and checked before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import torch
+
+from lockstep.config import SPLIT, Config
+from lockstep.data import Samples, samples_of, seed_generators
+from lockstep.errors import ConfigError, counted, require
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.plan import micro_sizes
+from lockstep.task import Task, is_instance
+
+T = TypeVar("T")
+
+
+def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Samples | None]:
+    """The training and test data on the device, made under the run's seed, on one process of a node first.
+
+    Raises:
+        ConfigError: on every rank, if the data cannot be fetched or read.
+    """
+
+    train = first_on_each_node(ranks, lambda: task_samples(config, task, "train"))
+    if task.test is None:
+        return train.to(ranks.device), None
+    test = first_on_each_node(ranks, lambda: task_samples(config, task, "test"))
+    return train.to(ranks.device), test.to(ranks.device)
+
+
+def read_validation(config: Config, task: Task, ranks: Ranks) -> Samples | None:
+    """The task's own validation data, if it has any, as `read_data` reads the other.
+
+    Raises:
+        ConfigError: on every rank, if there is none and data.validation asks for it, or there are two.
+    """
+    stated, is_given = config.data.validation, task.validation is not None
+    rule = f"task {task.name!r} has no validation data of its own; state a fraction, such as 0.1"
+    require(is_given or stated != SPLIT, "data.validation", stated, rule)
+    rule = f"task {task.name!r} brings its own validation data; leave this out"
+    require(not is_given or stated in (0, SPLIT), "data.validation", stated, rule)
+    if not is_given:
+        return None
+    return first_on_each_node(ranks, lambda: task_samples(config, task, "validation")).to(ranks.device)
+
+
+def task_samples(config: Config, task: Task, which: Literal["train", "test", "validation"]) -> Samples:
+    """The training, test or validation data of a task, made under the run's seed; missing files are fetched.
+
+    Raises:
+        ConfigError: it cannot be fetched or read.
+    """
+    data = getattr(task, which)
+    seed_generators(torch.device("cpu"), config.seed, f"{which} data")
+    made = data if is_instance(data) else data()
+    return samples_of(
+        f"task.{which}",
+        made,
+        config.seed,
+        task.collate,
+        num_classes=len(task.classes),
+        config=config.data,
+    )
+
+
+def first_on_each_node(ranks: Ranks, action: Callable[[], T]) -> T:
+    """Runs an action on one process of each node, which may download files, then on the others."""
+    is_first = ranks.accelerator.is_local_main_process
+    done: list[T] = []
+    ranks.on_all(lambda: done.append(action()) if is_first else None)
+    ranks.on_all(lambda: None if is_first else done.append(action()))
+    return done[0]
+
+
+def differing_reads(
+    config: Config, train: Samples, test: Samples | None, validation: Samples | None = None
+) -> list[str]:
+    """Reads a micro-batch of each set twice from equal seeds; warns of what differs.
+
+    Raises:
+        ConfigError: something differs, and the reduction is exact; or a sample cannot be read.
+    """
+    warnings = []
+    size = config.batch.micro_size
+    num_samples = micro_sizes(config.batch, config.reduction, world_size=1)[0] if size == "auto" else size
+    for name, samples in (("task.train", train), ("task.test", test), ("task.validation", validation)):
+        difference = samples.difference(num_samples) if samples is not None else ""
+        if difference and config.reduction == "exact":
+            raise ConfigError(
+                f"{name}: {difference}; draw from Python's, NumPy's or torch's global generators, or give a "
+                "transform that is an attribute of the data set a set_random_seed; or use --reduction fast, "
+                "which promises no equal bits"
+            )
+        if difference:
+            warnings.append(f"{name}: {difference}, so this run cannot be repeated")
+    return warnings
+
+
+def check_lengths(
+    ranks: Ranks, train: Samples, test: Samples | None, validation: Samples | None = None
+) -> None:
+    """Checks that the data has the same sizes on all ranks, which must call it.
+
+    Raises:
+        ConfigError: on every rank, if it has not.
+    """
+    splits = {"task.train": train, "task.test": test, "task.validation": validation}
+    sizes = ranks.gather_objects({name: 0 if each is None else len(each) for name, each in splits.items()})
+    for rank, size in enumerate(sizes):
+        for name, count in size.items():
+            if count != sizes[0][name]:
+                raise ConfigError(
+                    f"{name}: has {counted(count, 'sample')} on rank {rank} and {sizes[0][name]} on rank 0; "
+                    "give every process the same data, made by a function under the run's seed; Lockstep "
+                    "shares it out itself"
+                )

@@ -1,0 +1,96 @@
+"""What a start of a run records of itself and compares with the starts before and among its ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lockstep
+from lockstep.config import Config, source_digests, source_file, users_modules
+from lockstep.errors import ConfigError
+from lockstep.launch.ranks.rank_facts import differing_facts
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.launch.ranks.threads import with_threads
+from lockstep.runs import (
+    bit_facts,
+    check_same_sources,
+    commit_of,
+    newest_checkpoint_step,
+    recorded_threads,
+)
+from lockstep.runs.history.environment import environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartFacts:
+    """What a start records of itself."""
+
+    recorded: dict[str, Any]
+    """What it runs on, and the digests of the user's modules; of the main rank."""
+    accepted: list[str]
+    """The modules whose source has changed, as the user has said."""
+    notes: list[str]
+    """Lines that tell the user of it before training."""
+    shortage: str
+    """Why it does not have the number of threads of the start before; empty if it has."""
+
+
+def check_sources(
+    config: Config, folder: Path, summary: dict[str, Any] | None, ranks: Ranks, *, accept: bool
+) -> tuple[dict[str, str], list[str]]:
+    """Checks that the user's modules are those of the run in a folder, before any of them is imported.
+
+    Args:
+        config: the settings of this start.
+        folder: of the run.
+        summary: of the run, if it is finished.
+        ranks: all of them must call it.
+        accept: whether the run may go on with changed source.
+
+    Returns:
+        The digests of the modules, and those that have changed.
+
+    Raises:
+        ConfigError: on every rank, if the user's source has changed, or is not the same on all ranks.
+    """
+    sources = source_digests(config)
+    for module in differing_facts(ranks, sources):
+        raise ConfigError(f"the source of {module} is not the same on all ranks; copy it to every node")
+
+    def check() -> list[str]:
+        step = summary["steps"] if summary is not None else newest_checkpoint_step(folder)
+        return check_same_sources(config, folder, step, sources, accept=accept)
+
+    return sources, ranks.on_main(check)
+
+
+def main_source(config: Config) -> Path:
+    """The file of the user's task or model, or else of what the settings name; by default Lockstep's."""
+    files = filter(None, map(source_file, users_modules(config).values()))
+    return next(files, Path(lockstep.__file__))
+
+
+def facts_of_start(
+    config: Config, folder: Path, ranks: Ranks, sources: dict[str, str], accepted: list[str]
+) -> tuple[Ranks, StartFacts]:
+    """The ranks with the number of threads of the start before, and what this start records of itself.
+
+    Args:
+        config: the settings of this start.
+        folder: of the run.
+        ranks: all of them must call it.
+        sources: the digests of the user's modules.
+        accepted: those that have changed.
+    """
+    before, notes, shortage = ranks.on_main(lambda: recorded_threads(folder)), [], ""
+    if ranks.device.type == "cpu" and before:
+        now, (ranks, shortage) = ranks.num_threads, with_threads(ranks, before)
+        if now != before and not shortage:
+            notes.append(f"num_threads = {before}, as in the start before, and not {now}: it may change bits")
+    here = environment(ranks)
+    for name, difference in differing_facts(ranks, bit_facts(here)).items():
+        notes.append(f"warning: the ranks differ in {name} ({difference}), so the bits may depend on them")
+    git = commit_of(main_source(config)) if ranks.is_main else None
+    recorded = {**here, "git": git, "sources": sources}
+    return ranks, StartFacts(recorded=recorded, accepted=accepted, notes=notes, shortage=shortage)

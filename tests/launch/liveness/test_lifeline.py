@@ -1,0 +1,109 @@
+"""The ranks' connections, all in this process. What needs several processes is in tests/multiprocess."""
+
+import contextlib
+import socket
+import time
+from threading import Thread
+
+import pytest
+
+from lockstep.errors import DataError, PeerError
+from lockstep.launch.liveness.lifeline_ends import MainEnd, OtherEnd
+from lockstep.launch.liveness.signs import COMPUTING
+from lockstep.launch.network import is_loopback
+
+WAIT = 10
+"""Seconds that a busy machine may need."""
+
+
+@contextlib.contextmanager
+def lifelines(world_size=3, limit_seconds=60.0):
+    main = MainEnd(world_size, limit_seconds)
+    place = ("127.0.0.1", main.port)
+    others = [OtherEnd(rank, limit_seconds, place, main.token, main.node) for rank in range(1, world_size)]
+    try:
+        yield main, *others
+    finally:
+        for end in (*others, main):
+            end.close()
+
+
+def test_all_come_before_any_goes_on():
+    with lifelines() as (main, one, two):
+        assert main.wait_for_all(WAIT)
+        assert not one.wait_for_all(0.01)
+        assert is_loopback(main.begin())
+        assert [one.wait_for_all(WAIT), two.wait_for_all(WAIT)] == [True, True]
+        assert one.begin() == "127.0.0.1"
+
+
+def test_a_failure_reaches_all_and_the_first_counts():
+    with lifelines() as (main, one, two):
+        assert main.wait_for_all(WAIT)
+        assert one.tell_failure(DataError("file x is\n damaged")) == ""
+        for other in (main, two):
+            assert other._wait(lambda other=other: bool(other._failure), WAIT)
+            with pytest.raises(PeerError, match=rf"rank 1 on {main.node} failed: file x is damaged"):
+                other.check()
+        # What torch says then is only the end of a connection to the rank that failed.
+        with pytest.raises(PeerError, match=r"rank 1 on .* failed: file x"):
+            two.report(RuntimeError("Connection closed by peer"))
+        two.report(ValueError("of its own"))
+
+
+def test_the_main_ranks_failure_reaches_all():
+    with lifelines() as (main, one, two):
+        assert main.wait_for_all(WAIT)
+        main.tell_failure(OSError("disk full"))
+        for other in (one, two):
+            assert other._wait(lambda other=other: bool(other._failure), WAIT)
+            assert other._failure == f"rank 0 on {main.node} failed: OSError: disk full"
+
+
+def test_a_rank_that_is_gone_is_named_and_one_that_said_goodbye_is_not():
+    with lifelines() as (main, one, two):
+        assert main.wait_for_all(WAIT)
+        one.close()
+        time.sleep(0.1)
+        main.check()
+        two._connection.channel.shutdown(socket.SHUT_RDWR)  # as the end of its process does
+        assert main._wait(lambda: bool(main._failure), WAIT)
+        text = f"rank 2 on {main.node} has ended without a word; it was before its first step"
+        assert main._failure == text
+        main._is_ending = two._is_ending = True
+
+
+def test_silence_is_a_failure():
+    with lifelines(2, limit_seconds=0.2) as (main, one):
+        assert main.wait_for_all(WAIT)
+        main._is_ending = one._is_ending = True
+        one._connection.send = lambda **message: None
+        assert main._wait(lambda: bool(main._failure), WAIT)
+        assert "rank 1 on" in main._failure
+        assert "has given no sign of life for 0.2 s (run.timeout_seconds)" in main._failure
+
+
+def test_a_stranger_is_not_heard():
+    with lifelines() as (main, *_):
+        for words in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"failed": "no"}\n', b'{"token": "x"}\n'):
+            with socket.create_connection(("127.0.0.1", main.port)) as stranger:
+                stranger.sendall(words)
+                stranger.settimeout(WAIT)
+                with contextlib.suppress(ConnectionResetError):
+                    assert stranger.recv(1) == b""
+        assert main.wait_for_all(WAIT)
+        main.check()
+
+
+def test_a_debugger_keeps_the_sign_alive():
+    """The thread that trains stands in a module of a debugger: here one that only has such a name."""
+    with lifelines(2) as (main, _):
+        main.place = lambda: (3, COMPUTING)
+        found = []
+        module = {"__name__": "bdb", "look": lambda: found.append(str(main.sign()))}
+        exec("def stop(): look()", module)
+        module["stop"]()
+        elsewhere = Thread(target=module["stop"])  # a debugger in another thread stops nobody
+        elsewhere.start()
+        elsewhere.join()
+        assert found == ["in step 4", "in step 4, computing"]

@@ -1,0 +1,47 @@
+"""What ranks compare of their GPUs. Two ranks that differ stand in: no machine here has two kinds of GPU."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lockstep.errors import ConfigError
+from lockstep.launch.ranks import gpus
+
+FACTS = {"name": "H200", "capability": "9.0", "multiprocessors": 132, "precision": {"matmul": "ieee"}}
+
+
+def two_ranks(monkeypatch, **other):
+    monkeypatch.setattr(gpus, "gpu_facts", lambda device: FACTS)
+    return SimpleNamespace(
+        device=torch.device("cuda"), gather_objects=lambda facts: [facts, {**facts, **other}]
+    )
+
+
+def test_equal_gpus_may_train(monkeypatch):
+    assert gpus.differing_gpus(two_ranks(monkeypatch), is_exact=True) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "how"),
+    [
+        ("name", "H100", r"\('H200' on rank 0, 'H100' on rank 1\)"),
+        ("multiprocessors", 114, r"\(132 on rank 0, 114 on rank 1\)"),
+        ("precision", {"matmul": "tf32"}, "'tf32'}"),
+    ],
+)
+def test_unequal_gpus_are_refused_by_what_differs_or_with_fast_reduction_warned_of(
+    monkeypatch, name, value, how
+):
+    ranks = two_ranks(monkeypatch, **{name: value})
+    with pytest.raises(ConfigError, match=f"the ranks' GPUs differ in {name} .*{how}.*: exact reduction"):
+        gpus.differing_gpus(ranks, is_exact=True)
+    (warning,) = gpus.differing_gpus(ranks, is_exact=False)
+    assert f"differ in {name}" in warning
+
+
+def test_two_ranks_on_one_gpu_are_refused_unless_nccl_is_told_to_let_them():
+    gpus.check_no_shared_gpu(["a", "b"], "H200", {})
+    with pytest.raises(ConfigError, match=r"ranks 0 and 2 share one H200, .* start 2 processes for 2 GPUs"):
+        gpus.check_no_shared_gpu(["a", "b", "a"], "H200", {})
+    gpus.check_no_shared_gpu(["a", "a"], "H200", {"NCCL_MULTI_RANK_GPU_ENABLE": "1"})

@@ -1,0 +1,110 @@
+"""The HTML report: one file with all of a run, which a browser shows without a network."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lockstep.commands.main import main
+from lockstep.report.html.html_figures import confusion_figure
+from lockstep.runs.evaluations import to_npz
+from run_folders import SUMMARY, make_evaluation, make_record, make_run
+
+pytest.importorskip("plotly", exc_type=ImportError)
+CHROMIUM = shutil.which("chromium")
+
+
+def run_with_all(tmp_path, name="run <b>&"):
+    """A finished run with an evaluation; its name must be escaped."""
+    records = [make_record(step, accuracy=0.9 if step % 5 == 0 else None) for step in range(1, 21)]
+    folder = tmp_path / name
+    make_run(folder, records, {**SUMMARY, "phase_seconds": {"import": 2.5, "train": 10.0}})
+    (folder / "evaluations").mkdir()
+    (folder / "evaluations" / "last.npz").write_bytes(to_npz(make_evaluation(20)))
+    return folder
+
+
+def text_of(path):
+    """The page without its script and the data of its figures."""
+    page = path.read_text()
+    return page, re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_the_report_has_all_parts_and_nothing_from_elsewhere(tmp_path, capsys):
+    folder = run_with_all(tmp_path)
+    assert main(["report", str(folder), "--html"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("report/index.html")
+    page, text = text_of(folder / "report" / "index.html")
+    parts = ["Curves", "Scores", "Confusion matrix", "Precision and recall", "Mistakes with the highest loss"]
+    parts += ["Settings that differ from the defaults", "Time by part", "Starts"]
+    for part in parts:
+        assert f"<h2>{part}</h2>" in text
+    assert html.escape(folder.name) in text
+    assert folder.name not in text
+    assert "<td>model.name</td><td>mlp</td>" in text
+    assert "7 → 1, p 0.950, #2" in text
+    assert (
+        "<td>1</td><td>1</td><td>50.00%</td><td>100.00%</td>" in text
+    )  # of class 1: 2 predictions, 1 sample
+    assert "<td>train</td><td>10.0 s</td>" in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_run_without_an_evaluation_has_a_report_too(tmp_path):
+    folder = tmp_path / "run"
+    make_run(folder, [make_record(1)])
+    assert main(["report", str(folder), "--html", "--output", str(tmp_path / "out")]) == 0
+    _, text = text_of(tmp_path / "out" / "index.html")
+    assert "<h2>Curves</h2>" in text
+    assert "Confusion" not in text
+
+
+def test_runs_are_compared_on_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs = [str(run_with_all(tmp_path, name)) for name in ("a", "b")]
+    assert main(["compare", *runs, "--html", "page.html"]) == 0
+    assert capsys.readouterr().out.endswith("lockstep: wrote compare.png, page.html\n")
+    _, text = text_of(tmp_path / "page.html")
+    assert "<th>run</th>" in text
+    assert "<td>a</td>" in text
+    assert main(["compare", *runs, "--html", "page.txt"]) == 2
+    assert main(["compare", *runs, "--html", "nowhere/page.html"]) == 2
+    assert "--html = 'nowhere/page.html': cannot be written" in capsys.readouterr().err
+
+
+def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    run = make_run(tmp_path / "run", [make_record(1)])
+    for words in (["report", run, "--html"], ["compare", run, "--html", str(tmp_path / "a.html")]):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "needs the package plotly; install it with: pip install lockstep-trainer[report]" in line
+
+
+def test_a_confusion_matrix_of_many_classes_has_no_numbers():
+    counts = np.eye(100, dtype=np.int64)
+    figure = json.loads(confusion_figure(counts, [f"class {index}" for index in range(100)]).to_json())
+    assert figure["data"][0].get("texttemplate") is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: as root, apt-get install chromium")
+def test_a_browser_draws_the_report_without_a_network(tmp_path):
+    folder = run_with_all(tmp_path, "run")
+    assert main(["report", str(folder), "--html"]) == 0
+    words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    words += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000", "--dump-dom"]
+    page = (folder / "report" / "index.html").as_uri()
+    result = subprocess.run([*words, page], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    drawn = re.sub(r"<script.*?</script>", "", result.stdout, flags=re.DOTALL)
+    assert drawn.count('class="main-svg"') >= 2  # the curves and the matrix
+    assert "scatterlayer" in drawn
+    assert "optimizer steps" in drawn
