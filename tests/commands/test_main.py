@@ -9,7 +9,7 @@ import pytest
 
 from lockstep.commands.job import prepare
 from lockstep.commands.main import COMMANDS, main
-from lockstep.report.pictures.curves import draw_curves
+from lockstep.report.figures.curves import draw_curves
 from lockstep.runs import read_metrics, read_starts, resume_steps
 from lockstep.runs.evaluations import read_evaluation
 from lockstep.task import confusion

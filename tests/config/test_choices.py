@@ -21,7 +21,7 @@ from lockstep.config.settings.data import DIGIT_SETS, GENERATED_DATA
 from lockstep.config.settings.optimizer import UNFIT
 from lockstep.config.settings.recipe import BUILT_IN_MODELS, LOSS_SETTINGS, SCHEDULE_SETTINGS
 from lockstep.data import DATA_SOURCES
-from lockstep.data.sources.file_source import FileSource
+from lockstep.data.sources.idx_source import FileSource
 from lockstep.engine import OPTIMIZERS
 from lockstep.engine.optimizer.schedule import SCHEDULES
 from lockstep.engine.reduction.exchange import REDUCTIONS

@@ -2,9 +2,9 @@
 
 import pytest
 
+from lockstep.commands.doctor_checks.launch import check_slurm
 from lockstep.errors import ConfigError
 from lockstep.launch import Allocation
-from lockstep.launch.checks import check_slurm
 from processes import BIN, QUICK
 
 

@@ -39,8 +39,8 @@ def compare(argv: list[str]) -> int:
         check_plotly("--html")
     folders = best_first(by_name([recorded_run(word) for word in words]))
     print(comparison_of(folders), end="")
-    from lockstep.report.pictures.curves import draw_comparison  # imports matplotlib, which is slow
-    from lockstep.report.pictures.figure_style import save_figure
+    from lockstep.report.figures.curves import draw_comparison  # imports matplotlib, which is slow
+    from lockstep.report.figures.figure_style import save_figure
 
     headline = read_task_facts(next(iter(folders.values()))).headline
     figure = draw_comparison({name: read_metrics(folder) for name, folder in folders.items()}, headline)

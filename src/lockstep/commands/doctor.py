@@ -6,7 +6,14 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lockstep.commands.doctor_checks import (
+from lockstep.commands.doctor_checks.launch import (
+    check_network,
+    check_processes,
+    check_rendezvous,
+    check_slurm,
+    check_world_size,
+)
+from lockstep.commands.doctor_checks.run import (
     check_batch,
     check_data,
     check_device_precision,
@@ -17,13 +24,6 @@ from lockstep.commands.doctor_checks import (
 from lockstep.config import take_count
 from lockstep.errors import EXIT_FAILED, ConfigError
 from lockstep.launch import Allocation, launch_commands, num_cores, read_allocation
-from lockstep.launch.checks import (
-    check_network,
-    check_processes,
-    check_rendezvous,
-    check_slurm,
-    check_world_size,
-)
 from lockstep.runs import read_config
 
 HELP = """usage: lockstep doctor [--slurm] [--nodes N] [--processes-per-node M] [OPTIONS]

@@ -17,8 +17,8 @@ from lockstep.data.samples.samples import Samples
 from lockstep.data.samples.streamed_images import StreamedImages
 from lockstep.data.sources.huggingface_sets import open_huggingface
 from lockstep.data.sources.image_folder import ImageSource, open_folder
-from lockstep.data.sources.own_images import open_own
 from lockstep.data.sources.torchvision_sets import open_torchvision
+from lockstep.data.sources.users_images import open_own
 from lockstep.data.survey import Survey, survey, with_facts
 from lockstep.errors import ConfigError, first_line, refuse, require
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lockstep.data import MicroBatch
 from lockstep.engine.evaluation.evaluation import evaluate
-from lockstep.engine.evaluation.scores import StepScores
 from lockstep.engine.evaluation.selection import ScoredSet
+from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.measuring.peak_memory import named_peaks, peak_bytes
 from lockstep.engine.run import Run
 from lockstep.runs import Record

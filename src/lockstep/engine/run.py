@@ -15,11 +15,11 @@ from lockstep.config import TrainConfig
 from lockstep.data import MicroBatch, Samples
 from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.measuring.timers import StepTimer, Stopwatch
-from lockstep.engine.model_traits.try_out import ModelTraits
+from lockstep.engine.model_traits.trials import ModelTraits
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.reduction.reduction import Reduction
 from lockstep.launch import StopRequest
-from lockstep.launch.liveness.signs import BUSY, COMPUTING, READING, WAITING
+from lockstep.launch.liveness.heartbeats import BUSY, COMPUTING, READING, WAITING
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs import Sink
@@ -91,7 +91,7 @@ class Run:
     """Closed when the run ends: the processes that read data ahead."""
 
     def place(self) -> tuple[int, str]:
-        """Where this rank is, for its sign of life: the steps done, and what it does in the next one."""
+        """Where this rank is, for its heartbeat: the steps done, and what it does in the next one."""
         return self.step, PARTS.get(self.timer.part, BUSY)
 
     @property

@@ -12,8 +12,8 @@ from lockstep.data import MicroBatch
 from lockstep.engine import NO_OBSERVER, Observer, Run, agreed_digest, step_record, take_step
 from lockstep.inspect.non_finite import record_non_finite
 from lockstep.plan import PADDING
-from lockstep.report.pictures.contact_sheet import draw_contact_sheet
-from lockstep.report.pictures.figure_style import save_picture
+from lockstep.report.figures.contact_sheet import draw_contact_sheet
+from lockstep.report.figures.figure_style import save_picture
 from lockstep.runs import (
     Record,
     check_links,

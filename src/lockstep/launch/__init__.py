@@ -1,7 +1,7 @@
 """How processes start, meet and stop: launch variables, allocation, rendezvous, ranks, stop signals, checks.
 
 These take time to load and are imported by their own names:
-checks, liveness.signs, local_ranks, network, precision, process.process_state, process_group, ranks.gpus,
+liveness.heartbeats, local_ranks, network, precision, process.process_state, process_group, ranks.gpus,
 ranks.rank_facts, ranks.ranks, ranks.threads.
 """
 

@@ -23,11 +23,11 @@ from lockstep.launch.launcher.rendezvous import rank_variables, torchrun_variabl
 from lockstep.launch.launcher.variables import Launch
 from lockstep.launch.liveness.lifeline import Lifeline
 from lockstep.launch.machine import allow_connections, keep_freed_memory, num_cores, threads_per_process
-from lockstep.launch.meeting import meet
 from lockstep.launch.network import choose_interface
 from lockstep.launch.precision import check_precision
 from lockstep.launch.ranks.gpus import check_own_gpus
 from lockstep.launch.ranks.ranks import Ranks
+from lockstep.launch.rendezvous_store import meet
 
 DEFAULT_LIMIT_SECONDS = RunConfig().timeout_seconds
 BACKEND_SECONDS = 60.0
@@ -75,7 +75,7 @@ def start_ranks(
     Args:
         launch: what the launcher started.
         precision: 'no', 'bf16' or 'fp16'.
-        limit_seconds: how long to wait for a rank that gives no sign of life.
+        limit_seconds: how long to wait for a rank that sends no heartbeat.
         debugs: whether a debugger will stop the main rank, so that NCCL's collectives must wait for it.
 
     Raises:

@@ -1,8 +1,8 @@
 """What a person sees of a run: progress, tables and pictures.
 
 These modules take time to load, so import them by their own names:
-html.html_comparison, html.html_report, pictures.confusion_picture, pictures.contact_sheet, pictures.curves,
-pictures.figure_style, run_report.
+html.html_comparison, html.html_report, figures.confusion_figure, figures.contact_sheet, figures.curves,
+figures.figure_style, run_report.
 """
 
 from lockstep.report.comparison_table import best_first, comparison_of

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from lockstep.errors import counted
-from lockstep.report.pictures.confusion_picture import draw_confusion
-from lockstep.report.pictures.contact_sheet import draw_contact_sheet
-from lockstep.report.pictures.curves import draw_curves
-from lockstep.report.pictures.figure_style import save_figure, save_picture, shortened
+from lockstep.report.figures.confusion_figure import draw_confusion
+from lockstep.report.figures.contact_sheet import draw_contact_sheet
+from lockstep.report.figures.curves import draw_curves
+from lockstep.report.figures.figure_style import save_figure, save_picture, shortened
 from lockstep.runs import (
     check_links,
     check_writable,

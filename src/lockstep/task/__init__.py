@@ -16,7 +16,7 @@ from lockstep.task.classification import (
 from lockstep.task.evaluation import Evaluation
 from lockstep.task.image_classification import image_classification_task
 from lockstep.task.losses import build_criterion
-from lockstep.task.measures import LOSS, Measure, Share, measure, named_values, share_of_mean
+from lockstep.task.metrics import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
 from lockstep.task.models.dtypes import dtype_remedy
 from lockstep.task.models.image_shape import ImageShape

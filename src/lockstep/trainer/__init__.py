@@ -2,11 +2,11 @@
 
 from lockstep.trainer.build.build import build_run, prepare_forward
 from lockstep.trainer.build.micro_size import fit_micro_size
+from lockstep.trainer.evaluate_checkpoint import evaluate, evaluate_checkpoint, model_with_weights
 from lockstep.trainer.parts.find_task import find_task, settings_of_run, with_task
 from lockstep.trainer.parts.make_model import model_of, set_weights
 from lockstep.trainer.parts.parts import Parts, check_same_data, make_parts
 from lockstep.trainer.parts.task_data import first_on_each_node, task_samples
-from lockstep.trainer.scoring import evaluate, evaluate_checkpoint, model_with_weights
 from lockstep.trainer.start import TrainingResult, run_training, train
 from lockstep.trainer.startup.init_weights import take_initial_weights
 from lockstep.trainer.startup.open_sinks import open_sinks

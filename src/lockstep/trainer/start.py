@@ -45,7 +45,7 @@ from lockstep.trainer.parts.find_task import check_names, find_task, with_task
 from lockstep.trainer.parts.parts import Parts, check_same_parts, make_parts, write_parts
 from lockstep.trainer.parts.task_data import first_on_each_node
 from lockstep.trainer.startup.init_weights import take_initial_weights
-from lockstep.trainer.startup.install import install
+from lockstep.trainer.startup.install_checkpoint import install
 from lockstep.trainer.startup.open_sinks import close_sinks, open_sinks
 from lockstep.trainer.startup.start_facts import StartFacts, check_sources, facts_of_start
 from lockstep.trainer.startup.startup_line import startup_line

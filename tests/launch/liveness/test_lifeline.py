@@ -8,8 +8,8 @@ from threading import Thread
 import pytest
 
 from lockstep.errors import DataError, PeerError
+from lockstep.launch.liveness.heartbeats import COMPUTING
 from lockstep.launch.liveness.lifeline_ends import MainEnd, OtherEnd
-from lockstep.launch.liveness.signs import COMPUTING
 from lockstep.launch.network import is_loopback
 
 WAIT = 10
@@ -100,7 +100,7 @@ def test_a_debugger_keeps_the_sign_alive():
     with lifelines(2) as (main, _):
         main.place = lambda: (3, COMPUTING)
         found = []
-        module = {"__name__": "bdb", "look": lambda: found.append(str(main.sign()))}
+        module = {"__name__": "bdb", "look": lambda: found.append(str(main.heartbeat()))}
         exec("def stop(): look()", module)
         module["stop"]()
         elsewhere = Thread(target=module["stop"])  # a debugger in another thread stops nobody

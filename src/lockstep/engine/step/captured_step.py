@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lockstep.data import MicroBatch, restored_generators, seed_generators
-from lockstep.engine.evaluation.scores import StepScores
+from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.model_traits.buffers import restored_buffers
 from lockstep.engine.optimizer.optimizer import clip_grad_norm, set_learning_rate
 from lockstep.engine.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lockstep.data import MicroBatch
-from lockstep.engine.evaluation.scores import StepScores
+from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.run import Run
 from lockstep.engine.step.observer import Observer
 from lockstep.task import share_of_mean, training_forward

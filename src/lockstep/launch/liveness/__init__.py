@@ -1,1 +1,1 @@
-"""How a dead rank is noticed: signs of life, the lifeline that carries them, and the last words."""
+"""How a dead rank is noticed: heartbeats, the lifeline that carries them, and the last words."""

@@ -23,8 +23,8 @@ from contextlib import suppress
 from typing import Any
 
 from lockstep.errors import EXIT_FAILED, ConfigError, PeerError, RankFailed, first_line
+from lockstep.launch.liveness.heartbeats import BUSY, WAITING, Heartbeat
 from lockstep.launch.liveness.last_words import leave_words
-from lockstep.launch.liveness.signs import BUSY, WAITING, Sign
 
 BEAT_SECONDS = 1.0
 GRACE_SECONDS = 5.0
@@ -101,7 +101,7 @@ class Lifeline(ABC):
         for channel in (self._waker, self._wakes, *self._channels()):
             channel.close()
 
-    def sign(self) -> Sign:
+    def heartbeat(self) -> Heartbeat:
         """Where this rank is."""
         step, part = -1, BUSY
         with suppress(Exception):  # the run is being built or taken apart
@@ -110,7 +110,7 @@ class Lifeline(ABC):
             part = WAITING
         elif part != BUSY and self._is_in_debugger():
             part = BUSY
-        return Sign(step, part)
+        return Heartbeat(step, part)
 
     def check(self) -> None:
         """Raises PeerError if another rank has failed."""

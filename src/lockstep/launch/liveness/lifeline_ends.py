@@ -8,8 +8,8 @@ import socket
 import time
 from contextlib import suppress
 
+from lockstep.launch.liveness.heartbeats import Heartbeat, Register
 from lockstep.launch.liveness.lifeline import Connection, Lifeline, Message
-from lockstep.launch.liveness.signs import Register, Sign
 from lockstep.launch.network import is_loopback
 
 CONNECT_SECONDS = 10.0
@@ -63,7 +63,7 @@ class MainEnd(Lifeline):
                         selector.unregister(key.fileobj)
                         key.data.channel.close()
                 now = time.monotonic()
-                self._register.hear(0, self.sign(), now)
+                self._register.hear(0, self.heartbeat(), now)
                 if self._own_failure:
                     break
                 if self._was_suspended(now):
@@ -91,8 +91,8 @@ class MainEnd(Lifeline):
         if rank is not None:
             del self._ranks[connection]
             if rank in self._register.entries:
-                name, sign = self._register.name(rank), self._register.entries[rank].sign
-                self._lose(f"{name} has ended without a word; it was {sign}")
+                name, heartbeat = self._register.name(rank), self._register.entries[rank].heartbeat
+                self._lose(f"{name} has ended without a word; it was {heartbeat}")
         return False
 
     def _take(self, connection: Connection, message: Message) -> None:
@@ -109,7 +109,7 @@ class MainEnd(Lifeline):
         elif "bye" in message:
             self._register.leave(rank)
         else:
-            self._register.hear(rank, Sign(message["step"], message["part"]), now)
+            self._register.hear(rank, Heartbeat(message["step"], message["part"]), now)
 
     def _broadcast(self, **message: object) -> None:
         for connection in list(self._ranks):
@@ -166,8 +166,8 @@ class OtherEnd(Lifeline):
                     limit = f"{self.limit_seconds:g} s (run.timeout_seconds)"
                     self._lose(f"{self._main} has given no sign of life for {limit}")
                 if now >= next_beat:
-                    sign = self.sign()
-                    self._connection.send(step=sign.step, part=sign.part)
+                    heartbeat = self.heartbeat()
+                    self._connection.send(step=heartbeat.step, part=heartbeat.part)
                     next_beat = now + self._beat_seconds
                 self._end_if_due()
         self._connection.send(**({"failed": self._own_failure} if self._own_failure else {"bye": True}))

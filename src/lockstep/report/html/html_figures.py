@@ -10,8 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lockstep.report.figures.figure_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, shortened
 from lockstep.report.html.html_page import GREY
-from lockstep.report.pictures.figure_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, shortened
 from lockstep.runs import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)

@@ -11,12 +11,12 @@ from torch import nn
 from lockstep.config import ModelConfig, check_arguments
 from lockstep.data import restored_generators, seed_generators
 from lockstep.errors import require
+from lockstep.task.models.check_model import try_out
 from lockstep.task.models.cnn import Cnn, DeepCnn, StridedCnn
 from lockstep.task.models.image_shape import ImageShape
 from lockstep.task.models.mlp import Mlp
 from lockstep.task.models.rnn import CnnGru, OrthogonalRnn, Rnn
 from lockstep.task.models.torchvision_model import find_torchvision_model, make_torchvision_model
-from lockstep.task.models.try_out import try_out
 from lockstep.task.models.users_model import find_users_model, make_users_model
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -17,7 +17,7 @@ from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint
 from lockstep.runs.checkpoints.weights import BEST, BEST_EMA, EMA, LAST
 from lockstep.runs.evaluations import write_evaluation
 from lockstep.task import Evaluation
-from lockstep.trainer.scoring import summary_of
+from lockstep.trainer.evaluate_checkpoint import summary_of
 
 VALIDATED = ("validation_", "ema_validation_")
 """Begin the names of the scores on the validation set in a checkpoint's `info`."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lockstep.report.pictures.figure_style import FAINT, GREY, INK, TITLE_INCHES, new_figure, shortened
+from lockstep.report.figures.figure_style import FAINT, GREY, INK, TITLE_INCHES, new_figure, shortened
 
 MAX_NUMBERED = 25
 """With more classes than this, cells are too small for numbers and names."""

@@ -1,4 +1,4 @@
-"""The signs of life of all ranks, and what their absence means. No threads, no sockets, no torch."""
+"""The heartbeats of all ranks, and what it means when they stop. No threads, no sockets, no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUSY = ""
 """Work that has no limit: making the parts of a run, an evaluation, a checkpoint, a download, a debugger."""
 
 
-class Sign(NamedTuple):
+class Heartbeat(NamedTuple):
     """Where a rank is: its step, counted from 0 (-1: before the first), and what it does there."""
 
     step: int = -1
@@ -31,7 +31,7 @@ class Entry:
     node: str
     heard_at: float
     changed_at: float
-    sign: Sign = field(default_factory=Sign)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
 
 @dataclass(kw_only=True)
@@ -46,15 +46,15 @@ class Register:
         """A rank has arrived."""
         self.entries[rank] = Entry(node=node, heard_at=now, changed_at=now)
 
-    def hear(self, rank: int, sign: Sign, now: float) -> None:
-        """A rank has given a sign of life."""
+    def hear(self, rank: int, heartbeat: Heartbeat, now: float) -> None:
+        """A rank has sent a heartbeat."""
         entry = self.entries[rank]
-        if sign != entry.sign:
-            entry.sign, entry.changed_at = sign, now
+        if heartbeat != entry.heartbeat:
+            entry.heartbeat, entry.changed_at = heartbeat, now
         entry.heard_at = now
 
     def leave(self, rank: int) -> None:
-        """A rank has said goodbye, and owes no signs any more."""
+        """A rank has said goodbye, and owes no more heartbeats."""
         self.entries.pop(rank, None)
 
     def excuse(self, now: float) -> None:
@@ -75,14 +75,16 @@ class Register:
         limit = f"for {self.limit_seconds:g} s (run.timeout_seconds)"
         for rank, entry in self.entries.items():
             if now - entry.heard_at >= self.limit_seconds:
-                return f"{self.name(rank)} has given no sign of life {limit}; it was {entry.sign}"
-        still = {r: e.sign for r, e in self.entries.items() if now - e.changed_at >= self.limit_seconds}
-        for rank, sign in still.items():
+                return f"{self.name(rank)} has given no sign of life {limit}; it was {entry.heartbeat}"
+        still = {r: e.heartbeat for r, e in self.entries.items() if now - e.changed_at >= self.limit_seconds}
+        for rank, heartbeat in still.items():
             # With a GPU the host is ahead of it: one that waits may have got further.
-            has_waiting = any(other.part == WAITING or other.step > sign.step for other in still.values())
-            if sign.part in (READING, COMPUTING) and has_waiting:
-                return f"{self.name(rank)} has been {sign} {limit}, and the others wait for it"
-        if len(still) == self.world_size and all(sign.part == WAITING for sign in still.values()):
+            has_waiting = any(
+                other.part == WAITING or other.step > heartbeat.step for other in still.values()
+            )
+            if heartbeat.part in (READING, COMPUTING) and has_waiting:
+                return f"{self.name(rank)} has been {heartbeat} {limit}, and the others wait for it"
+        if len(still) == self.world_size and all(heartbeat.part == WAITING for heartbeat in still.values()):
             return f"all ranks have waited for each other {limit}; {self.name(0)} was {still[0]}"
         return ""
 

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lockstep.report.pictures.figure_style import GREY, INK, RED
+from lockstep.report.figures.figure_style import GREY, INK, RED
 
 # All in pixels.
 IMAGE_SIDE = 112  # about; an image is enlarged by a whole number, so that its own pixels stay square

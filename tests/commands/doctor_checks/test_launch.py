@@ -2,9 +2,7 @@ import socket
 
 import pytest
 
-from lockstep.errors import ConfigError
-from lockstep.launch import Allocation
-from lockstep.launch.checks import (
+from lockstep.commands.doctor_checks.launch import (
     check_network,
     check_processes,
     check_rendezvous,
@@ -14,6 +12,8 @@ from lockstep.launch.checks import (
     gpus_per_node,
     network_of,
 )
+from lockstep.errors import ConfigError
+from lockstep.launch import Allocation
 from processes import free_port
 
 SINFO = """cpu 100 64 idle (null)

@@ -9,10 +9,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from lockstep.commands.doctor_checks.launch import PROBE_SECONDS, srun_one_task_per_node
 from lockstep.config import Config
 from lockstep.errors import ConfigError, counted, require
 from lockstep.launch import Allocation
-from lockstep.launch.checks import PROBE_SECONDS, srun_one_task_per_node
 from lockstep.plan import micro_sizes, window_for_reduction
 from lockstep.runs import run_path
 from lockstep.tracking import ask_server, server_url, sync_command, wandb_mode

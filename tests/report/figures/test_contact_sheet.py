@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lockstep.report.pictures.contact_sheet import MIN_WIDTH, TITLE_HEIGHT, draw_contact_sheet
+from lockstep.report.figures.contact_sheet import MIN_WIDTH, TITLE_HEIGHT, draw_contact_sheet
 
 RED = (0xD5, 0x5E, 0x00)
 

@@ -15,10 +15,10 @@ import torch.distributed as dist
 
 from lockstep.errors import RankError, RankFailed
 from lockstep.launch.launcher.variables import Launch
+from lockstep.launch.liveness.heartbeats import ranks_text
 from lockstep.launch.liveness.last_words import leave_words
 from lockstep.launch.liveness.lifeline import Lifeline
 from lockstep.launch.liveness.lifeline_ends import MainEnd, OtherEnd
-from lockstep.launch.liveness.signs import ranks_text
 
 PATIENCE_SECONDS = 10.0
 """How long a rank waits for another before it says for whom."""

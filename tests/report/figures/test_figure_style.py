@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockstep.report.pictures.figure_style import new_figure, save_figure, shortened
+from lockstep.report.figures.figure_style import new_figure, save_figure, shortened
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])

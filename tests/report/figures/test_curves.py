@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lockstep.report.pictures.curves import COLOURS, MAX_POINTS, draw_comparison, draw_curves, thinned
+from lockstep.report.figures.curves import COLOURS, MAX_POINTS, draw_comparison, draw_curves, thinned
 from run_folders import make_record
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lockstep.report.pictures.confusion_picture import MAX_NUMBERED, draw_confusion
+from lockstep.report.figures.confusion_figure import MAX_NUMBERED, draw_confusion
 
 
 @pytest.mark.parametrize("counts", [np.diag([5, 1200]), np.array([[5, 2], [0, 1200]]), np.zeros((2, 2), int)])

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lockstep.report.numbers import is_fraction_correct
-from lockstep.report.pictures.figure_style import (
+from lockstep.report.figures.figure_style import (
     BLUE,
     FAINT,
     GREEN,
@@ -26,6 +25,7 @@ from lockstep.report.pictures.figure_style import (
     new_figure,
     shortened,
 )
+from lockstep.report.numbers import is_fraction_correct
 from lockstep.runs import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)

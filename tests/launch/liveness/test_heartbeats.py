@@ -1,4 +1,12 @@
-from lockstep.launch.liveness.signs import BUSY, COMPUTING, READING, WAITING, Register, Sign, ranks_text
+from lockstep.launch.liveness.heartbeats import (
+    BUSY,
+    COMPUTING,
+    READING,
+    WAITING,
+    Heartbeat,
+    Register,
+    ranks_text,
+)
 
 
 def register(signs, heard_at=100.0, changed_at=0.0):
@@ -12,8 +20,8 @@ def register(signs, heard_at=100.0, changed_at=0.0):
 
 
 def test_a_rank_that_gives_no_sign_is_named_with_its_node_and_place():
-    ranks = register([Sign(4, COMPUTING), Sign(4, COMPUTING)])
-    ranks.hear(0, Sign(4, COMPUTING), 160.0)
+    ranks = register([Heartbeat(4, COMPUTING), Heartbeat(4, COMPUTING)])
+    ranks.hear(0, Heartbeat(4, COMPUTING), 160.0)
     assert ranks.verdict(159.0) == ""
     assert ranks.verdict(160.0) == (
         "rank 1 on n1 has given no sign of life for 60 s (run.timeout_seconds); it was in step 5, computing"
@@ -24,26 +32,26 @@ def test_a_rank_that_gives_no_sign_is_named_with_its_node_and_place():
 
 def test_a_rank_that_keeps_the_others_waiting_is_named():
     text = "rank 1 on n1 has been in step 5, reading data for 60 s (run.timeout_seconds), and the others wait"
-    assert register([Sign(4, WAITING), Sign(4, READING)]).verdict(100.0).startswith(text)
+    assert register([Heartbeat(4, WAITING), Heartbeat(4, READING)]).verdict(100.0).startswith(text)
     # With a GPU the host of another rank may be ahead, and not seen to wait.
-    assert register([Sign(9, BUSY), Sign(4, READING)]).verdict(100.0).startswith(text)
-    assert register([Sign(4, WAITING), Sign(4, READING)], changed_at=41.0).verdict(100.0) == ""
+    assert register([Heartbeat(9, BUSY), Heartbeat(4, READING)]).verdict(100.0).startswith(text)
+    assert register([Heartbeat(4, WAITING), Heartbeat(4, READING)], changed_at=41.0).verdict(100.0) == ""
 
 
 def test_long_work_is_no_silence():
     """A download or a debugger on the main rank, a long evaluation, steps that take minutes on all ranks."""
     for signs in (
-        [Sign(-1, BUSY), Sign(-1, WAITING)],
-        [Sign(4, BUSY), Sign(4, WAITING)],
-        [Sign(4, BUSY), Sign(4, BUSY)],
-        [Sign(4, COMPUTING), Sign(4, COMPUTING)],
+        [Heartbeat(-1, BUSY), Heartbeat(-1, WAITING)],
+        [Heartbeat(4, BUSY), Heartbeat(4, WAITING)],
+        [Heartbeat(4, BUSY), Heartbeat(4, BUSY)],
+        [Heartbeat(4, COMPUTING), Heartbeat(4, COMPUTING)],
     ):
         assert register(signs).verdict(100.0) == ""
 
 
 def test_all_wait_for_each_other_where_a_network_does_not_connect_them():
     text = "all ranks have waited for each other for 60 s (run.timeout_seconds); rank 0 on n0 was before its"
-    assert register([Sign(-1, WAITING)] * 2).verdict(100.0).startswith(text)
+    assert register([Heartbeat(-1, WAITING)] * 2).verdict(100.0).startswith(text)
 
 
 def test_who_has_not_come():

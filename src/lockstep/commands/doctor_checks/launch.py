@@ -10,9 +10,7 @@ import subprocess
 import sys
 
 from lockstep.errors import ConfigError, counted, refuse
-from lockstep.launch.launcher.allocation import Allocation
-from lockstep.launch.launcher.command_lines import accelerate_options
-from lockstep.launch.launcher.rendezvous import rendezvous
+from lockstep.launch import Allocation, accelerate_options, rendezvous
 
 PROBE_SECONDS = 60
 SINFO_WORDS = ["sinfo", "--noheader", "--noconvert", "--format=%R %D %c %t %G"]

@@ -8,16 +8,16 @@ import torch.distributed as dist
 
 from lockstep.errors import RankError, RankFailed
 from lockstep.launch import read_launch
-from lockstep.launch.meeting import meet
 from lockstep.launch.process_group import start_ranks
+from lockstep.launch.rendezvous_store import meet
 from processes import free_port
 from runs import reset_accelerator
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("lockstep.launch.meeting.LOADING_SECONDS", 0.0)
-    monkeypatch.setattr("lockstep.launch.meeting.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("lockstep.launch.rendezvous_store.LOADING_SECONDS", 0.0)
+    monkeypatch.setattr("lockstep.launch.rendezvous_store.PATIENCE_SECONDS", 0.1)
 
 
 def launch_of(monkeypatch, rank, world_size, **variables):

@@ -1,0 +1,1 @@
+"""The checks of `lockstep doctor`: of the launch, and of the run that it is to start."""

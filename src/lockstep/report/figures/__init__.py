@@ -1,0 +1,1 @@
+"""Figures: curves, confusion matrix, contact sheet, and the style that they share."""

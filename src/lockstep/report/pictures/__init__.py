@@ -1,1 +1,0 @@
-"""Pictures: curves, confusion matrix, contact sheet, and the style that they share."""
