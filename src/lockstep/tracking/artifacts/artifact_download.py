@@ -38,8 +38,8 @@ from lockstep.runs.checkpoints.checkpoint import (
 )
 from lockstep.runs.checkpoints.checkpoint_folder import load_newest_checkpoint
 from lockstep.tracking.artifacts.artifacts import ARTIFACT_CHECKPOINT
-from lockstep.tracking.mode import follow_environment, settings_files
 from lockstep.tracking.wandb_id import is_wandb_id
+from lockstep.tracking.wandb_login import follow_environment, settings_files
 
 PREFIX = "wandb:"
 RECORDS = (SETTINGS_FILE, METRICS_FILE, STARTS_FILE)

@@ -17,9 +17,9 @@ from lockstep.runs.checkpoints.weights import BEST
 from lockstep.runs.evaluations import VALIDATION, read_evaluation
 from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts.artifacts import dataset_artifact, model_artifacts
-from lockstep.tracking.mode import ask_server, follow_environment
 from lockstep.tracking.offline.offline_runs import highest_logged_step, upload_offline_starts
 from lockstep.tracking.upload.evaluation_tables import evaluation_tables
+from lockstep.tracking.wandb_login import ask_server, follow_environment
 
 
 class CouldNotConnect(Exception):
