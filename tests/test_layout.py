@@ -11,6 +11,7 @@ import lockstep
 from processes import ROOT
 
 SOURCE = ROOT / "src" / "lockstep"
+TESTS = ROOT / "tests"
 PACKAGES = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py"))
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "scripts" / "bench").glob("*.py"))
@@ -51,6 +52,24 @@ def test_modules_stay_small_and_the_top_level_too():
         assert len(path.read_text().splitlines()) <= 250, path
     assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
     assert len(PACKAGES) <= 13
+
+
+def folders(root):
+    return {path.parent for path in root.rglob("*.py")}
+
+
+def test_a_folder_shows_some_ten_entries_and_says_what_lives_there():
+    for folder in [each for package in PACKAGES for each in folders(SOURCE / package)]:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+        entries = {path.relative_to(folder).parts[0] for path in folder.rglob("*.py")} - {"__init__.py"}
+        most = 15 if folder.name == "commands" else 12  # one per command
+        assert len(entries) <= most, f"{folder}: make a folder of those that belong together"
+
+
+def test_the_folders_of_a_package_and_of_its_tests_have_the_same_names():
+    for package in PACKAGES:
+        tested = {str(path.relative_to(TESTS)) for path in folders(TESTS / package)}
+        assert tested <= {str(path.relative_to(SOURCE)) for path in folders(SOURCE / package)}
 
 
 def test_the_public_face_loads_what_it_names():
