@@ -96,9 +96,10 @@ def test_clipping_gives_the_bits_of_torchs_own(max_norm):
         assert torch.equal(one.grad, another.grad)
 
 
-def test_a_step_imports_neither_the_compiler_nor_distributed_tensors():
+def test_a_run_and_its_steps_import_neither_the_compiler_nor_distributed_tensors():
     program = """
 import sys, torch
+HEAVY = {"torch._dynamo", "torch.distributed.tensor"}
 from lockstep.config import OPTIMIZER_SETTINGS, OptimizerConfig
 from lockstep.engine.optimizer.optimizer import build_optimizer, clip_grad_norm
 for name in sys.argv[1:]:
@@ -109,9 +110,14 @@ for name in sys.argv[1:]:
     clip_grad_norm(list(model.parameters()), 1.0)
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
-    heavy = {"torch._dynamo", "torch.distributed.tensor"} & set(sys.modules)
-    if heavy:
-        sys.exit(f"{name} imported {heavy}")
+    if HEAVY & set(sys.modules):
+        sys.exit(f"{name} imported {HEAVY & set(sys.modules)}")
+
+from lockstep.engine import take_step
+from runs import small_config, small_run
+take_step(small_run(small_config())[0])
+if HEAVY & set(sys.modules):
+    sys.exit(f"a run imported {HEAVY & set(sys.modules)}")
 """
     result = subprocess.run([sys.executable, "-c", program, *OPTIMIZERS], stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr

@@ -45,10 +45,13 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Fi
         rotation = 0 if max(map(len, names)) <= 2 else 45
         axes.set_xticks(range(len(counts)), names, rotation=rotation, ha="right" if rotation else "center")
         axes.set_yticks(range(len(counts)), names)
-    axes.set_xticks(np.arange(len(counts) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(counts) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=FAINT, linewidth=0.6)
-    axes.tick_params(which="both", length=0)
+    edges = np.arange(len(counts) + 1) - 0.5
+    first, last = edges[[0, -1]]
+    # Two collections of lines: a grid of ticks would make five artists for each line.
+    axes.vlines(edges, first, last, color=FAINT, linewidth=0.6)
+    axes.hlines(edges, first, last, color=FAINT, linewidth=0.6)
+    axes.set(xlim=(first, last), ylim=(last, first))
+    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")

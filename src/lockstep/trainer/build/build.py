@@ -129,7 +129,9 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
 def prepare_forward(model: nn.Module, ranks: Ranks, closing: ExitStack) -> nn.Module:
     """The model under autocast, until `closing` closes. Accelerate adds no DistributedDataParallel."""
     own_forward = vars(model).get("forward")
-    prepared = ranks.accelerator.prepare_model(model, evaluation_mode=True)
+    # The model is on the device already. To place it, Accelerate would import distributed tensors and with
+    # them sympy, which takes half a second.
+    prepared = ranks.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     closing.callback(restore_forward, model, own_forward)
     return prepared
 
