@@ -29,6 +29,7 @@ from lockstep.engine.run import Run
 from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.step.captured_step import CapturedStep, capture_step
 from lockstep.engine.step.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
+from lockstep.engine.step.micro_step import kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer, Observers
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "format_events",
     "is_best",
     "is_torchs",
+    "kept_casts",
     "lr_factor",
     "off_formula",
     "optimizer_kind",

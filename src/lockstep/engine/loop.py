@@ -17,7 +17,7 @@ from lockstep.engine.records import StepResult, evaluate_run, padded, send_recor
 from lockstep.engine.run import Run
 from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of
 from lockstep.engine.step.deterministic_kernels import refused_nondeterminism
-from lockstep.engine.step.micro_step import add_gradient
+from lockstep.engine.step.micro_step import add_gradient, kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer
 from lockstep.engine.step.step_profile import StepProfile
 from lockstep.errors import ConfigError, Interrupted, RankError
@@ -103,16 +103,17 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     optimizer.zero_grad(set_to_none=True)
     observer.on_zero_grad(run)
     reduction.begin_step()
-    for batch in window:
-        observer.on_micro_batch(run, batch)
-        # So the forward and the loss draw the same for this slot on any rank, and after any resume.
-        seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
-        with reduction.accumulate(batch), own_mistakes():
-            loss = captured.add_gradient(batch, scale, scores) if captured is not None else None
-            if loss is None:
-                loss = add_gradient(run, batch, scale, scores, observer)
-        observer.on_backward(run, batch)
-        losses.append(loss)
+    with kept_casts(accelerator):
+        for batch in window:
+            observer.on_micro_batch(run, batch)
+            # So the forward and the loss draw the same for this slot on any rank, and after any resume.
+            seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
+            with reduction.accumulate(batch), own_mistakes():
+                loss = captured.add_gradient(batch, scale, scores) if captured is not None else None
+                if loss is None:
+                    loss = add_gradient(run, batch, scale, scores, observer)
+            observer.on_backward(run, batch)
+            losses.append(loss)
 
     with run.timer.section("communication"):
         reduction.sum_over_ranks(run.plan.num_micro_batches(run.step), run.plan.window)
@@ -136,7 +137,8 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         observer.on_schedule(run)
 
         # In fp16 this waits for the device: the scaler skips the update if the gradient overflowed.
-        optimizer.step()
+        with own_mistakes():
+            optimizer.step()
         observer.on_update(run)
         is_skipped = optimizer.step_was_skipped or is_empty
 

@@ -130,10 +130,20 @@ def test_an_operation_without_a_deterministic_form_is_refused_by_name_or_warned_
     use_deterministic_kernels(allow_nondeterministic=True)
     with pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"):
         run = build_run(config, ranks, parts)
-    if not in_evaluation:  # an operation that the trials did not meet
-        use_deterministic_kernels(allow_nondeterministic=False)
-        with pytest.raises(RankError, match="put_ has no deterministic form"):
-            take_step(run)
+    use_deterministic_kernels(allow_nondeterministic=False)  # so it is an operation that no trial has met
+    kind, meet = (ConfigError, evaluate_run) if in_evaluation else (RankError, take_step)
+    with pytest.raises(kind, match="put_ has no deterministic form"):
+        meet(run)
+
+
+@pytest.mark.usefixtures("_kernels_as_on_a_gpu")
+def test_an_update_without_a_deterministic_form_is_refused_by_name():
+    run, _ = small_run(small_config())
+    value, place = torch.zeros(1), torch.zeros(1, dtype=torch.long)
+    run.optimizer.optimizer.register_step_pre_hook(lambda *_: value.put(place, value))
+    use_deterministic_kernels(allow_nondeterministic=False)
+    with pytest.raises(RankError, match="put_ has no deterministic form"):
+        take_step(run)
 
 
 @pytest.mark.usefixtures("_kernels_as_on_a_gpu")

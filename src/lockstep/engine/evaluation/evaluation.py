@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lockstep.data import Chunks, seed_generators
 from lockstep.engine.model_traits.buffers import restored_buffers
+from lockstep.engine.step.deterministic_kernels import refused_nondeterminism
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.task import (
@@ -60,7 +61,8 @@ def evaluate(
         is_average: whether the model has the moving average of the weights.
 
     Raises:
-        ConfigError: the loss or a metric has none of the forms of a measurement, or a label is no class.
+        ConfigError: the loss or a metric has none of the forms of a measurement, a label is no class, or an
+            operation has no deterministic form and the reduction is exact.
         RunStopped: on every rank, if a value is not finite.
         DataError: a chunk cannot be read.
     """
@@ -70,7 +72,8 @@ def evaluate(
         for chunk, ids, batch in zip(chunks.mine, chunks.ids, chunks.batches, strict=True):
             inputs, targets = batch
             seed_generators(ranks.device, seed, "evaluation", chunk)
-            mine[chunk] = score_batch(model, task, inputs, targets, len(ids))
+            with refused_nondeterminism():
+                mine[chunk] = score_batch(model, task, inputs, targets, len(ids))
 
     # Not inference_mode: what a model caches under it would fail its next backward.
     with evaluation_mode(model), torch.no_grad():

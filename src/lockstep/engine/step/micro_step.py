@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from lockstep.data import MicroBatch
@@ -42,3 +47,22 @@ def add_gradient(
     if scores is not None:
         scores.add(outputs, targets, loss, batch.num_samples)
     return share.total.detach()
+
+
+@contextmanager
+def kept_casts(accelerator: Accelerator) -> Iterator[None]:
+    """Lets the micro-batches of the block share what autocast makes of the weights in bf16 and fp16.
+
+    Accelerate puts each forward under autocast, which at its end forgets them, so that a window of eight
+    casts each weight eight times. A cast keeps nothing for its backward, so all backwards can go through it.
+    Within the block no weight can be used in two precisions.
+    """
+    if not accelerator.native_amp:
+        yield
+        return
+    torch.autocast_increment_nesting()  # autocast forgets at the end of the outermost block
+    try:
+        yield
+    finally:
+        torch.autocast_decrement_nesting()
+        torch.clear_autocast_cache()  # the update changes the weights

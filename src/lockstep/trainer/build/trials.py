@@ -15,6 +15,7 @@ from lockstep.engine import (
     check_sizes,
     evaluation_mode,
     is_torchs,
+    kept_casts,
     refused_nondeterminism,
     restored_buffers,
     score_batch,
@@ -68,7 +69,7 @@ def find_traits(
     field, name = ("task.model", task.name) if config.task.name else ("model.name", config.model.name)
 
     def loss_of(batch: MicroBatch) -> Tensor:
-        with refused_nondeterminism():
+        with refused_nondeterminism(), kept_casts(ranks.accelerator):
             outputs, targets = training_forward(task, model, batch)
             return share_of_mean(task.loss(outputs, targets), batch).total
 
