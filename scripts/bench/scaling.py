@@ -7,15 +7,9 @@ size.
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 from torch.cuda import device_count
 
@@ -23,42 +17,11 @@ from harness import NUM_CORES, Bench, main, seconds_of, side_by_side
 from lockstep.config import BatchConfig
 from lockstep.plan import Plan
 from results import Row, median_row, ratio
+from team import Team, under_torchrun
 
-WORKER = Path(__file__).with_name("scaling_worker.py")
-START_SECONDS = 120
 GLOBAL_SIZES = (32, 64, 128, 256, 512, 1024)
 WORLD_SIZES = (1, 8, 64, 512, 4096)
 MICRO_SIZE = 32
-
-
-class Team:
-    """Processes that train the default recipe and share the cores; leaving the context ends them."""
-
-    def __init__(self, bench: Bench, num_processes: int, reduction: str) -> None:
-        self._repeats = bench.count(10)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = str(server.getsockname()[1])
-            launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
-            command = [sys.executable, "-m", *launcher, str(WORKER), port, bench.data_root, reduction]
-            threads = str(max(1, NUM_CORES // num_processes))
-            self._process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads})
-            server.settimeout(START_SECONDS)
-            self._connection = server.accept()[0]
-        self._lines = self._connection.makefile("rw")
-
-    def __enter__(self) -> Team:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._connection.close()  # ends the processes
-        self._process.wait()
-
-    def step_seconds(self, global_size: int = 256) -> float:
-        """Mean seconds per step over one block."""
-        self._lines.write(json.dumps([global_size, self._repeats]) + "\n")
-        self._lines.flush()
-        return float(self._lines.readline()) / self._repeats
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -67,11 +30,11 @@ def measure(bench: Bench) -> list[Row]:
     # A power of two, so that the recipe's eight micro-batches divide evenly.
     num_processes = min(8, 1 << ((device_count() if is_cuda else NUM_CORES).bit_length() - 1))
     with ExitStack() as teams:
-        one = teams.enter_context(Team(bench, 1, "exact"))
+        one = teams.enter_context(Team(bench, "exact", under_torchrun(1)))
         rows = window_rows(bench, one)
         if num_processes > 1:
-            exact = teams.enter_context(Team(bench, num_processes, "exact"))
-            fast = teams.enter_context(Team(bench, num_processes, "fast"))
+            exact = teams.enter_context(Team(bench, "exact", under_torchrun(num_processes)))
+            fast = teams.enter_context(Team(bench, "fast", under_torchrun(num_processes)))
             rows = process_rows(bench, one, exact, fast, num_processes) + rows
         else:
             rows.insert(0, Row(what="several processes: there is only one device", value=None, n=0))

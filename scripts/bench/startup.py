@@ -1,4 +1,4 @@
-"""Start-up time in fresh processes: to the help text, and to the first optimizer step.
+"""Time in fresh processes besides training: to the help text, to the first step, and of a whole command.
 
 The first step ends when its line is printed. Files are in the page cache: the first round, which fills it,
 is dropped.
@@ -6,10 +6,12 @@ is dropped.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness import BIN, ROOT, Bench, command_seconds, main, side_by_side
@@ -19,13 +21,14 @@ IMPORT = "import torch, accelerate"
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Seconds to the help text, for the bare import, and to the first step of two recipes."""
+    """Seconds to the help text, for the bare import, to the first step, and besides training."""
     recipes = ("debug.yaml", "cnn.yaml")
     times = side_by_side(
         {
             "help": partial(command_seconds, [str(BIN / "lockstep"), "--help"]),
             "import": partial(command_seconds, [sys.executable, "-c", IMPORT]),
             **{name: partial(first_step_seconds, name, bench.data_root) for name in recipes},
+            "whole": partial(seconds_besides_training, "speedrun.yaml", bench),
         },
         bench.count(5),
     )
@@ -40,15 +43,19 @@ def measure(bench: Bench) -> list[Row]:
             for name in recipes
             for pairs in [zip(times[name], times["import"], strict=True)]
         ),
+        median_row(
+            "whole command minus training minus the import, speedrun.yaml",
+            [a - b for a, b in zip(times["whole"], times["import"], strict=True)],
+            "s",
+            at_most=0.8,
+        ),
     ]
 
 
 def first_step_seconds(config: str, data_root: str) -> float:
     """Seconds until `lockstep train` prints its first step; the run is then killed."""
     with TemporaryDirectory() as folder:
-        command = [str(BIN / "lockstep"), "train", "--config", str(ROOT / "configs" / config)]
-        command += ["--data.root", data_root, "--run.dir", folder, "--train.log-every", "1"]
-        command += ["--tracking.mode", "disabled"]
+        command = [*train_words(config, data_root, folder), "--train.log-every", "1"]
         begin = time.perf_counter()
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
@@ -60,6 +67,21 @@ def first_step_seconds(config: str, data_root: str) -> float:
                     process.kill()
                     return seconds
     raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def seconds_besides_training(config: str, bench: Bench) -> float:
+    """Seconds of a whole `lockstep train`, its report included, without those of its steps."""
+    with TemporaryDirectory() as folder:
+        command = [*train_words(config, bench.data_root, folder), "--run.name", "run"]
+        seconds = command_seconds([*command, *(["--train.steps", "20"] if bench.is_quick else [])])
+        summary = json.loads(Path(folder, "run", "summary.json").read_text())
+    return seconds - float(summary["train_seconds"])
+
+
+def train_words(config: str, data_root: str, folder: str) -> list[str]:
+    """The words of a command that trains a recipe."""
+    words = [str(BIN / "lockstep"), "train", "--config", str(ROOT / "configs" / config)]
+    return [*words, "--data.root", data_root, "--run.dir", folder, "--tracking.mode", "disabled"]
 
 
 if __name__ == "__main__":
