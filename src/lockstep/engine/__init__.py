@@ -3,6 +3,7 @@
 from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
 from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
+from lockstep.engine.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
 from lockstep.engine.evaluation.evaluation import evaluate, evaluation_mode, score_batch
 from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.evaluation.step_scores import StepScores
@@ -28,7 +29,6 @@ from lockstep.engine.reduction.reduction import Reduction
 from lockstep.engine.run import Run
 from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.step.captured_step import CapturedStep, capture_step
-from lockstep.engine.step.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
 from lockstep.engine.step.micro_step import kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer, Observers
 

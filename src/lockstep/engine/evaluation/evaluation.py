@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.data import Chunks, seed_generators
+from lockstep.engine.deterministic_kernels import refused_nondeterminism
 from lockstep.engine.model_traits.buffers import restored_buffers
-from lockstep.engine.step.deterministic_kernels import refused_nondeterminism
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.task import (
