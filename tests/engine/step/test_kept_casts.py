@@ -4,13 +4,13 @@ import contextlib
 
 import pytest
 import torch
-from lockstep.runs.checkpoint import weights_sha256
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from lockstep.config import BatchConfig, Config
 from lockstep.engine import loop, take_step
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import Task
 from runs import built_run
 from tasks import line_data
