@@ -158,7 +158,9 @@ def test_fetch_takes_the_options_of_train(tmp_path):
 
 def test_two_starts_of_one_run_exclude_each_other(tmp_path, monkeypatch):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "400"]
-    program = "import sys; from lockstep.commands.main import main; from lockstep.runs import folder_lock; "
+    program = (
+        "import sys; from lockstep.commands.main import main; from lockstep.runs.folder import folder_lock; "
+    )
     program += "folder_lock.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
     first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
     try:
