@@ -53,7 +53,6 @@ OWN_OPTIONS = {
 OWN_SWITCHES = {
     "train": {"--accept-source"},
     "replay": {"--break"},
-    "report": {"--html"},
     "doctor": {"--slurm"},
 }
 NUM_ARGUMENTS = {"evaluate": 1, "export": 1, "replay": 1}

@@ -1,4 +1,4 @@
-"""`lockstep report`: draws the pictures in a run folder's report/, from the files of the folder alone."""
+"""`lockstep report`: what is in a run folder's report/, drawn from the files of the folder alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lockstep.report.figures.confusion_figure import draw_confusion
 from lockstep.report.figures.contact_sheet import draw_contact_sheet
 from lockstep.report.figures.curves import draw_curves
 from lockstep.report.figures.figure_style import save_figure, save_picture, shortened
+from lockstep.report.html.check_plotly import has_plotly
 from lockstep.runs import (
     check_links,
     check_writable,
@@ -29,7 +30,7 @@ REPORT_FOLDER = "report"
 
 
 def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
-    """Draws the curves of a run with records, and its last evaluation if there is one.
+    """Draws the curves of a run with records and its last evaluation, and with plotly writes index.html.
 
     Args:
         folder: the run folder.
@@ -62,6 +63,10 @@ def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
             save_figure(picture, paths[-1])
         else:
             save_picture(picture, paths[-1])
+    if has_plotly():
+        from lockstep.report.html.html_report import write_html_report  # imports plotly
+
+        paths.append(write_html_report(folder, target))
     return paths
 
 

@@ -17,15 +17,32 @@ from run_folders import SUMMARY, make_evaluation, make_record, make_run
 
 pytest.importorskip("plotly", exc_type=ImportError)
 CHROMIUM = shutil.which("chromium")
+START = {
+    "step": 0,
+    "format": 3,
+    "world_size": 2,
+    "num_threads": 1,
+    "device": "cpu",
+    "cpu": {"model": "Abacus 5", "capability": "AVX2", "limits": {}},
+    "versions": {"python": "3.14.0", "torch": "2.15.0", "accelerate": "1.15.0"},
+    "git": {"commit": "a" * 40, "is_clean": True},
+    "sources": {"mine": "c" * 64},
+}
 
 
 def run_with_all(tmp_path, name="run <b>&"):
     """A finished run with an evaluation; its name must be escaped."""
     records = [make_record(step, accuracy=0.9 if step % 5 == 0 else None) for step in range(1, 21)]
     folder = tmp_path / name
-    make_run(folder, records, {**SUMMARY, "phase_seconds": {"import": 2.5, "train": 10.0}})
+    seconds = {"import": 2.5, "train": 10.0, "evaluate_and_save": 1.0}
+    make_run(folder, records, {**SUMMARY, "phase_seconds": seconds})
+    starts = [START, {**START, "step": 10, "world_size": 4, "git": {"commit": "b" * 40, "is_clean": False}}]
+    (folder / "starts.jsonl").write_text("".join(f"{json.dumps(start)}\n" for start in starts))
+    (folder / "profile").mkdir()
+    (folder / "profile" / "rank-0.txt").write_text("operation  calls a step\naten::mm        <16>\n")
     (folder / "evaluations").mkdir()
     (folder / "evaluations" / "last.npz").write_bytes(to_npz(make_evaluation(20)))
+    (folder / "evaluations" / "validation-best.npz").write_bytes(to_npz(make_evaluation(15, "validation")))
     return folder
 
 
@@ -37,11 +54,12 @@ def text_of(path):
 
 def test_the_report_has_all_parts_and_nothing_from_elsewhere(tmp_path, capsys):
     folder = run_with_all(tmp_path)
-    assert main(["report", str(folder), "--html"]) == 0
+    assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().out.rstrip().endswith("report/index.html")
     page, text = text_of(folder / "report" / "index.html")
     parts = ["Curves", "Scores", "Confusion matrix", "Precision and recall", "Mistakes with the highest loss"]
-    parts += ["Settings that differ from the defaults", "Time by part", "Starts"]
+    parts += ["Settings that differ from the defaults", "Environment", "Starts and resumes"]
+    parts += ["Time by part", "Profile"]
     for part in parts:
         assert f"<h2>{part}</h2>" in text
     assert html.escape(folder.name) in text
@@ -51,7 +69,21 @@ def test_the_report_has_all_parts_and_nothing_from_elsewhere(tmp_path, capsys):
     assert (
         "<td>1</td><td>1</td><td>50.00%</td><td>100.00%</td>" in text
     )  # of class 1: 2 predictions, 1 sample
-    assert "<td>train</td><td>10.0 s</td>" in text
+    assert "<td>evaluate and save</td><td>1.0 s</td>" in text
+    assert "<td>validation</td><td>best</td><td>15</td><td>4</td><td>0.9000</td><td>75.00%</td>" in text
+    for name, value in {
+        "torch": "2.15.0",
+        "accelerate": "1.15.0",
+        "python": "3.14.0",
+        "processes": "4",
+        "threads per process": "1",
+        "CPU model": "Abacus 5",
+        "commit": "bbbbbbbbbbbb (modified)",
+        "source of mine": "cccccccccccc",
+    }.items():
+        assert f"<tr><td>{name}</td><td>{value}</td></tr>" in text
+    assert "<td>0</td><td>2</td><td>cpu</td><td>1</td><td>2.15.0</td><td>aaaaaaaaaaaa</td>" in text
+    assert "aten::mm        &lt;16&gt;" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
@@ -60,7 +92,7 @@ def test_the_report_has_all_parts_and_nothing_from_elsewhere(tmp_path, capsys):
 def test_a_run_without_an_evaluation_has_a_report_too(tmp_path):
     folder = tmp_path / "run"
     make_run(folder, [make_record(1)])
-    assert main(["report", str(folder), "--html", "--output", str(tmp_path / "out")]) == 0
+    assert main(["report", str(folder), "--output", str(tmp_path / "out")]) == 0
     _, text = text_of(tmp_path / "out" / "index.html")
     assert "<h2>Curves</h2>" in text
     assert "Confusion" not in text
@@ -82,10 +114,14 @@ def test_runs_are_compared_on_a_page(tmp_path, monkeypatch, capsys):
 def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "plotly", None)
     run = make_run(tmp_path / "run", [make_record(1)])
-    for words in (["report", run, "--html"], ["compare", run, "--html", str(tmp_path / "a.html")]):
-        assert main(words) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "needs the package plotly; install it with: pip install lockstep-trainer[report]" in line
+    install = "install it with: pip install lockstep-trainer[report]"
+    assert main(["report", run]) == 0
+    written, missing = capsys.readouterr().out.splitlines()
+    assert written == f"lockstep: wrote {run}/report/curves.png"
+    assert missing == f"lockstep: no index.html, as plotly is not installed; {install}"
+    assert main(["compare", run, "--html", str(tmp_path / "a.html")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"--html: needs the package plotly; {install}")
 
 
 def test_a_confusion_matrix_of_many_classes_has_no_numbers():
@@ -98,7 +134,7 @@ def test_a_confusion_matrix_of_many_classes_has_no_numbers():
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: as root, apt-get install chromium")
 def test_a_browser_draws_the_report_without_a_network(tmp_path):
     folder = run_with_all(tmp_path, "run")
-    assert main(["report", str(folder), "--html"]) == 0
+    assert main(["report", str(folder)]) == 0
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     words += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000", "--dump-dom"]
     page = (folder / "report" / "index.html").as_uri()

@@ -113,8 +113,8 @@ class TrainConfig:
     """Profile these steps, 'FIRST-LAST' such as '20-25', counted from 1, on every rank. The run folder's
     profile/ then has a trace and a table of the costliest operations. Empty: none."""
     report: bool = True
-    """Draw curves, confusion matrix and worst mistakes into the run folder's report/ when training ends or is
-    interrupted (about a second). `lockstep report` draws them at any time."""
+    """Write the report, index.html and pictures, into the run folder's report/ when training ends or is
+    interrupted (about a second). `lockstep report` writes it at any time."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "must be >= 1 epoch")

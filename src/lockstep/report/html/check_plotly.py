@@ -6,6 +6,14 @@ import importlib.util
 
 from lockstep.errors import ConfigError
 
+INSTALL_PLOTLY = "pip install lockstep-trainer[report]"
+"""What installs it."""
+
+
+def has_plotly() -> bool:
+    """Whether plotly is installed."""
+    return importlib.util.find_spec("plotly") is not None
+
 
 def check_plotly(option: str) -> None:
     """Checks that plotly is installed, which an option needs.
@@ -13,7 +21,5 @@ def check_plotly(option: str) -> None:
     Raises:
         ConfigError: it is not; says what to install.
     """
-    if importlib.util.find_spec("plotly") is None:
-        raise ConfigError(
-            f"{option}: needs the package plotly; install it with: pip install lockstep-trainer[report]"
-        )
+    if not has_plotly():
+        raise ConfigError(f"{option}: needs the package plotly; install it with: {INSTALL_PLOTLY}")

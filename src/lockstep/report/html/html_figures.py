@@ -12,10 +12,11 @@ from plotly.subplots import make_subplots
 
 from lockstep.report.figures.figure_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, shortened
 from lockstep.report.html.html_page import GREY
+from lockstep.report.numbers import is_fraction_correct
 from lockstep.runs import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
-RATE_COLOURS = (GREEN, PURPLE, SKY, RED)
+RATE_COLOURS = (PURPLE, SKY, RED)
 PANEL_PIXELS = 260
 MAX_NUMBERED = 25
 """With more classes than this, cells are too small for numbers."""
@@ -29,6 +30,8 @@ def curves(records: Sequence[Record], resumes: Sequence[int], headline: str) -> 
         kinds = (("training", value, BLUE), ("test", f"test_{value}", ORANGE))
         for name, key, colour in (*kinds, ("validation", f"validation_{value}", GREEN)):
             _line(figure, row, records, "step", key, name, colour, is_first=row == 1)
+        if is_fraction_correct(value):
+            figure.update_yaxes(tickformat=".4~%", row=row, col=1)
     rates = sorted({key for record in records for key in record if key.startswith("lr/")})
     for key, colour in zip(rates, cycle(RATE_COLOURS)):
         _line(figure, len(values) + 1, records, "step", key, key, colour, is_first=True)
@@ -44,6 +47,8 @@ def comparison(runs: Mapping[str, Sequence[Record]], headline: str) -> go.Figure
     for (name, records), colour in zip(runs.items(), cycle(COLOURS)):
         for row, key in enumerate(("loss", f"test_{headline}"), 1):
             _line(figure, row, records, "samples_seen", key, name, colour, is_first=row == 1)
+    if is_fraction_correct(headline):
+        figure.update_yaxes(tickformat=".4~%", row=2, col=1)
     figure.update_xaxes(title_text="training samples seen", row=2, col=1)
     return figure
 

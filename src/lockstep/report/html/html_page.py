@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from lockstep.report.figures.figure_style import ORANGE
+
 GREY, GRID = "#888888", "rgba(128,128,128,0.25)"
 """Of text and lines in figures, which do not change with the theme: they can be read on white and black."""
 STYLE = """
@@ -23,6 +25,7 @@ h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; marg
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 td, th { border-bottom: 1px solid var(--faint); padding: .25rem .8rem .25rem 0; text-align: left;
          font-variant-numeric: tabular-nums; vertical-align: top; }
+.drawn { overflow-x: auto; } pre { font-size: .8rem; overflow-x: auto; }
 th { color: var(--soft); font-weight: normal; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 112px; }
 figure img { width: 112px; height: 112px; object-fit: contain; image-rendering: pixelated; }
@@ -59,6 +62,11 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
+def preformatted(text: str) -> str:
+    """Lines of text in a fixed width."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table; empty without rows."""
     if not rows:
@@ -93,9 +101,12 @@ def drawn(figure: go.Figure) -> str:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "family": "system-ui, sans-serif"},
-        margin={"l": 70, "r": 20, "t": 30, "b": 50},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": ORANGE},
+        margin={"l": 70, "r": 20, "t": 60, "b": 50},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},  # a narrow page has no room beside
     )
     figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
     options: dict[str, Any] = {"displaylogo": False, "responsive": True}
-    return figure.to_html(full_html=False, include_plotlyjs=False, config=options)
+    content = figure.to_html(full_html=False, include_plotlyjs=False, config=options)
+    return f'<div class="drawn">{content}</div>'

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from lockstep.report.html import html_page
+from lockstep.report.html.html_facts import environment, profile, starts_table
 from lockstep.report.html.html_figures import confusion_figure, curves
 from lockstep.report.html.html_page import drawn, named_values, paragraph, section, table
 from lockstep.report.numbers import shown
 from lockstep.runs import (
+    Record,
     changed_settings,
     read_metrics,
     read_starts,
@@ -22,7 +25,14 @@ from lockstep.runs import (
     resume_steps,
     write_atomically,
 )
-from lockstep.runs.evaluations import SavedEvaluation, newest_evaluation
+from lockstep.runs.checkpoints.weights import OF_A_RUN
+from lockstep.runs.evaluations import (
+    TEST,
+    VALIDATION,
+    SavedEvaluation,
+    newest_evaluation,
+    read_evaluation,
+)
 from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification
 
 PAGE = "index.html"
@@ -32,11 +42,9 @@ def write_html_report(folder: Path, target: Path) -> Path:
     """Writes the report of a run with records into a folder, and returns its path."""
     records, starts, facts = read_metrics(folder), read_starts(folder), read_task_facts(folder)
     saved, summary = newest_evaluation(folder), read_summary(folder) or {}
-    state = "finished" if summary else "not finished"
-    reached = f"{state}; {records[-1]['step']:,} steps, {records[-1]['samples_seen']:,} training samples"
     parts = [
-        paragraph(reached),
-        section("Scores", _scores(saved)),
+        paragraph(_reached(records[-1], summary)),
+        section("Scores", _scores(folder)),
         section("Curves", drawn(curves(records, resume_steps(starts), facts.headline))),
     ]
     if saved is not None and is_classification(saved.scores):
@@ -46,23 +54,50 @@ def write_html_report(folder: Path, target: Path) -> Path:
             section("Precision and recall", _by_class(counts, facts.classes)),
             section("Mistakes with the highest loss", _mistakes(saved, facts.classes)),
         ]
-    seconds = summary.get("phase_seconds", {})
+    seconds = summary.get("phase_seconds", {}).items()
+    times = {name.replace("_", " "): f"{value:.1f} s" for name, value in seconds}
     parts += [
         section("Settings that differ from the defaults", named_values(_plain(changed_settings(folder)))),
-        section("Time by part", named_values({name: f"{value:.1f} s" for name, value in seconds.items()})),
-        section("Starts", _starts(starts)),
+        section("Environment", environment(starts)),
+        section("Starts and resumes", starts_table(starts)),
+        section("Time by part", named_values(times)),
+        section("Profile", profile(folder)),
     ]
     path = target / PAGE
     write_atomically(path, html_page.page(folder.resolve().name, parts))
     return path
 
 
-def _scores(saved: SavedEvaluation | None) -> str:
-    if saved is None:
-        return ""
-    scores = saved.scores
-    where = paragraph(f"On {scores.num_samples:,} {scores.split} samples after step {scores.step:,}.")
-    return where + named_values({name: shown(name, value) for name, value in scores.values.items()})
+def _reached(newest: Record, summary: Mapping[str, Any]) -> str:
+    """How far a run has come, in a line."""
+    state = "finished" if summary else "not finished"
+    text = f"{state}; {newest['step']:,} steps, {newest['samples_seen']:,} training samples"
+    if "train_seconds" in summary:
+        text += f", {summary['train_seconds']:,.1f} s of training"
+    return text + (f"; weights {summary['weights_sha256'][:12]}" if "weights_sha256" in summary else "")
+
+
+def _scores(folder: Path) -> str:
+    """The values of each set and weights that were scored, a line for each."""
+    found = {
+        (split, which): saved.scores
+        for split in (TEST, VALIDATION)
+        for which in OF_A_RUN
+        if (saved := read_evaluation(folder, which, split)) is not None
+    }
+    names = list(dict.fromkeys(name for scores in found.values() for name in scores.values))
+    rows = [
+        [
+            split,
+            which,
+            f"{scores.step:,}",
+            f"{scores.num_samples:,}",
+            *(shown(name, scores.values.get(name)) for name in names),
+        ]
+        for (split, which), scores in found.items()
+    ]
+    headings = [name.replace("top5_", "top-5 ").replace("_", " ") for name in names]
+    return table(("set", "weights", "after step", "samples", *headings), rows)
 
 
 def _by_class(counts: np.ndarray, classes: tuple[str, ...]) -> str:
@@ -93,15 +128,8 @@ def _mistakes(saved: SavedEvaluation, classes: tuple[str, ...]) -> str:
     return html_page.pictures(images, captions)
 
 
-def _starts(starts: list[dict[str, object]]) -> str:
-    names = ("step", "world_size", "device", "num_threads", "versions", "git")
-    rows = [[_text(start.get(name, "-")) for name in names] for start in starts]
-    return table(("after step", "processes", "device", "threads", "versions", "git"), rows)
-
-
 def _plain(values: Mapping[str, object]) -> dict[str, str]:
-    return {name: _text(value) for name, value in values.items()}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+    }
