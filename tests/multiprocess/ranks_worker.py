@@ -1,5 +1,8 @@
 """Run under torchrun: what the ranks decide together is the same on each of them, failures included."""
 
+import os
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +10,9 @@ from lockstep.errors import ConfigError, PeerError, RunStopped
 from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import join_ranks
 from lockstep.launch.ranks.rank_facts import differing_facts
-from lockstep.launch.ranks.threads import fullest_node
+from lockstep.launch.ranks.threads import equal_threads, fullest_node
+from lockstep.runs.history.environment import environment
+from lockstep.trainer.startup.start_facts import differing_ranks
 
 
 def raises(error):
@@ -33,6 +38,16 @@ with join_ranks(read_launch(), "no") as ranks:
         "more": f"None on rank 0, 2 {last}",
     }
     assert fullest_node(ranks) == (size, num_cores())
+    equal, lines = equal_threads(replace(ranks, num_threads=1 if is_last else 2))
+    assert (equal.num_threads, torch.get_num_threads()) == (1, 1)
+    assert lines == [f"num_threads = 1 on every rank, as on rank {size - 1}; others had up to 2"]
+    # Instructions that one rank alone may use: no machine here has two kinds of CPU.
+    os.environ |= {"ONEDNN_MAX_CPU_ISA": "SSE41"} if is_last else {}
+    how = rf"the ranks differ in CPU limits \({{}} on rank 0, {{'ONEDNN_MAX_CPU_ISA': 'SSE41'}} {last}\)"
+    with pytest.raises(ConfigError, match=f"{how}: exact reduction needs equal ones; .* --reduction fast"):
+        differing_ranks(ranks, environment(ranks), is_exact=True)
+    (warning,) = differing_ranks(ranks, environment(ranks), is_exact=False)
+    assert warning.endswith("so the bits may depend on them")
     with pytest.raises(ConfigError, match=r"a\.b = 1: no"):
         ranks.on_main(raises(ConfigError("a.b = 1: no")))
     with pytest.raises(RunStopped, match="the disk is full"):

@@ -33,6 +33,22 @@ def fullest_node(ranks: Ranks) -> Node:
     return min(nodes, key=lambda node: node.num_cores / node.num_ranks)
 
 
+def equal_threads(ranks: Ranks) -> tuple[Ranks, list[str]]:
+    """The ranks with as many threads each as the one with the fewest. A collective.
+
+    Shares of unequal nodes differ, and the bits of a sum depend on how threads share it.
+
+    Returns:
+        The ranks; and a line for the user if they differed.
+    """
+    counts = ranks.gather_objects(ranks.num_threads)
+    fewest, most = min(counts), max(counts)
+    if fewest == most:
+        return ranks, []
+    line = f"num_threads = {fewest} on every rank, as on rank {counts.index(fewest)}; others had up to {most}"
+    return _set_threads(ranks, fewest), [line]
+
+
 def with_threads(ranks: Ranks, num_threads: int) -> tuple[Ranks, str]:
     """The ranks with a number of threads each, if every node has the cores for it. A collective.
 
@@ -46,6 +62,10 @@ def with_threads(ranks: Ranks, num_threads: int) -> tuple[Ranks, str]:
     if node.num_ranks * num_threads > max(node.num_cores, node.num_ranks):
         threads = f"{counted(node.num_ranks, 'rank')} x {counted(num_threads, 'thread')}"
         return ranks, f"{threads} exceed the {counted(node.num_cores, 'core')} of a node"
+    return _set_threads(ranks, num_threads), ""
+
+
+def _set_threads(ranks: Ranks, num_threads: int) -> Ranks:
     torch.set_num_threads(num_threads)
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
-    return replace(ranks, num_threads=num_threads), ""
+    return replace(ranks, num_threads=num_threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lockstep.config import Config, source_digests, source_file, users_modules
 from lockstep.errors import ConfigError
 from lockstep.launch.ranks.rank_facts import differing_facts
 from lockstep.launch.ranks.ranks import Ranks
-from lockstep.launch.ranks.threads import with_threads
+from lockstep.launch.ranks.threads import equal_threads, with_threads
 from lockstep.runs import (
     bit_facts,
     check_same_sources,
@@ -82,15 +83,43 @@ def facts_of_start(
         ranks: all of them must call it.
         sources: the digests of the user's modules.
         accepted: those that have changed.
+
+    Raises:
+        ConfigError: on every rank, if the ranks differ in what may change bits, and the reduction is exact.
     """
     before, notes, shortage = ranks.on_main(lambda: recorded_threads(folder)), [], ""
-    if ranks.device.type == "cpu" and before:
-        now, (ranks, shortage) = ranks.num_threads, with_threads(ranks, before)
-        if now != before and not shortage:
-            notes.append(f"num_threads = {before}, as in the start before, and not {now}: it may change bits")
+    if ranks.device.type == "cpu":
+        now = ranks.num_threads
+        ranks, notes = equal_threads(ranks)
+        if before:
+            ranks, shortage = with_threads(ranks, before)
+            how = f"num_threads = {before}, as in the start before, and not {now}: it may change bits"
+            notes = notes if shortage else [how] if now != before else []
     here = environment(ranks)
-    for name, difference in differing_facts(ranks, bit_facts(here)).items():
-        notes.append(f"warning: the ranks differ in {name} ({difference}), so the bits may depend on them")
+    notes += differing_ranks(ranks, here, is_exact=config.reduction == "exact")
     git = commit_of(main_source(config)) if ranks.is_main else None
     recorded = {**here, "git": git, "sources": sources}
     return ranks, StartFacts(recorded=recorded, accepted=accepted, notes=notes, shortage=shortage)
+
+
+def differing_ranks(ranks: Ranks, here: Mapping[str, Any], *, is_exact: bool) -> list[str]:
+    """Compares what may change bits among the ranks, but for their GPUs (`differing_gpus`). A collective.
+
+    Args:
+        ranks: all of them must call it.
+        here: the environment of this rank.
+        is_exact: whether the reduction is exact.
+
+    Returns:
+        A warning for each difference.
+
+    Raises:
+        ConfigError: on every rank: there is one, and the reduction is exact. No digest would show it, as each
+            rank gets the same sum.
+    """
+    differences = differing_facts(ranks, bit_facts({**here, "gpu": {}}))
+    texts = [f"the ranks differ in {name} ({how})" for name, how in differences.items()]
+    if texts and is_exact:
+        remedy = "start them on equal nodes with the same software and variables, or use --reduction fast"
+        raise ConfigError(f"{texts[0]}: exact reduction needs equal ones; {remedy}")
+    return [f"warning: {text}, so the bits may depend on them" for text in texts]
