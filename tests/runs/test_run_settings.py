@@ -6,9 +6,10 @@ import yaml
 
 import lockstep
 from lockstep.commands.main import main
-from lockstep.config import module_digests
+from lockstep.config import module_digests, parse_config, source_digests
 from lockstep.errors import ConfigError
-from lockstep.runs import TO_TRAIN, read_config, run_settings
+from lockstep.runs import TO_TRAIN, read_config, record_start, run_settings
+from lockstep.runs.history.signature import is_own
 from run_folders import make_record, make_run
 
 
@@ -150,3 +151,52 @@ def test_a_config_file_that_is_a_run_folders_is_treated_like_it(folder, capsys):
     own = folder.parent.parent / "config.yaml"
     own.write_text("data: {root: /mine}\nmodel: {name: 'own:Net'}\n")
     assert read_config(["--config", str(own)]).data.root == "/mine"
+
+
+def begin(folder, *flags):
+    """Records a start of the user's own, as `lockstep train FLAGS` does."""
+    config = parse_config([f"--run.dir={folder.parent}", f"--run.name={folder.name}", *flags])
+    record_start(config, folder, 0, {"device": "cpu", "sources": source_digests(config)})
+
+
+def test_a_users_own_start_needs_no_flag_again(folder, capsys):
+    begin(folder, "--data.root", "/mine", "--tracking.project", "mine", "--model.name", "collections:Counter")
+    config = run_settings(folder)
+    assert (config.data.root, config.tracking.project) == ("/mine", "mine")
+    (line,) = capsys.readouterr().err.splitlines()  # what is imported, but no flag to repeat
+    assert line.startswith("lockstep: imports collections from ")
+    as_file = read_config(["--config", str(folder / "config.yaml")])
+    assert (as_file.data.root, as_file.run.name) == ("/mine", "")
+
+
+def test_what_others_have_made_or_changed_is_not_the_users_own(folder, monkeypatch, tmp_path):
+    begin(folder, "--data.root", "/mine", "--model.name", "own:Net")
+    whole = {name: (folder / name).read_text() for name in ("config.yaml", "starts.jsonl")}
+    assert is_own(folder)
+    *_, newest = [json.loads(line) for line in whole["starts.jsonl"].splitlines()]
+    forged = [{**newest, "sources": {"own": "0"}}, {**newest, "signature": ""}, {**newest, "signature": 3}]
+    for start in forged:
+        (folder / "starts.jsonl").write_text(json.dumps(start) + "\n")
+        assert not is_own(folder)
+    (folder / "starts.jsonl").write_text(whole["starts.jsonl"])
+    state(folder, data__root="/theirs")
+    assert not is_own(folder)
+    assert run_settings(folder).data.root == "data"
+    (folder / "config.yaml").write_text(whole["config.yaml"])
+    assert is_own(folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of-another-user"))
+    assert not is_own(folder)
+    begin(folder)
+    assert is_own(folder)
+    key = tmp_path / "of-another-user" / "lockstep" / "key"
+    assert (key.stat().st_mode & 0o777, [each.name for each in key.parent.iterdir()]) == (0o600, ["key"])
+    key.chmod(0o640)
+    assert not is_own(folder)
+
+
+def test_a_user_without_a_place_for_a_key_trains_all_the_same(folder, monkeypatch):
+    (folder.parent / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "file"))
+    begin(folder, "--data.root", "/mine")
+    assert not is_own(folder)
+    assert run_settings(folder).data.root == "data"

@@ -1,7 +1,8 @@
 """The settings of a run folder, and of an artifact: opened here, and nowhere else. No torch.
 
 Anyone may have made the folder. What it states about the computation is taken; where is written and uploaded,
-and which code is imported, stays the user's own.
+and which code is imported, stays the user's own. Only of a start that this user has made is more taken:
+`history/signature.py` says how it is known.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from lockstep.errors import require
 from lockstep.launch import process_rank
 from lockstep.runs.folder.files import SETTINGS_FILE
 from lockstep.runs.history.history import read_settings, read_starts
+from lockstep.runs.history.signature import is_own
 
 USERS_OWN = ("run", "data.root", "tracking")
-"""Settings and sections that say where is written, downloaded to and uploaded to."""
+"""Settings and sections that say where is written, downloaded to and uploaded to. `run` never comes from a
+folder; the others do if this user has made its newest start."""
 TO_SCORE = ("task.name", "model.name", "data.name", "loss.name")
 """The settings whose code an evaluation imports."""
 TO_TRAIN = (*TO_SCORE, "optimizer.name", "schedule.name")
@@ -89,14 +92,16 @@ def stated_settings(
         ConfigError: as for `run_settings`.
     """
     close_to_imports(folder)
-    config = parse_config(["--config", str(folder / SETTINGS_FILE), *flags], without=USERS_OWN)
+    has_made_it = is_own(folder)
+    without = ("run",) if has_made_it else USERS_OWN
+    config = parse_config(["--config", str(folder / SETTINGS_FILE), *flags], without=without)
     words = {word.partition("=")[0] for word in flags}
     named = {name for name in leaves(config) if f"--{flag_of(name)}" in words}
     named |= {"task.name"} if "--task" in words else set()
     starts = read_starts(folder)
     sources = starts[-1].get("sources") if starts else None
     recorded = sources if isinstance(sources, dict) else {}
-    lines = check_stated_code(config, imports, named, recorded, whose)
+    lines = check_stated_code(config, imports, named, recorded, whose, is_own=has_made_it)
     lines += _not_taken(config, folder, [name for name in uses if name not in named], whose)
     for line in lines if process_rank() == 0 else ():
         print(f"lockstep: {line}", file=sys.stderr, flush=True)

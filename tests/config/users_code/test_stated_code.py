@@ -27,9 +27,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def check(name, recorded=None, named=()):
+def check(name, recorded=None, named=(), **options):
     digests = module_digests(name.partition(":")[0]) if recorded is None else recorded
-    return check_stated_code(Config(model=ModelConfig(name=name)), ["model.name"], named, digests, "runs/x")
+    config = Config(model=ModelConfig(name=name))
+    return check_stated_code(config, ["model.name"], named, digests, "runs/x", **options)
 
 
 @pytest.mark.parametrize("name", ["own:Net", "own:Net.small", "own:make", "package:Net", "own:Other"])
@@ -69,6 +70,17 @@ def test_a_name_that_the_module_does_not_define_is_refused(folder, name):
 def test_a_library_is_refused_whatever_was_recorded(folder, name):
     with pytest.raises(ConfigError, match=r"is a library, not code of your own; if you trust it"):
         check(name, {name.partition(":")[0]: "0" * 64})
+
+
+@pytest.mark.parametrize("name", ["torch.hub:load", "own:getcwd", "builtins:exec"])
+def test_what_the_user_has_trained_with_is_imported_if_its_source_is_as_recorded(folder, name):
+    (line,) = check(name, is_own=True)
+    assert line.startswith(f"imports {name.partition(':')[0]} from ")
+    module = name.partition(":")[0]
+    digests = module_digests(module)
+    if digests:
+        with pytest.raises(ConfigError, match=f"the source of {module} is not what was recorded"):
+            check(name, {**digests, module: "0" * 64}, is_own=True)
 
 
 @pytest.mark.parametrize("name", ["builtins:exec", "posix:system", "missing:Net", "__main__:Net"])

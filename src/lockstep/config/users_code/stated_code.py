@@ -28,12 +28,15 @@ def check_stated_code(
     named: Collection[str],
     recorded: Mapping[str, str],
     whose: str,
+    *,
+    is_own: bool = False,
 ) -> list[str]:
     """Checks what a run folder or an artifact makes this process import, before any of it is imported.
 
     It may name a module of the user's own, outside of every run folder, if its source is the one that the run
     recorded, and if the module itself defines what is named: otherwise it could name any function of Python's
-    library or of a package, with arguments that do harm.
+    library or of a package, with arguments that do harm. What this user has trained with may also be of a
+    package; its source must be the recorded one too.
 
     Args:
         config: the settings.
@@ -41,6 +44,7 @@ def check_stated_code(
         named: those that the user states too: what they name may be anywhere outside of run folders.
         recorded: module → the digest of its source when the run was trained.
         whose: the run folder or artifact, for messages.
+        is_own: whether this user is known to have made it.
 
     Returns:
         A line for each module, so that the user sees what is imported.
@@ -60,29 +64,34 @@ def check_stated_code(
             raise refuse(setting, value, rule)
         if setting in named:
             continue
-        trouble = _trouble(module, value.partition(":")[2], file, recorded)
+        digests = module_digests(module)
+        trouble = "" if is_own else _strangers_trouble(module, value.partition(":")[2], file, digests)
+        trouble = trouble or _changes(module, digests, recorded)
         if trouble:
             rule = f"is what {whose} names, and {trouble}; if you trust it, name it too: --{setting} {value}"
             raise refuse(setting, value, rule)
-        lines.append(f"imports {module} from {file} for {setting}, as {whose} says; its source is unchanged")
+        place = f" from {file}" if file else ""
+        lines.append(f"imports {module}{place} for {setting}, as {whose} says; its source is unchanged")
     return lines
 
 
-def _trouble(module: str, name: str, file: Path | None, recorded: Mapping[str, str]) -> str:
-    """Why what a run folder names is not imported; empty if it may be."""
+def _strangers_trouble(module: str, name: str, file: Path | None, digests: Collection[str]) -> str:
+    """Why what anyone's run folder names is not imported, whatever it recorded; empty if it may be."""
     if file is None:
         return f"no file of a module {module!r} is found from here"
     if _is_installed(module, file):
         return f"{module!r} is a library, not code of your own"
-    digests = module_digests(module)
-    if module not in recorded:
-        return "its source was not recorded"
-    changed = [each for each in digests if recorded.get(each) != digests[each]]
-    if changed:
-        return f"the source of {' and '.join(changed)} is not what was recorded"
     if not _defines(module, name.split("."), digests):
         return f"{module!r} does not define it itself"
     return ""
+
+
+def _changes(module: str, digests: Mapping[str, str], recorded: Mapping[str, str]) -> str:
+    """How a module's source, and what it imports, differs from what was recorded; empty if it does not."""
+    if digests and module not in recorded:
+        return "its source was not recorded"
+    changed = [each for each in digests if recorded.get(each) != digests[each]]
+    return f"the source of {' and '.join(changed)} is not what was recorded" if changed else ""
 
 
 def _is_installed(module: str, file: Path) -> bool:

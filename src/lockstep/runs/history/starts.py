@@ -9,6 +9,7 @@ from typing import Any
 from lockstep.config import Config, to_yaml
 from lockstep.runs.folder.files import RUN_FORMAT, SETTINGS_FILE, STARTS_FILE, to_json, write_atomically
 from lockstep.runs.history.history import read_starts
+from lockstep.runs.history.signature import sign
 
 
 def record_start(
@@ -31,8 +32,10 @@ def record_start(
         The differences from the environment of the steps before, as far as they may change bits.
     """
     before = environment_at(folder, step)
-    write_atomically(folder / SETTINGS_FILE, to_yaml(config))
-    facts = {"step": step, "format": RUN_FORMAT, **environment}
+    settings = to_yaml(config)
+    write_atomically(folder / SETTINGS_FILE, settings)
+    signature = sign(settings, environment.get("sources", {}))
+    facts = {"step": step, "format": RUN_FORMAT, **environment, "signature": signature}
     if accepted:
         facts["accepted_sources"] = list(accepted)
     # As a whole: a line added to one that a kill cut short would make one damaged line of two.

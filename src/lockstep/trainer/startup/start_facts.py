@@ -87,7 +87,8 @@ def facts_of_start(
     Raises:
         ConfigError: on every rank, if the ranks differ in what may change bits, and the reduction is exact.
     """
-    before, notes, shortage = ranks.on_main(lambda: recorded_threads(folder)), [], ""
+    before, shortage = ranks.on_main(lambda: recorded_threads(folder)), ""
+    notes: list[str] = []
     if ranks.device.type == "cpu":
         now = ranks.num_threads
         ranks, notes = equal_threads(ranks)
