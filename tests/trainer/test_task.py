@@ -23,7 +23,7 @@ from lockstep.config import (
 )
 from lockstep.engine import take_step
 from lockstep.errors import ConfigError, RunStopped
-from lockstep.runs import read_metrics, read_starts
+from lockstep.runs import read_metrics, read_starts, run_settings
 from runs import built_run, record_gradients, small_config
 
 CONFIG = lockstep.Config(
@@ -354,6 +354,29 @@ def test_a_run_goes_on_with_changed_source_only_if_told_to(tmp_path, own_model):
     lockstep.train(config, accept_source=True)
     assert read_starts(folder)[1]["accepted_sources"] == ["own_model", "own_width"]
     assert lockstep.train(config).was_finished
+
+
+def test_what_is_imported_by_a_computed_name_is_compared_too(tmp_path, own_model):
+    beside = own_model.parent / "own_name.py"
+    beside.write_text("WIDTH = 4\n")
+    own_model.write_text("__import__('own_' + 'name')\n" + own_model.read_text())
+    config = small_config(
+        tmp_path / "runs",
+        model=ModelConfig(name="own_model:make"),
+        train=TrainConfig(steps=1, report=False),
+        tracking=TrackingConfig(mode="disabled"),
+    )
+    folder = lockstep.train(config).folder
+    assert list(read_starts(folder)[0]["sources"]) == ["own_model", "own_name", "own_width"]
+    beside.write_text("WIDTH = 4  # changed\n")
+    for name in ("own_model", "own_name"):
+        sys.modules.pop(name)
+    with pytest.raises(ConfigError, match="another source of own_name; "):
+        lockstep.train(config)
+    with pytest.raises(ConfigError, match="the source of own_name is not what was recorded"):
+        run_settings(folder)
+    assert "own_name" not in sys.modules  # it is known before the changed source runs
+    assert lockstep.train(config, accept_source=True).was_finished
 
 
 def test_a_model_trained_in_bf16_is_left_without_autocast(tmp_path):

@@ -27,6 +27,8 @@ from lockstep.config.users_code.references import argument_names, check_argument
 from lockstep.config.users_code.run_folders import close_to_imports, enclosing_run_folder, leave_run_folders
 from lockstep.config.users_code.source_files import (
     PROGRAM,
+    imported_digests,
+    is_installed,
     module_digests,
     source_digests,
     source_file,
@@ -66,6 +68,8 @@ __all__ = [
     "enclosing_run_folder",
     "error_text",
     "import_reference",
+    "imported_digests",
+    "is_installed",
     "leave_run_folders",
     "leaves",
     "module_digests",

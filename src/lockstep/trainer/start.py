@@ -47,7 +47,7 @@ from lockstep.trainer.parts.task_data import first_on_each_node
 from lockstep.trainer.startup.init_weights import take_initial_weights
 from lockstep.trainer.startup.install_checkpoint import install
 from lockstep.trainer.startup.open_sinks import close_sinks, open_sinks
-from lockstep.trainer.startup.start_facts import StartFacts, check_sources, facts_of_start
+from lockstep.trainer.startup.start_facts import StartFacts, check_sources, facts_of_start, with_imported
 from lockstep.trainer.startup.startup_line import startup_line
 
 
@@ -148,10 +148,10 @@ def run_training(
             summary = ranks.on_main(lambda: check_may_resume(config, folder))
             if summary is None:
                 ranks.on_main(lambda: install(resume_from, config, folder))
-            sources = check_sources(config, folder, summary, ranks, accept=accept_source)
+            changed = check_sources(config, folder, summary, ranks, accept=accept_source)
             if summary is not None:
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
-            ranks, facts = facts_of_start(config, folder, ranks, *sources)
+            ranks, facts = facts_of_start(config, folder, ranks, changed, accepts=accept_source)
             ranks.on_all(lambda: check_names(config))
             config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
             with reported_deaths(), named_memory(config, folder):  # deaths of processes that read its data
@@ -174,6 +174,7 @@ def _train_to_end(
     parts = make_parts(config, task, ranks)
     config = fit_micro_size(config, ranks, parts, folder)
     phases.end_phase("data")
+    facts = with_imported(config, folder, facts, ranks)
     ranks.on_main(lambda: check_same_parts(parts, folder))
     checkpoint = checkpoint_to_resume(folder, ranks)
     if checkpoint is None:

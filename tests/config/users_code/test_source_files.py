@@ -1,6 +1,7 @@
 """The source of a user's code: what is found, without running it."""
 
 import hashlib
+import importlib
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from lockstep.config import (
     OptimizerConfig,
     ScheduleConfig,
     TaskConfig,
+    imported_digests,
     module_digests,
     source_digests,
     source_file,
@@ -49,6 +51,29 @@ def test_a_module_counts_with_those_beside_it_that_it_imports(folder):
     assert module_digests("space.mod").keys() == {"space.mod", "pkg", "pkg.common"}
     assert module_digests("broken").keys() == {"broken"}
     assert not {"net", "pkg", "alone"} & sys.modules.keys()
+
+
+def test_what_was_imported_counts_whatever_names_it(folder, monkeypatch):
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "far.py").write_text("import torch\n")
+    (folder / "mine.py").write_text("__import__('pkg.com' + 'mon')\n")
+    (folder / "venv" / "site-packages").mkdir(parents=True)
+    (folder / "venv" / "site-packages" / "library.py").write_text("")
+    config = Config(model=ModelConfig(name="mine:Net"))
+    assert imported_digests(config) == {}
+    for place in ("", "plugins", "venv/site-packages"):
+        monkeypatch.syspath_prepend(folder / place)
+    names = ["mine", "pkg.common", "far", "library"]
+    try:
+        for name in names:
+            importlib.import_module(name)
+        assert imported_digests(config).keys() == {"mine", "pkg", "pkg.common", "far"}
+    finally:
+        for name in ["pkg", *names]:
+            sys.modules.pop(name, None)
+    assert module_digests("mine").keys() == {"mine"}
+    also = ["pkg.common", "far", "__main__", "gone"]
+    assert module_digests("mine", also).keys() == {"mine", "pkg.common", "pkg"}
 
 
 @pytest.mark.parametrize("name", ["missing", "pkg.missing", "net.missing", "", ".net", "sys", "space"])

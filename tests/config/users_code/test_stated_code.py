@@ -74,9 +74,9 @@ def test_a_library_is_refused_whatever_was_recorded(folder, name):
 
 @pytest.mark.parametrize("name", ["torch.hub:load", "own:getcwd", "builtins:exec"])
 def test_what_the_user_has_trained_with_is_imported_if_its_source_is_as_recorded(folder, name):
-    (line,) = check(name, is_own=True)
-    assert line.startswith(f"imports {name.partition(':')[0]} from ")
     module = name.partition(":")[0]
+    (line,) = check(name, is_own=True)
+    assert line.startswith(f"imports {module} f")
     digests = module_digests(module)
     if digests:
         with pytest.raises(ConfigError, match=f"the source of {module} is not what was recorded"):

@@ -2,9 +2,12 @@
 
 import json
 
+import numpy
 import torch
+import yaml
 
-from lockstep.runs.history.environment import cpu_facts, environment
+from lockstep.config import Config, ModelConfig
+from lockstep.runs.history.environment import cpu_facts, environment, package_versions
 from runs import fresh_ranks
 
 
@@ -13,6 +16,12 @@ def test_the_environment_is_json():
     assert json.loads(json.dumps(facts)) == facts
     assert (facts["world_size"], facts["device"]) == (1, "cpu")
     assert set(facts["versions"]) == {"lockstep", "python", "torch", "accelerate"}
+
+
+def test_the_versions_of_packages_count_by_the_names_of_their_distributions():
+    found = package_versions(Config(model=ModelConfig(name="yaml.nodes:Node")))
+    assert (found["PyYAML"], found["numpy"]) == (yaml.__version__, numpy.__version__)
+    assert "PyYAML" not in package_versions(Config())
 
 
 def test_the_kind_of_cpu_is_known(monkeypatch):

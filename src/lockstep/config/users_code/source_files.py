@@ -6,6 +6,8 @@ import ast
 import hashlib
 import os
 import sys
+import sysconfig
+from collections.abc import Collection
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from lockstep.config.file_retries import with_retries
 from lockstep.config.settings.settings import Config
-from lockstep.config.users_code.run_folders import importable_folders
+from lockstep.config.users_code.run_folders import enclosing_run_folder, importable_folders
 
 REFERENCES = ("task.name", "model.name", "data.name", "loss.name", "schedule.name", "optimizer.name")
 """The settings that may refer to a user's code, as 'package.module:name'."""
@@ -39,36 +41,72 @@ def users_modules(config: Config) -> dict[str, str]:
     return modules
 
 
-def source_digests(config: Config) -> dict[str, str]:
-    """Module → SHA-256 of its file, for all that the settings refer to and the user's modules they import."""
+def source_digests(config: Config, also: Collection[str] = ()) -> dict[str, str]:
+    """Module → SHA-256 of its file, for all that the settings refer to and the user's modules they import.
+
+    Args:
+        config: the settings.
+        also: as for `module_digests`.
+    """
     digests: dict[str, str] = {}
     for module in users_modules(config).values():
-        digests |= module_digests(module)
+        digests |= module_digests(module, also)
     return digests
 
 
-def module_digests(name: str) -> dict[str, str]:
+def imported_digests(config: Config) -> dict[str, str]:
+    """Module → SHA-256 of its file, for what was imported from the folders of the user's modules.
+
+    Also by a computed name; and what it has imported from there for another reason.
+    """
+    found = [_find(module)[1] for module in users_modules(config).values()]
+    folders = {each.resolve() for each in found if each is not None and each.name not in INSTALLED}
+    digests = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        file = Path(path).resolve() if path and name != PROGRAM and folders else None
+        if file is None or folders.isdisjoint(file.parents) or is_installed(name, file):
+            continue
+        if file.is_file() and enclosing_run_folder(file) is None:
+            digests[name] = _digest(file)
+    return digests
+
+
+def is_installed(module: str, file: Path) -> bool:
+    """Whether a module belongs to Lockstep, to Python's library or to an installed package."""
+    library = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    return (
+        module.partition(".")[0] == "lockstep"
+        or not {*file.parts, *file.resolve().parts}.isdisjoint(INSTALLED)
+        or any(file.resolve().is_relative_to(folder) for folder in library)
+    )
+
+
+def module_digests(name: str, also: Collection[str] = ()) -> dict[str, str]:
     """Module → SHA-256 of its file: a module, and those that it imports from the folder that it lies in.
 
     Nothing is imported: files are found as an import would find them, and read. What is imported by a name
-    that only running the code tells is not found. Of an installed package only the module's own file counts.
+    that only running the code tells is found if `also` has it. Of an installed package only the module's own
+    file counts.
 
     Args:
         name: such as 'package.module'; or `PROGRAM`, this process's program.
+        also: modules that an earlier start has imported: those of them in the folder count too.
 
     Returns:
         Empty if there is no such file, as for a cell of a notebook.
     """
     file, folder = _find(name)
     files = {name: file} if file else {}
-    waiting = [] if folder is None or folder.name in INSTALLED else list(files)
-    while waiting:
-        module = waiting.pop()
-        for each in _imported(module, files[module]):
-            found = _find(each, [str(folder)])[0] if each not in files else None
-            if found is not None:
-                files[each] = found
-                waiting.append(each)
+    names: list[str] = []
+    if file and folder and folder.name not in INSTALLED:
+        names = [*_imported(name, file), *(each for each in also if each != PROGRAM)]
+    while names:
+        each = names.pop()
+        found = _find(each, [str(folder)])[0] if each not in files else None
+        if found is not None:
+            files[each] = found
+            names += _imported(each, found)
     return {each: _digest(files[each]) for each in sorted(files)}
 
 

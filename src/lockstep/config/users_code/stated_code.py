@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sysconfig
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.util import resolve_name
@@ -13,8 +12,8 @@ from lockstep.config.parsing.serialization import leaves
 from lockstep.config.settings.settings import Config
 from lockstep.config.users_code.run_folders import enclosing_run_folder
 from lockstep.config.users_code.source_files import (
-    INSTALLED,
     PROGRAM,
+    is_installed,
     module_digests,
     source_file,
     users_modules,
@@ -64,7 +63,7 @@ def check_stated_code(
             raise refuse(setting, value, rule)
         if setting in named:
             continue
-        digests = module_digests(module)
+        digests = module_digests(module, recorded)
         trouble = "" if is_own else _strangers_trouble(module, value.partition(":")[2], file, digests)
         trouble = trouble or _changes(module, digests, recorded)
         if trouble:
@@ -79,7 +78,7 @@ def _strangers_trouble(module: str, name: str, file: Path | None, digests: Colle
     """Why what anyone's run folder names is not imported, whatever it recorded; empty if it may be."""
     if file is None:
         return f"no file of a module {module!r} is found from here"
-    if _is_installed(module, file):
+    if is_installed(module, file):
         return f"{module!r} is a library, not code of your own"
     if not _defines(module, name.split("."), digests):
         return f"{module!r} does not define it itself"
@@ -92,16 +91,6 @@ def _changes(module: str, digests: Mapping[str, str], recorded: Mapping[str, str
         return "its source was not recorded"
     changed = [each for each in digests if recorded.get(each) != digests[each]]
     return f"the source of {' and '.join(changed)} is not what was recorded" if changed else ""
-
-
-def _is_installed(module: str, file: Path) -> bool:
-    """Whether a module belongs to Lockstep, to Python's library or to an installed package."""
-    library = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
-    return (
-        module.partition(".")[0] == "lockstep"
-        or not {*file.parts, *file.resolve().parts}.isdisjoint(INSTALLED)
-        or any(file.resolve().is_relative_to(folder) for folder in library)
-    )
 
 
 def _defines(module: str, path: list[str], own: Collection[str]) -> bool:

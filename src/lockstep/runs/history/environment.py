@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import accelerate
 import torch
 
 import lockstep
+from lockstep.config import Config, is_installed, source_file, users_modules
 from lockstep.launch.ranks.gpus import gpu_facts
 from lockstep.launch.ranks.ranks import Ranks
 
@@ -20,6 +23,9 @@ KERNEL_VARIABLES = (
     *("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"),
 )
 """The variables that tell oneDNN and MKL which instructions to use; torch's own shows in its capability."""
+
+PACKAGES = {name: name for name in ("torchvision", "datasets", "numpy")} | {"PIL": "pillow"}
+"""Module → distribution, of what Lockstep itself reads data with and takes models from."""
 
 
 def device_name(ranks: Ranks) -> str:
@@ -46,6 +52,16 @@ def environment(ranks: Ranks) -> dict[str, Any]:
         **gpu,
         "versions": versions,
     }
+
+
+def package_versions(config: Config) -> dict[str, str]:
+    """Distribution → version, of what data and code of a run are read with, once it is imported."""
+    names = {PACKAGES[module] for module in PACKAGES.keys() & sys.modules.keys()}
+    for module in users_modules(config).values():
+        file = source_file(module)
+        if file is not None and is_installed(module, file):
+            names |= set(packages_distributions().get(module.partition(".")[0], []))
+    return {name: version(name) for name in sorted(names) if name not in ("lockstep-trainer", "torch")}
 
 
 def cpu_facts() -> dict[str, Any]:

@@ -168,7 +168,8 @@ def check_same_sources(
     changed = changed_sources(folder, step, sources)
     if changed and not accept:
         modules = users_modules(config)
-        field = next(each for each in modules if set(changed) & module_digests(modules[each]).keys())
+        own = {each: module_digests(module, changed) for each, module in modules.items()}
+        field = next((each for each in own if set(changed) & own[each].keys()), next(iter(own)))
         names = " and ".join("the program" if each == PROGRAM else each for each in changed)
         rule = (
             f"run {str(folder)!r} was trained up to step {step} with another source of {names}; put it back, "

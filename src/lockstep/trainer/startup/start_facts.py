@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lockstep
-from lockstep.config import Config, source_digests, source_file, users_modules
+from lockstep.config import Config, imported_digests, source_digests, source_file, users_modules
 from lockstep.errors import ConfigError
 from lockstep.launch.ranks.rank_facts import differing_facts
 from lockstep.launch.ranks.ranks import Ranks
@@ -18,9 +18,10 @@ from lockstep.runs import (
     check_same_sources,
     commit_of,
     newest_checkpoint_step,
+    recorded_sources,
     recorded_threads,
 )
-from lockstep.runs.history.environment import environment
+from lockstep.runs.history.environment import environment, package_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,9 @@ class StartFacts:
     """What a start records of itself."""
 
     recorded: dict[str, Any]
-    """What it runs on, and the digests of the user's modules; of the main rank."""
+    """What it runs on, and from `with_imported` the digests of the user's modules; of the main rank."""
+    accepts: bool
+    """Whether the run may go on with changed source."""
     accepted: list[str]
     """The modules whose source has changed, as the user has said."""
     notes: list[str]
@@ -39,7 +42,7 @@ class StartFacts:
 
 def check_sources(
     config: Config, folder: Path, summary: dict[str, Any] | None, ranks: Ranks, *, accept: bool
-) -> tuple[dict[str, str], list[str]]:
+) -> list[str]:
     """Checks that the user's modules are those of the run in a folder, before any of them is imported.
 
     Args:
@@ -50,20 +53,61 @@ def check_sources(
         accept: whether the run may go on with changed source.
 
     Returns:
-        The digests of the modules, and those that have changed.
+        The modules that have changed.
 
     Raises:
         ConfigError: on every rank, if the user's source has changed, or is not the same on all ranks.
     """
-    sources = source_digests(config)
+
+    def recorded() -> tuple[int, list[str]]:
+        step = summary["steps"] if summary is not None else newest_checkpoint_step(folder)
+        return step, list(recorded_sources(folder, step))
+
+    step, modules = ranks.on_main(recorded)
+    sources = source_digests(config, modules)
     for module in differing_facts(ranks, sources):
         raise ConfigError(f"the source of {module} is not the same on all ranks; copy it to every node")
+    return ranks.on_main(lambda: check_same_sources(config, folder, step, sources, accept=accept))
+
+
+def with_imported(config: Config, folder: Path, facts: StartFacts, ranks: Ranks) -> StartFacts:
+    """The facts with what was imported: the user's modules, by computed names too, and versions of packages.
+
+    Args:
+        config: the settings of this start; its task and model are made.
+        folder: of the run.
+        facts: of this start.
+        ranks: all of them must call it.
+
+    Raises:
+        ConfigError: on every rank, if a module has changed since the newest checkpoint, or is not the same on
+            all ranks.
+    """
+    sources = dict(sorted((imported_digests(config) | source_digests(config)).items()))
+    check_equal_sources(ranks, sources)
 
     def check() -> list[str]:
-        step = summary["steps"] if summary is not None else newest_checkpoint_step(folder)
-        return check_same_sources(config, folder, step, sources, accept=accept)
+        step = newest_checkpoint_step(folder)
+        return check_same_sources(config, folder, step, sources, accept=facts.accepts)
 
-    return sources, ranks.on_main(check)
+    accepted = sorted({*facts.accepted, *ranks.on_main(check)})
+    versions = facts.recorded["versions"] | package_versions(config)
+    recorded = {**facts.recorded, "versions": versions, "sources": sources}
+    return replace(facts, recorded=recorded, accepted=accepted)
+
+
+def check_equal_sources(ranks: Ranks, sources: Mapping[str, str]) -> None:
+    """Checks that modules which several ranks have are the same on all of them. A collective.
+
+    Raises:
+        ConfigError: on every rank, if one is not.
+    """
+    first: dict[str, str] = {}
+    for each in ranks.gather_objects(dict(sources)):
+        for module, digest in each.items():
+            if first.setdefault(module, digest) != digest:
+                rule = "is not the same on all ranks; copy it to every node"
+                raise ConfigError(f"the source of {module} {rule}")
 
 
 def main_source(config: Config) -> Path:
@@ -73,7 +117,7 @@ def main_source(config: Config) -> Path:
 
 
 def facts_of_start(
-    config: Config, folder: Path, ranks: Ranks, sources: dict[str, str], accepted: list[str]
+    config: Config, folder: Path, ranks: Ranks, accepted: list[str], *, accepts: bool
 ) -> tuple[Ranks, StartFacts]:
     """The ranks with the number of threads of the start before, and what this start records of itself.
 
@@ -81,8 +125,8 @@ def facts_of_start(
         config: the settings of this start.
         folder: of the run.
         ranks: all of them must call it.
-        sources: the digests of the user's modules.
-        accepted: those that have changed.
+        accepted: the user's modules that have changed.
+        accepts: whether the run may go on with changed source.
 
     Raises:
         ConfigError: on every rank, if the ranks differ in what may change bits, and the reduction is exact.
@@ -99,8 +143,10 @@ def facts_of_start(
     here = environment(ranks)
     notes += differing_ranks(ranks, here, is_exact=config.reduction == "exact")
     git = commit_of(main_source(config)) if ranks.is_main else None
-    recorded = {**here, "git": git, "sources": sources}
-    return ranks, StartFacts(recorded=recorded, accepted=accepted, notes=notes, shortage=shortage)
+    recorded = {**here, "git": git}
+    return ranks, StartFacts(
+        recorded=recorded, accepts=accepts, accepted=accepted, notes=notes, shortage=shortage
+    )
 
 
 def differing_ranks(ranks: Ranks, here: Mapping[str, Any], *, is_exact: bool) -> list[str]:
