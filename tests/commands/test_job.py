@@ -11,7 +11,7 @@ from lockstep.launch import accelerate_options, tell_run_folder
 from lockstep.launch.launcher.rendezvous import job_port
 from lockstep.runs import write_task_facts
 from processes import ROOT
-from run_folders import DIGITS, SUMMARY
+from run_folders import DIGITS, SUMMARY, UNREADABLE
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
 
@@ -95,7 +95,7 @@ def test_failures_count_until_there_is_a_new_checkpoint(tmp_path, capsys):
     assert "failure 3 of 3 without a checkpoint after step 12); giving up" in capsys.readouterr().out
 
 
-def test_copies_of_checkpoints_and_a_damaged_count_keep_no_job_from_its_requeue(tmp_path):
+def test_copies_of_checkpoints_and_a_damaged_count_keep_no_job_from_its_requeue(tmp_path, impatient):
     for name in ("step-best", "step-00000012-keep", "step-00000009", "step-٠٠٠٠٠٠١٢"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert count_failure(tmp_path) == (1, 9)
@@ -103,6 +103,9 @@ def test_copies_of_checkpoints_and_a_damaged_count_keep_no_job_from_its_requeue(
         (tmp_path / "failures.json").write_bytes(damage)
         assert count_failure(tmp_path) == (1, 9)
     assert count_failure(tmp_path) == (2, 9)
+    (tmp_path / "failures.json").unlink()
+    (tmp_path / "failures.json").symlink_to(UNREADABLE)
+    assert count_failure(tmp_path) == (1, 9)
 
 
 def test_a_new_job_counts_failures_from_zero_and_a_restart_does_not(tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lockstep.commands.stage_data import stage_data
-from lockstep.config import Config
+from lockstep.config import Config, with_retries
 from lockstep.errors import EXIT_USAGE, ConfigError, refuse, require
 from lockstep.launch import accelerate_options, allocated_threads, read_allocation, rendezvous
 from lockstep.plan import window_for_reduction
@@ -116,14 +116,14 @@ def count_failure(folder: Path) -> tuple[int, int]:
     A script may train several runs. One that it did not get to before is as good as a new checkpoint.
     """
     told = folder / RUN_FOLDER_FILE
-    run = told.read_text() if told.exists() else str(folder)
+    run = with_retries(told, lambda: told.read_text() if told.exists() else str(folder))
     step = newest_checkpoint_step(Path(run))
     path = folder / FAILURES_FILE
     try:
-        before = json.loads(path.read_text())
+        before = json.loads(with_retries(path, path.read_text))
         is_same = (before["run"], before["step"]) == (run, step)
         count = before["count"] + 1 if is_same else 1
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or none that is of use
         count = 1
     write_atomically(path, json.dumps({"run": run, "step": step, "count": count}) + "\n")
     return count, step

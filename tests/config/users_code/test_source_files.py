@@ -60,14 +60,15 @@ def test_what_was_imported_counts_whatever_names_it(folder, monkeypatch):
     (folder / "venv" / "site-packages").mkdir(parents=True)
     (folder / "venv" / "site-packages" / "library.py").write_text("")
     config = Config(model=ModelConfig(name="mine:Net"))
-    assert imported_digests(config) == {}
+    assert imported_digests(config, ()) == {}
     for place in ("", "plugins", "venv/site-packages"):
         monkeypatch.syspath_prepend(folder / place)
     names = ["mine", "pkg.common", "far", "library"]
     try:
         for name in names:
             importlib.import_module(name)
-        assert imported_digests(config).keys() == {"mine", "pkg", "pkg.common", "far"}
+        assert imported_digests(config, ()).keys() == {"mine", "pkg", "pkg.common", "far"}
+        assert imported_digests(config, ["far"]).keys() == {"mine", "pkg", "pkg.common"}
     finally:
         for name in ["pkg", *names]:
             sys.modules.pop(name, None)

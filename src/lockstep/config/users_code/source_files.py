@@ -54,18 +54,29 @@ def source_digests(config: Config, also: Collection[str] = ()) -> dict[str, str]
     return digests
 
 
-def imported_digests(config: Config) -> dict[str, str]:
+def imported_digests(config: Config, before: Collection[str]) -> dict[str, str]:
     """Module → SHA-256 of its file, for what was imported from the folders of the user's modules.
 
-    Also by a computed name; and what it has imported from there for another reason.
+    By computed names too. For a task that a program made, it is all that the program has imported from there.
+
+    Args:
+        config: the settings.
+        before: the modules that were imported for another reason.
     """
-    found = [_find(module)[1] for module in users_modules(config).values()]
+    modules = users_modules(config).values()
+    passed_over = () if PROGRAM in modules else before
+    found = [_find(module)[1] for module in modules]
     folders = {each.resolve() for each in found if each is not None and each.name not in INSTALLED}
     digests = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         file = Path(path).resolve() if path and name != PROGRAM and folders else None
-        if file is None or folders.isdisjoint(file.parents) or is_installed(name, file):
+        if (
+            file is None
+            or name in passed_over
+            or folders.isdisjoint(file.parents)
+            or is_installed(name, file)
+        ):
             continue
         if file.is_file() and enclosing_run_folder(file) is None:
             digests[name] = _digest(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ class StartFacts:
 
     recorded: dict[str, Any]
     """What it runs on, and from `with_imported` the digests of the user's modules; of the main rank."""
+    imported_before: frozenset[str]
+    """The modules that were imported before the user's are."""
     accepts: bool
     """Whether the run may go on with changed source."""
     accepted: list[str]
@@ -83,7 +86,7 @@ def with_imported(config: Config, folder: Path, facts: StartFacts, ranks: Ranks)
         ConfigError: on every rank, if a module has changed since the newest checkpoint, or is not the same on
             all ranks.
     """
-    sources = dict(sorted((imported_digests(config) | source_digests(config)).items()))
+    sources = dict(sorted((imported_digests(config, facts.imported_before) | source_digests(config)).items()))
     check_equal_sources(ranks, sources)
 
     def check() -> list[str]:
@@ -145,7 +148,12 @@ def facts_of_start(
     git = commit_of(main_source(config)) if ranks.is_main else None
     recorded = {**here, "git": git}
     return ranks, StartFacts(
-        recorded=recorded, accepts=accepts, accepted=accepted, notes=notes, shortage=shortage
+        recorded=recorded,
+        imported_before=frozenset(sys.modules),
+        accepts=accepts,
+        accepted=accepted,
+        notes=notes,
+        shortage=shortage,
     )
 
 
