@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lockstep import __version__
+from lockstep.commands.collector import exit_at_once
 from lockstep.errors import (
     EXIT_FAILED,
     EXIT_RESUMABLE,
@@ -59,6 +60,7 @@ With --launcher none a command runs in this process alone, whatever launcher's v
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `lockstep` command; returns its exit code."""
+    exit_at_once()
     with lasting_output():
         return run_command(list(sys.argv[1:] if argv is None else argv))
 
@@ -108,6 +110,7 @@ def run_script(main: Callable[[], object]) -> NoReturn:
         main()
         return 0
 
+    exit_at_once()
     sys.exit(exit_code(script))
 
 

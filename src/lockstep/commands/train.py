@@ -7,6 +7,7 @@ import signal
 import time
 from typing import Any
 
+from lockstep.commands.collector import imported_at_once
 from lockstep.config import take_count, take_option
 from lockstep.errors import counted
 from lockstep.launch import read_launch
@@ -37,7 +38,8 @@ def train(argv: list[str]) -> int:
 
         return run_local_ranks(num_processes, ["train", *words])
     launch = read_launch()
-    from lockstep.trainer import run_training
+    with imported_at_once():
+        from lockstep.trainer import run_training
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
     result = run_training(config, launch, began, resume_from=resume_from, accept_source=accept_source)
