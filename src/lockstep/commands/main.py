@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lockstep import __version__
-from lockstep.commands.collector import exit_at_once
 from lockstep.errors import (
     EXIT_FAILED,
     EXIT_RESUMABLE,
@@ -26,7 +25,14 @@ from lockstep.errors import (
     refuse,
     require,
 )
-from lockstep.launch import forget_launcher, lasting_output, leave_words, process_rank, tell_launcher
+from lockstep.launch import (
+    exit_at_once,
+    forget_launcher,
+    lasting_output,
+    leave_words,
+    process_rank,
+    tell_launcher,
+)
 
 COMMANDS = {
     "train": "train the run that the settings describe, or resume it",

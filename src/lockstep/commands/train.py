@@ -7,10 +7,9 @@ import signal
 import time
 from typing import Any
 
-from lockstep.commands.collector import imported_at_once
 from lockstep.config import take_count, take_option
 from lockstep.errors import counted
-from lockstep.launch import read_launch
+from lockstep.launch import imported_at_once, read_launch
 from lockstep.report import say, shown
 from lockstep.runs import read_config, read_task_facts
 

@@ -4,7 +4,7 @@ import gc
 import subprocess
 import sys
 
-from lockstep.commands.collector import imported_at_once
+from lockstep.launch import imported_at_once
 
 
 def test_nothing_is_collected_during_imports():
