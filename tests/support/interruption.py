@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 
+from forked import Popen
 from processes import BIN, QUICK, ROOT, SCRIPT, run
 
 LONG = [*QUICK, "--train.epochs", "12", "--train.checkpoint-every", "2", "--train.log-every", "1"]
@@ -25,7 +25,7 @@ def start(folder, num_processes, *arguments, recipe=LONG, env=None, **options):
         ]
     words += [*recipe, "--run.dir", str(folder), "--run.name", "run", *arguments]
     with (folder / "output").open("a") as output:
-        return subprocess.Popen(
+        return Popen(
             words,
             cwd=ROOT,
             stdout=output,

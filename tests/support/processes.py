@@ -6,13 +6,13 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from forked import BIN, Popen
+
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = str(ROOT / "scripts" / "train.py")
-BIN = Path(sys.executable).parent
 
 # A quick run on generated data: per epoch, 600 samples make two full steps and a short one of 88.
 QUICK = [
@@ -73,19 +73,28 @@ def on_two_ranks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(
-    command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 240
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    timeout: float = 240,
+    popen: type[subprocess.Popen] = Popen,
 ) -> Any:
-    """Runs a command and captures its output as text; never raises for its exit code."""
+    """Runs a command and captures its output as text; never raises for its exit code.
+
+    Args:
+        popen: subprocess.Popen for a new interpreter, where a test is about the start or end of a process.
+    """
     environment = {**os.environ, **(env or {})}
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
+    pipe = subprocess.PIPE
+    files = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe}
+    with popen(command, cwd=cwd, env=environment, text=True, **files) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def train_quick(folder: Path, name: str, num_processes: int = 1, *arguments: str) -> dict[str, Any]:
