@@ -105,7 +105,7 @@ def serve(listener: socket.socket, alive: int) -> tuple[dict[str, Any], socket.s
 
 
 def fork_orphan() -> bool:
-    """Forks twice and waits for the first fork, so that the second gets another parent; True in the second."""
+    """Forks twice and waits for the first fork, so that the second gets a new parent; True in the second."""
     orphaned, end = os.pipe()
     first = os.fork()
     if first == 0:
@@ -153,7 +153,7 @@ def open_streams(is_unbuffered: bool) -> None:
     sys.stdin = sys.__stdin__ = open(0, encoding=encoding, closefd=False)  # noqa: SIM115
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = io.TextIOWrapper(
-            open(number, "wb", buffering=0 if is_unbuffered else -1, closefd=False),
+            open(number, "wb", buffering=0 if is_unbuffered else -1, closefd=False),  # noqa: SIM115
             encoding=encoding,
             errors="backslashreplace" if number == 2 else sys.stdout.errors,
             line_buffering=number == 2 or os.isatty(number),

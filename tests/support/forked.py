@@ -79,6 +79,7 @@ def execute_child(process: subprocess.Popen, *given: Any, **named: Any) -> None:
         return
     ends = [options[name] for name in ("p2cread", "c2pwrite", "errwrite")]
     process.pid = fork(request, [end if end != -1 else number for number, end in enumerate(ends)])
+    process.is_forked = True  # type: ignore[attr-defined]
     process._child_created = True  # type: ignore[attr-defined]
     names = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
     process._close_pipe_fds(*(options[name] for name in names))  # type: ignore[attr-defined]
