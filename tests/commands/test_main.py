@@ -7,13 +7,14 @@ import time
 
 import pytest
 
+from forked import Popen
 from lockstep.commands.job import prepare
 from lockstep.commands.main import COMMANDS, main
 from lockstep.report.figures.curves import draw_curves
 from lockstep.runs import read_metrics, read_starts, resume_steps
 from lockstep.runs.evaluations import read_evaluation
 from lockstep.task import confusion
-from processes import QUICK, lockstep
+from processes import QUICK, lockstep, run
 
 pytestmark = pytest.mark.slow
 
@@ -162,14 +163,12 @@ def test_two_starts_of_one_run_exclude_each_other(tmp_path, monkeypatch):
         "import sys; from lockstep.commands.main import main; from lockstep.runs.folder import folder_lock; "
     )
     program += "folder_lock.LOCK_WAIT_SECONDS = 1; sys.exit(main())"
-    first = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
+    first = Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
     try:
         while not (tmp_path / "run" / "metrics.jsonl").exists():
             assert first.poll() is None
             time.sleep(0.05)
-        second = subprocess.run(
-            [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
-        )
+        second = run([sys.executable, "-c", program, *words])
         refused(second, "another process is training in")
         # The first start's config, unchanged.
         assert "log_every: 1\n" in (tmp_path / "run" / "config.yaml").read_text()

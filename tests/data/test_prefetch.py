@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from forked import Popen
 from image_files import synthetic_files
 from lockstep.config import AugmentConfig, BatchConfig, DataConfig, ModelConfig
 from lockstep.data import Prefetcher, SpanReader, load_dataset, normalised, resident_spans, windows
@@ -138,9 +139,7 @@ time.sleep(60)
 def test_workers_do_not_outlive_their_process(tmp_path, end):
     words = [sys.executable, "-c", PROGRAM, str(tmp_path), end]
     environment = {**os.environ, **with_support()}
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    process = Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     worker = int(process.stdout.readline())
     if end == "is killed":
         process.kill()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from image_files import streamed_words
 from image_folders import colour_folder
 from lockstep.commands.main import COMMANDS
 from lockstep.config import parse_config, take_option
-from processes import BIN, QUICK, ROOT, free_port, lockstep
+from processes import BIN, QUICK, ROOT, free_port, lockstep, run
 
 ROOT_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md"]
 PAGES = [*ROOT_PAGES, *sorted((ROOT / "docs").glob("*.md"))]
@@ -179,15 +178,9 @@ def test_a_shown_command_runs(command: str, workplace: Path, tmp_path: Path) -> 
         "TMPDIR": str(tmp_path),  # for the page's own `mktemp`
         "OMP_NUM_THREADS": "1",
     }
-    result = subprocess.run(
-        ["bash", "-ec", tiny(command, tmp_path / "data")],
-        cwd=workplace,
-        env=environment,
-        input=KEYS,
-        capture_output=True,
-        text=True,
-        timeout=170,
-    )
+    shortened = tiny(command, tmp_path / "data")
+    words = ["bash", "-ec", shortened] if set(command) & set("$`|&;<>=(") else shlex.split(shortened)
+    result = run(words, cwd=workplace, env=environment, typed=KEYS, timeout=170)
     assert result.returncode == 0, f"{SHOWN[command]}: {command}\n{result.stdout}\n{result.stderr}"
     if "pdb" in command or "--break" in command:
         assert "(Pdb) " in result.stdout

@@ -1,5 +1,7 @@
 """`lockstep explain` and `--train.check-order` on two processes."""
 
+import subprocess
+
 import pytest
 
 from processes import QUICK, launched, lockstep, on_two_ranks, train_quick, with_support, workers
@@ -40,7 +42,7 @@ def test_fast_reduction_sums_inside_the_last_backward():
 
 def test_an_explained_run_is_freed_before_the_process_exits():
     """A run holds process groups; a gloo thread that still runs when the process exits aborts it."""
-    result = workers(2, "explain_worker.py")
+    result = workers(2, "explain_worker.py", popen=subprocess.Popen)
     assert (result.returncode, result.stdout.split()) == (0, ["0", "0"]), result.stderr[-3000:]
 
 

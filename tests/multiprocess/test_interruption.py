@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from forked import Popen
 from image_files import streamed_words
 from interruption import LONG, kill, start, wait_for_step
 from processes import BIN, QUICK, ROOT, read_run, train_quick, with_support
@@ -113,7 +114,7 @@ def test_a_terminal_that_closes_stops_the_run_and_a_reader_that_goes_away_does_n
     assert process.wait(timeout=60) == 75
     assert not (tmp_path / "run" / "summary.json").exists()
 
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert "resuming" in "".join(process.stdout.readline().decode() for _ in range(2))
     assert process.returncode == 0  # leaving the block closed the pipe
     assert_same_run(tmp_path, undisturbed)

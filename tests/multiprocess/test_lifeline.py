@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from forked import Popen
 from processes import ROOT, free_port, with_support
 
 WORKER = ROOT / "tests" / "multiprocess" / "lifeline_worker.py"
@@ -22,7 +23,7 @@ def start(what):
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
-        subprocess.Popen(
+        Popen(
             [sys.executable, str(WORKER), what],
             env={**os.environ, **with_support(), **shared, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,

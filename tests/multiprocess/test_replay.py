@@ -1,7 +1,6 @@
 """`lockstep replay`, on runs trained by the real command."""
 
 import json
-import subprocess
 
 import pytest
 from PIL import Image
@@ -106,7 +105,7 @@ def test_a_run_that_blows_up_prints_the_command_that_shows_where(tmp_path):
 def debugged(folder, prompt):
     """Replays step 3 with --break, and types these lines at the prompt."""
     words = [str(BIN / "lockstep"), "replay", str(folder), "--step", "3", "--break"]
-    return subprocess.run(words, input=prompt, capture_output=True, text=True, timeout=60, check=False)
+    return run(words, typed=prompt, timeout=60)
 
 
 def test_the_debugger_is_entered_before_the_step(folder):

@@ -1,6 +1,7 @@
 """Training in real processes under the real launchers."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -67,8 +68,9 @@ def launchers():
 
 @pytest.mark.parametrize("launcher", launchers())
 def test_every_launcher_gives_the_same_numbers(tmp_path, alone, launcher):
+    # In new interpreters: the other runs of these tests, `alone` too, are forks.
     words, world_size = launchers()[launcher]
-    result = run([*words, *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"])
+    result = run([*words, *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"], popen=subprocess.Popen)
     assert result.returncode == 0, result.stderr
     assert f"lockstep: {world_size} x cpu" in result.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

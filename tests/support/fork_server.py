@@ -143,20 +143,20 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     sys.orig_argv = request["shown"]
     tempfile.tempdir = None
     importlib.import_module("numpy.random").seed()  # a fork of random seeds itself
-    show(request["shown"], Path(request["argv"][0] if "script" in request else "python").name)
+    show(request["shown"], request["short_name"])
     open_streams(request["is_unbuffered"])
 
 
 def open_streams(is_unbuffered: bool) -> None:
     """sys.stdin, sys.stdout and sys.stderr as Python opens them."""
-    encoding = sys.stdout.encoding
-    sys.stdin = sys.__stdin__ = open(0, encoding=encoding, closefd=False)  # noqa: SIM115
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    is_unbuffered |= sys.stderr.write_through  # PYTHONUNBUFFERED
+    for number, (name, mode) in enumerate((("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb"))):
+        before = getattr(sys, name)
         stream = io.TextIOWrapper(
-            open(number, "wb", buffering=0 if is_unbuffered else -1, closefd=False),  # noqa: SIM115
-            encoding=encoding,
-            errors="backslashreplace" if number == 2 else sys.stdout.errors,
-            line_buffering=number == 2 or os.isatty(number),
+            open(number, mode, buffering=0 if is_unbuffered and number else -1, closefd=False),  # noqa: SIM115
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=not is_unbuffered and (number == 2 or os.isatty(number)),
             write_through=is_unbuffered,
         )
         setattr(sys, name, stream)
@@ -176,7 +176,7 @@ def show(words: list[str], name: str) -> None:
 
 
 def run(request: dict[str, Any]) -> None:
-    """Runs the program as `python SCRIPT` or `python -m MODULE` does."""
+    """Runs the program as `python SCRIPT`, `python -m MODULE` or `python -c CODE` does."""
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     is_safe = bool(os.environ.get("PYTHONSAFEPATH"))
@@ -185,6 +185,9 @@ def run(request: dict[str, Any]) -> None:
             if not is_safe:
                 sys.path.insert(0, os.getcwd())
             runpy._run_module_as_main(request["module"])  # type: ignore[attr-defined]
+        elif "code" in request:
+            sys.path.insert(0, "")
+            exec(compile(request["code"], "<string>", "exec"), vars(main))
         else:
             path = os.path.abspath(request["script"])
             if not is_safe:

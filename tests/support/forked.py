@@ -36,8 +36,13 @@ LAUNCHERS = ("accelerate", "torchrun", "accelerate.commands.launch", "torch.dist
 INTERPRETERS = (str(BIN / "python"), str(BIN / "python3"), sys.executable)
 READ_LATE = (
     *("ACCELERATE_", "GROUP_", "LOCAL_", "LOCKSTEP_", "MASTER_", "PYTEST_", "ROLE_", "SLURM_", "WANDB_"),
-    *("COLUMNS", "GOMP_SPINCOUNT", "NETRC", "PATH", "PYTHONPATH", "PYTHONSAFEPATH", "RANK", "WORLD_SIZE"),
-    *("TORCHELASTIC_", "TORCHINDUCTOR_CACHE_DIR", "TORCH_NCCL_ASYNC_ERROR_HANDLING"),  # torch sets them
+    *("COLUMNS", "GOMP_SPINCOUNT", "NETRC", "PATH", "PYTHONPATH", "PYTHONSAFEPATH", "RANK", "TMPDIR"),
+    *(
+        "TORCHELASTIC_",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING",
+        "WORLD_SIZE",
+    ),  # torch sets them
 )
 """How the names of the variables begin that nothing reads while it is imported."""
 AT_START = {"CUDA_VISIBLE_DEVICES": "", "GOMP_SPINCOUNT": "10000"}
@@ -127,29 +132,32 @@ def forkable(options: dict[str, Any]) -> dict[str, Any] | None:
 def parsed(words: list[str], variables: dict[str, str]) -> dict[str, Any] | None:
     """The Python program that the words start: how it is found, its sys.argv, and how `ps` shows it."""
     path = shutil.which(words[0], path=variables.get("PATH")) or words[0]
+    shown, is_unbuffered = words, words[1:2] == ["-u"]
+    program: dict[str, str]
     if path in {str(BIN / name) for name in PROGRAMS}:
-        argv = [path, *words[1:]]
-        is_launcher = Path(path).name in LAUNCHERS or any(word.startswith("--processes") for word in argv)
-        shown = [sys.executable, *argv]
-        return {
-            "script": path,
-            "argv": argv,
-            "shown": shown,
-            "is_unbuffered": False,
-            "is_launcher": is_launcher,
-        }
-    if path not in INTERPRETERS:
-        return None
-    is_unbuffered = words[1:2] == ["-u"]
-    rest = words[2:] if is_unbuffered else words[1:]
-    if rest[:1] == ["-m"] and rest[1:2] and rest[1] in MODULES:
-        found = {"module": rest[1], "argv": rest[1:]}
-    elif rest and rest[0].endswith(".py"):
-        found = {"script": rest[0], "argv": rest}
+        program, argv = {"script": path}, [path, *words[1:]]
+        shown, is_unbuffered = [sys.executable, *argv], False
+    elif path in INTERPRETERS:
+        match words[2 if is_unbuffered else 1 :]:
+            case ["-m", module, *rest] if module in MODULES:
+                program, argv = {"module": module}, [module, *rest]
+            case ["-c", code, *rest]:
+                program, argv = {"code": code}, ["-c", *rest]
+            case [script, *rest] if script.endswith(".py"):
+                program, argv = {"script": script}, [script, *rest]
+            case _:
+                return None
     else:
         return None
-    is_launcher = found.get("module", "") in LAUNCHERS or any(word.startswith("--processes") for word in rest)
-    return {**found, "shown": words, "is_unbuffered": is_unbuffered, "is_launcher": is_launcher}
+    starts_processes = any(word.startswith("--processes") for word in argv)
+    return {
+        **program,
+        "argv": argv,
+        "shown": shown,
+        "short_name": Path(path).name,
+        "is_unbuffered": is_unbuffered,
+        "is_launcher": Path(argv[0]).name in LAUNCHERS or starts_processes,
+    }
 
 
 def fork(request: dict[str, Any], files: list[int]) -> int:

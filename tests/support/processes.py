@@ -40,11 +40,13 @@ def launch_words(num_processes: int) -> list[str]:
     return words
 
 
-def workers(num_processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def workers(
+    num_processes: int, script: str, *arguments: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs a script of tests/multiprocess under torchrun, for checks inside the processes."""
     words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
     script = str(ROOT / "tests" / "multiprocess" / script)
-    return run([*words, script, *arguments], env=with_support(), timeout=240)
+    return run([*words, script, *arguments], env=with_support(), **options)
 
 
 def with_support() -> dict[str, str]:
@@ -79,18 +81,20 @@ def run(
     cwd: Path = ROOT,
     timeout: float = 240,
     popen: type[subprocess.Popen] = Popen,
+    typed: str | None = None,
 ) -> Any:
     """Runs a command and captures its output as text; never raises for its exit code.
 
     Args:
+        typed: what it reads from stdin; None: nothing.
         popen: subprocess.Popen for a new interpreter, where a test is about the start or end of a process.
     """
     environment = {**os.environ, **(env or {})}
     pipe = subprocess.PIPE
-    files = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe}
+    files = {"stdin": subprocess.DEVNULL if typed is None else pipe, "stdout": pipe, "stderr": pipe}
     with popen(command, cwd=cwd, env=environment, text=True, **files) as process:
         try:
-            stdout, stderr = process.communicate(timeout=timeout)
+            stdout, stderr = process.communicate(typed, timeout=timeout)
         except BaseException:
             process.kill()
             raise

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from forked import Popen
 from image_files import put, small_files
 from lockstep.config import DataConfig
 from lockstep.data import DATA_SOURCES, fetch_dataset, load_dataset, missing_files
@@ -143,9 +144,7 @@ print(fetch_dataset(DataConfig(root=str(root))))
 
 def start_fetch(root, seconds):
     program = FETCH.format(support=str(ROOT / "tests" / "support"))
-    return subprocess.Popen(
-        [sys.executable, "-c", program, str(root), str(seconds)], stdout=subprocess.PIPE, text=True
-    )
+    return Popen([sys.executable, "-c", program, str(root), str(seconds)], stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
