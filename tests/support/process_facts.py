@@ -15,7 +15,7 @@ facts = {
     "main": [__name__, __file__, sys.modules["__main__"].__dict__ is globals()],
     "path": [place for place in sys.path if place != os.path.dirname(os.path.abspath(__file__))],
     "first": sys.path[0],
-    "variables": {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"},
+    **{f"variable {name}": value for name, value in os.environ.items()},
     "folder": os.getcwd(),
     "parent": os.getppid(),
     "group": "own" if os.getpgid(0) == os.getpid() else os.getpgid(0),
