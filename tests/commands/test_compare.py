@@ -66,7 +66,7 @@ def test_damaged_records_are_one_warning_and_no_end(tmp_path, capsys, monkeypatc
     out, err = capsys.readouterr()
     assert "lockstep: wrote " in out
     lines = err.splitlines()
-    assert f"{run}/metrics.jsonl is damaged (line 3 and 4 others); going on without" in lines[0]
+    assert f"{run}/metrics.jsonl is damaged (line 3 and 4 others); continuing without it" in lines[0]
     assert all(line.startswith("lockstep: warning: ") for line in lines)
     # starts.jsonl: two of the lines are starts, as far as anyone can tell
     assert [line.split(" is damaged")[0].rpartition("/")[2] for line in lines] == (

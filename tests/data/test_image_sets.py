@@ -144,8 +144,8 @@ def deep(root):
         (break_train, r"has no folder 'train'; expected .*train/CLASS/FILE"),
         (empty_class, r"train/yellow.*holds no images"),
         (other_class, r"test/violet.*the classes there are blue, green, red"),
-        (no_image, r"zzz\.png.*is no image that can be read"),
-        (cut_short, r"002\.jpg.*is no image that can be read"),
+        (no_image, r"zzz\.png.*is not a readable image"),
+        (cut_short, r"002\.jpg.*is not a readable image"),
         (deep, r"deep\.png.*more than 8 bits"),
     ],
 )
@@ -166,7 +166,7 @@ def test_mixed_sizes_and_oblongs_need_an_image_size(tmp_path):
         load_image_set(folder_config(root, image_size=0))
     shutil.rmtree(root / "train")
     write_images(root / "train", [Image.new("RGB", (40, 20))] * 3)
-    with pytest.raises(ConfigError, match=r"which is no square; state --data.image-size, such as 20"):
+    with pytest.raises(ConfigError, match=r"which is not square; state --data.image-size, such as 20"):
         load_image_set(folder_config(root, image_size=0))
 
 
@@ -196,7 +196,7 @@ def test_a_function_makes_one_set_or_two_or_names_classes():
     [
         ("empty", "has no samples"),
         ("fractions", r"\[0\] label = 'float 0.0': must be an integer"),
-        ("too_many", r"\[2\] label = 2: is no class; the classes are 0 to 1"),
+        ("too_many", r"\[2\] label = 2: is not a class; the classes are 0 to 1"),
         ("misspelt", "perhaps 'train'"),
         ("nothing", "returns a NoneType; it must return a Dataset"),
         ("pear", "perhaps you meant 'pair'"),
@@ -272,7 +272,7 @@ def test_a_set_of_hugging_face_is_read(tmp_path, form, monkeypatch):
     assert images.stored["train"].images.shape == (12, 3, 16, 16)
     assert images.facts.has_test == (form != "parquet file")
     wrong = DataConfig(name=f"huggingface:{path}", image_size=16, args={"label": "knd"})
-    with pytest.raises(ConfigError, match="is none of the columns picture, kind"):
+    with pytest.raises(ConfigError, match="is not one of the columns picture, kind"):
         load_image_set(wrong)
 
 
@@ -294,6 +294,6 @@ def test_a_file_that_is_damaged_later_is_still_one_line(tmp_path):
     config = folder_config(colour_folder(tmp_path, 12, 6), storage="streamed")
     samples = image_samples(config, 0, load_image_set(config), "train")
     (tmp_path / "train" / "blue" / "003.png").write_text("damaged")
-    with pytest.raises(ConfigError, match=r"003\.png.*is no image that can be read") as refusal:
+    with pytest.raises(ConfigError, match=r"003\.png.*is not a readable image") as refusal:
         samples.read(torch.arange(12))
     assert "\n" not in str(refusal.value)

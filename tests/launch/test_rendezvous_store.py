@@ -30,9 +30,9 @@ def launch_of(monkeypatch, rank, world_size, **variables):
 
 def test_a_rank_that_never_comes_is_named(monkeypatch, capsys):
     launch = launch_of(monkeypatch, 0, 3)
-    with pytest.raises(RankFailed, match=r"ranks 1, 2 did not come to 127.0.0.1:\d+ within 0.3 s"):
+    with pytest.raises(RankFailed, match=r"ranks 1, 2 did not arrive at 127.0.0.1:\d+ within 0.3 s"):
         meet(launch, 0.3, "test")
-    text = "(torchrun) waits at 127.0.0.1:"
+    text = "(torchrun) is waiting at 127.0.0.1:"
     assert f"lockstep: rank 0 of 3 {text}" in (said := capsys.readouterr().err)
     assert "for ranks 1, 2; to run alone, add --launcher none" in said
 
@@ -41,7 +41,7 @@ def test_a_main_rank_that_never_comes_is_named(monkeypatch, capsys):
     launch = launch_of(monkeypatch, 1, 2)
     with pytest.raises(RankFailed, match=r"nothing answers at 127.0.0.1:\d+ within 0.5 s \(run"):
         meet(launch, 0.5, "test")
-    assert "lockstep: rank 1 of 2 (torchrun) waits at 127.0.0.1:" in capsys.readouterr().err
+    assert "lockstep: rank 1 of 2 (torchrun) is waiting at 127.0.0.1:" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_one_line(monkeypatch):

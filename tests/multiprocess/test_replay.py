@@ -125,7 +125,7 @@ def test_the_step_can_be_taken_at_the_debuggers_prompt(folder):
 def test_leaving_the_debugger_is_one_line(folder, prompt):
     result = debugged(folder, prompt)
     assert result.returncode == 2
-    assert result.stderr.startswith("lockstep: error: --break = 3: the debugger was left")
+    assert result.stderr.startswith("lockstep: error: --break = 3: the debugger was quit")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -134,7 +134,7 @@ def exit_code(action: Callable[[], int]) -> int:
             leave_words(f"lockstep: stopped: {stop}")
         return EXIT_FAILED
     except BdbQuit:
-        leave_words("lockstep: stopped: the debugger was left with q or at the end of its input")
+        leave_words("lockstep: stopped: the debugger was quit with q or at the end of its input")
         return EXIT_FAILED
     except RankFailed as error:
         how = "stopped" if isinstance(error, PeerError) else "failed"

@@ -139,7 +139,7 @@ def check_square(images: DecodedImages, pixels: Tensor) -> None:
         ConfigError: it is none.
     """
     height, width = pixels.shape[1:]
-    rule = f"{images.source.where(0)} has {height} x {width} pixels, which is no square; state "
+    rule = f"{images.source.where(0)} has {height} x {width} pixels, which is not square; state "
     rule += f"--data.image-size, such as {min(height, width)}, to cut one out"
     require(height == width, "data.image_size", 0, rule)
 

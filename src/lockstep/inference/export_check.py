@@ -132,7 +132,7 @@ def in_other_process(kind: str, path: Path) -> Iterator[Run]:
                 messages.seek(0)
                 said = messages.read().decode(errors="replace")
                 last = next(iter(said.strip().splitlines()[-1:]), "no message")
-                raise ExportFailure(f"what loads it failed: {last}") from error
+                raise ExportFailure(f"the program that loads it failed: {last}") from error
 
         try:
             yield run

@@ -95,7 +95,12 @@ def export(
     Raises:
         ConfigError: a setting is wrong, the run has no such weights, or a package is missing.
     """
-    require(launch.world_size == 1, "processes", launch.world_size, "an export runs on one; start it alone")
+    require(
+        launch.world_size == 1,
+        "processes",
+        launch.world_size,
+        "export runs in one process; start it without a launcher",
+    )
     chosen = list(formats)
     if "onnx" in chosen:
         check_onnx_packages()

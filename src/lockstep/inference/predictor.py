@@ -122,7 +122,7 @@ def predictions_of(model: nn.Module, inputs: Any, classes: Sequence[str]) -> lis
     with torch.no_grad():
         outputs = call_model(model, inputs)
     if not classes:
-        rule = "are no tensor, so they cannot be shown; give the task classes, or call the model yourself"
+        rule = "are not a tensor, so they cannot be shown; give the task classes, or call the model yourself"
         require(isinstance(outputs, Tensor), "outputs of the model", type(outputs).__name__, rule)
         return [Prediction(output=output) for output in outputs.float().cpu().tolist()]
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__

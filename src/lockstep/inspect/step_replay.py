@@ -213,14 +213,14 @@ def open_prompt(run: Run, step: int) -> None:
     """Opens the debugger just before a step: `run` holds everything, and take_step(run) computes the step.
 
     Raises:
-        ConfigError: the debugger was left with q or at the end of its input, or the step was computed in it.
+        ConfigError: the debugger was quit with q or at the end of its input, or the step was computed in it.
     """
     rule = "was computed at the prompt, so its details were not written; start again"
     try:
         breakpoint()
         require(run.step < step, "--break", step, rule)  # within `try`: the debugger stops at this line
     except (BdbQuit, SystemExit) as end:
-        rule = "the debugger was left, so the step was not computed; type c to compute it"
+        rule = "the debugger was quit, so the step was not computed; type c to compute it"
         raise refuse("--break", step, rule) from end
 
 

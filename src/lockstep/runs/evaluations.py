@@ -146,7 +146,7 @@ def read_evaluation(folder: Path, which: str = LAST, split: str = TEST) -> Saved
     try:
         return _load(path)
     except _Damage as damage:
-        warn_once(f"{path} is damaged ({damage}); going on without")
+        warn_once(f"{path} is damaged ({damage}); continuing without it")
         return None
 
 
@@ -165,7 +165,7 @@ def _load(path: Path) -> SavedEvaluation | None:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error_text(error)}); make it readable") from error
     if not content.startswith(ZIP):
-        raise _Damage("is no .npz file")
+        raise _Damage("is not an .npz file")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             if "facts" not in file.files:

@@ -58,7 +58,7 @@ def test_a_port_that_is_taken(monkeypatch):
         server.listen()
         port = server.getsockname()[1]
         monkeypatch.setenv("MASTER_PORT", str(port))
-        with pytest.raises(ConfigError, match=rf"MASTER_PORT = {port}: another program listens on it"):
+        with pytest.raises(ConfigError, match=rf"MASTER_PORT = {port}: another program is listening on it"):
             check_rendezvous(planned(1, 2))
 
 

@@ -89,7 +89,7 @@ def test_damaged_files_are_one_unreadable_image_each(tmp_path):
         "floats.npz": r"holds no images, .* but x float64 \(5, 6, 4\)",
         "short.npz": "not a zip file",
         "short-idx3-ubyte": "the IDX header says",
-        "labels-idx1-ubyte": r"holds uint8 \(4,\), which are no images",
+        "labels-idx1-ubyte": r"holds uint8 \(4,\), not images",
         "short.png": "truncated|broken|cannot identify",
         "empty.png": "cannot identify image file",
     }

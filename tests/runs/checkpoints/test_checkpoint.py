@@ -173,7 +173,9 @@ def test_a_save_is_tried_again_as_a_whole_and_then_stops_the_run(tmp_path, monke
     monkeypatch.setattr(os, call, stale_at_first)
     assert load_checkpoint(save_checkpoint(tmp_path, make_checkpoint(2))).step == 2
     left[0] = 99
-    with pytest.raises(RunStopped, match=r"00003 cannot be written \(Stale file handle, ESTALE\); see to"):
+    with pytest.raises(
+        RunStopped, match=r"00003 cannot be written \(Stale file handle, ESTALE\); check the disk"
+    ):
         save_checkpoint(tmp_path, make_checkpoint(3))
     assert load_newest_checkpoint(tmp_path)[0].step == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]

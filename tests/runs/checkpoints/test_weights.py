@@ -52,10 +52,10 @@ def test_a_checkpoint_and_a_file_are_named_by_their_paths(run, tmp_path):
     [
         (
             "run:bset",
-            "after the colon must stand one of .*ema; perhaps you meant run:best",
+            "after the colon, name one of .*ema; perhaps you meant run:best",
         ),
-        ("nowhere", r"is no run folder, no whole checkpoint and no \.safetensors file"),
-        ("run/checkpoints/step-00000001:best", "'best' is of a run, and .* is no run folder"),
+        ("nowhere", r"is not a run folder, a complete checkpoint or a \.safetensors file"),
+        ("run/checkpoints/step-00000001:best", "'best' is of a run, and .* is not a run folder"),
         ("half.safetensors", "cannot be read as safetensors"),
         ("empty", "has no complete checkpoint yet"),
         ("empty:best", "has no best checkpoint"),

@@ -85,7 +85,7 @@ def test_a_flag_is_short_and_the_source_belongs_to_the_run():
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("nowhere", "is no run folder, no whole checkpoint"),
+        ("nowhere", "is not a run folder, a complete checkpoint"),
         ("wandb:run", "must be wandb:"),
         ("other.safetensors", "holds nothing that fits the model"),
     ],

@@ -65,7 +65,9 @@ def check_rendezvous(allocation: Allocation) -> str:
     with socket.socket(family) as probe:
         probe.settimeout(3)
         if probe.connect_ex(target) == 0:
-            raise refuse("MASTER_PORT", port, "another program listens on it; set MASTER_PORT to a free port")
+            raise refuse(
+                "MASTER_PORT", port, "another program is listening on it; set MASTER_PORT to a free port"
+            )
     return f"{address}:{port} is free"
 
 

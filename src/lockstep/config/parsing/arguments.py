@@ -48,10 +48,10 @@ def parse_config(argv: list[str], *, without: Collection[str] = ()) -> Config:
         description="Start or resume the run that these settings describe.\n\n"
         "--config FILE first reads these settings from a YAML file; flags override it.\n"
         "--init-from WEIGHTS begins a new run with the weights of another: RUN, RUN:best, a file, …\n"
-        "--resume-from RUN goes on from a run, with all its state, under another length, schedule or rates;\n"
+        "--resume-from RUN continues from a run, state and all, with another length, schedule or rates;\n"
         "--resume-from wandb:[ENTITY/]PROJECT/NAME:ALIAS continues a run from its model artifact.\n"
         "--processes N trains on N processes of this machine, each with one thread, or with a GPU.\n"
-        "--accept-source goes on with a run although your source has changed since it began.",
+        "--accept-source continues a run although your source has changed since it began.",
         origin=(file, {flag for flag in from_file if flag.startswith("--")} - set(flags)),
     )
 

@@ -74,7 +74,9 @@ FOREIGN_NAMES: dict[str, str] = {
         ("save_interval", "save_steps", "save_freq", "checkpoint_interval", "save_every"),
         "--train.checkpoint-every, in optimizer steps; 0: once an epoch",
     ),
-    **dict.fromkeys(("save_total_limit", "save_top_k"), "--train.keep-checkpoints; the best is kept besides"),
+    **dict.fromkeys(
+        ("save_total_limit", "save_top_k"), "--train.keep-checkpoints; the best one is kept as well"
+    ),
     **dict.fromkeys(("save_model", "save_checkpoint"), ALWAYS),
     **dict.fromkeys(
         ("dry_run", "fast_dev_run"), "--train.steps 1 takes one step; lockstep doctor checks without any"

@@ -88,7 +88,7 @@ class DecodedImages:
         image, label = self.source.read(index)
         where = self.source.where(index)
         if label < 0 or (self.num_classes and label >= self.num_classes):
-            rule = f"is no class; the classes are 0 to {self.num_classes - 1}" if self.num_classes else ""
+            rule = f"is not a class; the classes are 0 to {self.num_classes - 1}" if self.num_classes else ""
             raise refuse(f"{where} label", label, rule or "must be an integer from 0 on")
         image = self._with_channels(where, image)
         if self.transform is not None:

@@ -93,7 +93,7 @@ def _source(path: Path, is_transposed: bool) -> PictureSource:
 def _idx(path: Path, is_transposed: bool) -> PictureSource:
     file = IdxFile.open(path)
     if len(file.shape) != 3 or file.dtype != np.uint8:
-        raise ValueError(f"holds {file.dtype} {file.shape}, which are no images (samples, height, width)")
+        raise ValueError(f"holds {file.dtype} {file.shape}, not images (samples, height, width)")
     return IdxPictures(file=file, is_transposed=is_transposed)
 
 

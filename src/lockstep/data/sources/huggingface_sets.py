@@ -107,6 +107,6 @@ def _column(config: DataConfig, what: str, features: Any, kind: type) -> str:
     stated = config.args.get(what)
     found = [name for name, feature in features.items() if isinstance(feature, kind)]
     name = stated or (found[0] if len(found) == 1 else what)
-    rule = f"is none of the columns {', '.join(features)}; state --data.args.{what}"
+    rule = f"is not one of the columns {', '.join(features)}; state --data.args.{what}"
     require(name in features, f"data.args.{what}", name, rule)
     return name

@@ -44,7 +44,7 @@ class FileImages:
         try:
             return read_image(Path(path)), self.labels[index]
         except UnreadableImage as error:
-            raise refuse("data.root", path, f"is no image that can be read ({error}); remove it") from error
+            raise refuse("data.root", path, f"is not a readable image ({error}); remove it") from error
 
 
 def open_folder(config: DataConfig) -> ImageSource:
@@ -74,7 +74,9 @@ def _scored_split(folder: Path, root: Path, classes: Sequence[str], expected: st
     found = _classes(folder)
     unknown = [name for name in found if name not in classes]
     if unknown:
-        rule = f"has a class that {root / TRAIN} has not; the classes there are {', '.join(classes[:20])}"
+        rule = (
+            f"has a class that {root / TRAIN} does not have; the classes there are {', '.join(classes[:20])}"
+        )
         raise refuse("data.root", str(folder / unknown[0]), rule)
     require(bool(found), "data.root", str(folder), f"holds no folder of a class; {expected}")
     return _split(folder, classes, found)

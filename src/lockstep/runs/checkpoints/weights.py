@@ -57,11 +57,11 @@ def read_weights(word: str, field: str = "RUN") -> Weights:
         checkpoint = _checkpoint_of_run(path, which, word, field)
     else:
         if which in (BEST, BEST_EMA):
-            raise refuse(field, word, f"{which!r} is of a run, and {path} is no run folder; leave it out")
+            raise refuse(field, word, f"{which!r} is of a run, and {path} is not a run folder; leave it out")
         try:
             checkpoint = load_checkpoint(path)
         except DamagedCheckpoint as damage:
-            rule = f"is no run folder, no whole checkpoint and no .safetensors file ({damage}); name one"
+            rule = f"is not a run folder, a complete checkpoint or a .safetensors file ({damage}); name one"
             raise refuse(field, word, rule) from damage
         run = run_folder_of(path)
     if which not in (EMA, BEST_EMA):
@@ -83,7 +83,7 @@ def split_name(word: str, field: str = "RUN") -> tuple[Path, str]:
     if which not in OF_A_RUN:
         near = nearest(which, OF_A_RUN)
         hint = f"; perhaps you meant {path}:{near}" if near else ""
-        raise refuse(field, word, f"after the colon must stand one of {', '.join(OF_A_RUN)}{hint}")
+        raise refuse(field, word, f"after the colon, name one of {', '.join(OF_A_RUN)}{hint}")
     return Path(path), which
 
 

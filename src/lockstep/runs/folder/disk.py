@@ -35,11 +35,11 @@ def written(path: Path, num_bytes: int, write: Callable[[], None]) -> None:
         disk = disk_of(path)
         again = "then run the same command again to resume from the newest checkpoint"
         if error.errno not in FULL:
-            remedy = f"see to the disk at {disk}, {again}"
+            remedy = f"check the disk at {disk}, {again}"
             raise RunStopped(f"{path} cannot be written ({error_text(error)}); {remedy}") from error
         raise RunStopped(
             f"{path} cannot be written ({error_text(error)}): it needs {_size(num_bytes)}, and "
-            f"{_size(shutil.disk_usage(disk).free)} are free on {disk}; make space there, {again}"
+            f"{_size(shutil.disk_usage(disk).free)} are free on {disk}; free some there, {again}"
         ) from error
 
 

@@ -124,7 +124,7 @@ def _read(path: Path, default: Any) -> Any:
     """What is whole of a file, with a warning if that is not all; the default if there is nothing."""
     whole, damage = _parsed(path)
     if damage:
-        warn_once(f"{path} is damaged ({damage}); going on without")
+        warn_once(f"{path} is damaged ({damage}); continuing without it")
     return default if whole is None else whole
 
 
@@ -195,7 +195,7 @@ def _settings(content: bytes) -> tuple[dict[str, Any], str]:
         raise _Damage("holds no settings")
     for name, value in as_dict(Config()).items():
         if isinstance(value, dict) and not isinstance(tree.get(name, {}), dict):
-            raise _Damage(f"{name} is no group of settings")
+            raise _Damage(f"{name} is not a group of settings")
     return tree, ""
 
 
