@@ -194,9 +194,12 @@ def test_what_others_have_made_or_changed_is_not_the_users_own(folder, monkeypat
     assert not is_own(folder)
 
 
-def test_a_user_without_a_place_for_a_key_trains_all_the_same(folder, monkeypatch):
+@pytest.mark.parametrize("variables", [{"XDG_STATE_HOME": "file"}, {"XDG_STATE_HOME": "", "HOME": "gone"}])
+def test_a_user_without_a_place_for_a_key_trains_all_the_same(folder, monkeypatch, variables):
     (folder.parent / "file").touch()
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "file"))
+    for name, place in variables.items():
+        monkeypatch.setenv(name, str(folder.parent / place) if place else "")
     begin(folder, "--data.root", "/mine")
     assert not is_own(folder)
     assert run_settings(folder).data.root == "data"
+    assert not (folder.parent / "gone").exists()

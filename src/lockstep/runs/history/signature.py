@@ -14,6 +14,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from lockstep.config import with_retries
 from lockstep.runs.folder.files import SETTINGS_FILE
 from lockstep.runs.history.history import read_starts
 
@@ -41,7 +42,7 @@ def is_own(folder: Path) -> bool:
     signature = starts[-1].get("signature") if starts else None
     key = _own_key() if isinstance(signature, str) and signature else b""
     try:
-        settings = (folder / SETTINGS_FILE).read_bytes()
+        settings = with_retries(folder / SETTINGS_FILE, (folder / SETTINGS_FILE).read_bytes)
     except OSError:
         return False  # whoever reads the settings says why
     return bool(key) and hmac.compare_digest(
@@ -59,9 +60,11 @@ def _own_key(*, makes_one: bool = False) -> bytes:
     """The user's key, made at the first start; empty if there is none that only the user can read."""
     try:
         state = os.environ.get("XDG_STATE_HOME", "")
-        folder = (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / "lockstep"
+        is_stated = os.path.isabs(state)
+        folder = (Path(state) if is_stated else Path.home() / ".local" / "state") / "lockstep"
         path = folder / "key"
-        if makes_one and not path.exists():
+        has_place = is_stated or Path.home().is_dir()  # that of a service may not be there
+        if makes_one and has_place and not path.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             scratch = folder / f".key.{secrets.token_hex(4)}"
             with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
