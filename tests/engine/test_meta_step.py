@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import traceback
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -25,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig
 from lockstep.engine import Reduction, agreed_digest, step_record, take_step
 from lockstep.engine.checks.finite_check import FiniteCheck
+from lockstep.launch.ranks.node_groups import make_node_groups
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.trainer import build_run, find_task, make_parts
 from runs import reset_accelerator, small_config, small_run
@@ -44,6 +46,7 @@ class Launches(TorchDispatchMode):
         super().__init__()
         self.may_wait, self.waits, self.copies = may_wait, collections.Counter(), 0
         self.kernels, self.collectives = collections.Counter(), collections.Counter()
+        self.peers = []  # how many other ranks each collective reaches
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -66,6 +69,8 @@ class Launches(TorchDispatchMode):
         made = [each for each in pytree.tree_leaves(outcome) if isinstance(each, torch.Tensor)]
         if func.namespace == "c10d":
             self.collectives[name] += 1
+            group = next(each for each in args if isinstance(each, torch.ScriptObject))
+            self.peers.append(dist.ProcessGroup.unbox(group).size() - 1)
         elif not on_device and any(each.is_meta for each in made):
             self.copies += name == "_to_copy"  # from the host
             if name != "_to_copy" and not name.startswith(ALLOCATE):
@@ -97,7 +102,7 @@ def _meta_is_a_gpu(monkeypatch):
 
 
 @contextlib.contextmanager
-def meta_run(config, world_size=1):
+def meta_run(config, world_size=1, per_node=0):
     """A run on the meta device, as rank 0; what the trials find out about its model, they find on a CPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ACCELERATE_TORCH_DEVICE")
@@ -115,6 +120,9 @@ def meta_run(config, world_size=1):
             num_threads=1,
             control=None,
             owns_group=False,
+            nodes=make_node_groups(0, [each % per_node for each in range(world_size)], timedelta(1))
+            if per_node
+            else None,
         )
         assert ranks.device.type == "meta"
         with pytest.MonkeyPatch.context() as patch:
@@ -166,6 +174,17 @@ def test_a_step_waits_for_nothing_and_launches_no_more_than_its_budget(
     assert step.copies == (world_size == 4096)  # of each epoch's sample ids: there it is a step
     assert dict(step.collectives) == collectives
     assert sum(step.kernels.values()) <= max_kernels, step.kernels
+
+
+def test_between_nodes_a_rank_exchanges_with_one_rank_of_each_other_node():
+    """64 ranks: 8 nodes of 8. In one level each of both collectives reaches 56 ranks on other nodes."""
+    for per_node, peers in ((0, [63, 63]), (8, [7, 7, 7, 7])):  # within the node, across, across, within
+        with meta_run(settings(1), 64, per_node) as run:
+            take_step(run)
+            with Launches() as step:
+                take_step(run)
+        assert step.peers == peers
+        assert sum(step.kernels.values()) <= 62
 
 
 def test_a_wait_for_the_device_fails_by_its_place():

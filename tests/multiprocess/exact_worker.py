@@ -1,10 +1,12 @@
 """Runs under torchrun: trains small runs in every precision and prints what no topology may change.
 
-With the argument 'gloo', several processes can share one GPU, which NCCL does not allow.
+With the argument 'gloo', several processes can share one GPU, which NCCL does not allow. With 'nodes=N' the
+processes take themselves for those of N nodes.
 """
 
 import hashlib
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -47,7 +49,7 @@ def fingerprint(
         batch=BatchConfig(global_size=128, micro_size=16),
         train=TrainConfig(epochs=2, log_every=1),
     )
-    run, _ = small_run(replace(config, reduction="exact"), fresh_ranks(precision))
+    run, _ = small_run(replace(config, reduction="exact"), replace(fresh_ranks(precision), nodes=nodes))
     sink = ListSink()
     run.sinks = [sink]
     train(run)
@@ -59,6 +61,13 @@ def fingerprint(
     }
 
 
+nodes = None
+for num_nodes in [int(word.removeprefix("nodes=")) for word in sys.argv[1:] if word.startswith("nodes=")]:
+    per_node = int(os.environ["WORLD_SIZE"]) // num_nodes
+    os.environ["LOCAL_WORLD_SIZE"] = str(per_node)
+    os.environ["LOCAL_RANK"] = str(int(os.environ["RANK"]) % per_node)
+    nodes = fresh_ranks().nodes  # the ranks that come later find the group that these have made
+    assert (nodes is None) == (num_nodes == 1)
 if "gloo" in sys.argv:
     dist.init_process_group("gloo")  # Accelerate uses an existing group
 assert torch.get_num_threads() == 1

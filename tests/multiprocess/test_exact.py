@@ -12,9 +12,11 @@ def alone():
     return exact_fingerprints(1)
 
 
-@pytest.mark.parametrize("num_processes", [2, 4, 8])
-def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes):
-    assert exact_fingerprints(num_processes) == alone
+@pytest.mark.parametrize(
+    ("num_processes", "num_nodes"), [(2, 1), (4, 1), (4, 2), (8, 2)], ids=["2", "4", "2x2", "2x4"]
+)
+def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes, num_nodes):
+    assert exact_fingerprints(num_processes, f"nodes={num_nodes}") == alone
 
 
 def test_the_compared_runs_differ_from_each_other(alone):

@@ -2,7 +2,7 @@
 
 These take time to load and are imported by their own names:
 liveness.heartbeats, local_ranks, network, precision, process.process_state, process_group, ranks.gpus,
-ranks.rank_facts, ranks.ranks, ranks.threads.
+ranks.node_groups, ranks.rank_facts, ranks.ranks, ranks.threads.
 """
 
 from lockstep.launch.launcher.accelerate_defaults import as_in_default_config

@@ -26,6 +26,7 @@ from lockstep.launch.machine import allow_connections, keep_freed_memory, num_co
 from lockstep.launch.network import choose_interface
 from lockstep.launch.precision import check_precision
 from lockstep.launch.ranks.gpus import check_own_gpus
+from lockstep.launch.ranks.node_groups import make_node_groups
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.launch.rendezvous_store import meet
 
@@ -110,7 +111,7 @@ def start_ranks(
         keep_freed_memory()
     is_launched = "RANK" in os.environ and (launch.world_size > 1 or "LOCAL_RANK" in os.environ)
     owns_group = is_launched and not dist.is_initialized()
-    lifeline = None
+    lifeline, step_limit = None, FOREVER
     if owns_group:
         backend = "nccl" if kind == "cuda" else "gloo"
         # NCCL's hosts run ahead of their devices, so the lifeline may not see that one waits.
@@ -124,9 +125,14 @@ def start_ranks(
             "start the processes with accelerate launch --multi_gpu, torchrun or srun"
         )
     control: Any = None
+    nodes = None
     if launch.world_size > 1:
         with reported_failure(lifeline):
             control = dist.new_group(backend="gloo", timeout=FOREVER)
+            if owns_group:
+                local_ranks: list[Any] = [None] * launch.world_size
+                dist.all_gather_object(local_ranks, launch.local_rank, group=control)
+                nodes = make_node_groups(launch.rank, local_ranks, step_limit)
     ranks = Ranks(
         accelerator=accelerator,
         rank=accelerator.process_index,
@@ -135,6 +141,7 @@ def start_ranks(
         control=control,
         owns_group=owns_group,
         lifeline=lifeline,
+        nodes=nodes,
     )
     check_own_gpus(ranks)
     return ranks

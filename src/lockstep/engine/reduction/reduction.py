@@ -16,6 +16,7 @@ from lockstep.engine.reduction.flat_buffer import FlatBuffer
 from lockstep.engine.reduction.step_buffers import StepBuffers
 from lockstep.engine.reduction.tree_sum import TreeSum
 from lockstep.errors import RankError
+from lockstep.launch.ranks.node_groups import NodeGroups
 
 
 class Reduction:
@@ -45,16 +46,26 @@ class Reduction:
         world_size: int,
         name: ReductionName,
         *,
+        nodes: NodeGroups | None = None,
         packs: bool | None = None,
     ) -> None:
-        """Args: packs: whether to pack each gradient; None: on CUDA."""
+        """Makes it for a run.
+
+        Args:
+            model: the network as the loop calls it.
+            traits: what the trials found out about it.
+            world_size: number of ranks.
+            name: 'exact' or 'fast'.
+            nodes: equal nodes, within which the exact reduction adds first.
+            packs: whether to pack each gradient; None: on CUDA.
+        """
         self.model = model
         """The network as the loop calls it, on the device, under autocast."""
         self.buffers = StepBuffers(model, traits.rules)
         self._exchange = REDUCTIONS[name]
         # Autograd itself adds a pair, the lowest level of the tree, while both are still in the cache.
         self._num_autograd_adds = 2 if name == "exact" else None
-        self._world_size = world_size
+        self._world_size, self._nodes = world_size, nodes
         self._device = next(model.parameters()).device
         self._packs = name == "exact" and (self._device.type == "cuda" if packs is None else packs)
         self._is_packed = False  # whether the flat buffer holds all that this rank adds in this step
@@ -195,6 +206,6 @@ class Reduction:
 
     def _exchange_flat(self, num_active: int) -> None:
         for buffer in self._flat_buffer().buffers:
-            self._exchange(buffer, self._world_size, num_active)
+            self._exchange(buffer, self._world_size, num_active, self._nodes)
         if num_active < self._world_size:
             self.buffers.share_agreed()

@@ -115,9 +115,11 @@ def connect_gpus(ranks: Ranks) -> None:
     """
     if ranks.device.type != "cuda" or ranks.world_size == 1:
         return
-    values = torch.zeros(ranks.world_size, device=ranks.device)
-    received = torch.empty_like(values)
-    dist.all_to_all_single(received, values)
-    dist.all_gather_into_tensor(received, values[:1])
-    dist.all_reduce(values)
+    groups = [None] if ranks.nodes is None else [None, ranks.nodes.within, ranks.nodes.across]
+    for group in groups:
+        values = torch.zeros(dist.get_world_size(group), device=ranks.device)
+        received = torch.empty_like(values)
+        dist.all_to_all_single(received, values, group=group)
+        dist.all_gather_into_tensor(received, values[:1], group=group)
+        dist.all_reduce(values, group=group)
     torch.cuda.synchronize(ranks.device)

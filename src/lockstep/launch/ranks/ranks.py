@@ -17,6 +17,7 @@ from accelerate import Accelerator
 
 from lockstep.errors import ConfigError, PeerError, RunStopped, is_agreed
 from lockstep.launch.liveness.lifeline import Lifeline
+from lockstep.launch.ranks.node_groups import NodeGroups
 
 T = TypeVar("T")
 
@@ -35,6 +36,9 @@ class Ranks:
     """Whether the default process group was made for these ranks, and not by the program before."""
     lifeline: Lifeline | None = None
     """What ends a wait for a rank that is gone; None for one process, and in a group the program made."""
+    nodes: NodeGroups | None = None
+    """Groups within a node and across nodes, if several nodes have the same power of two of ranks. None in
+    a group the program made."""
 
     @property
     def is_main(self) -> bool:

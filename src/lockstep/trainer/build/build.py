@@ -106,7 +106,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
         optimizer=optimizer,
         task=parts.task,
-        reduction=Reduction(prepared, traits, ranks.world_size, config.reduction),
+        reduction=Reduction(prepared, traits, ranks.world_size, config.reduction, nodes=ranks.nodes),
         traits=traits,
         warnings=[*parts.warnings, *differences, *warnings],
         max_grad_norm=config.optimizer.max_grad_norm,
