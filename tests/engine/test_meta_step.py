@@ -31,6 +31,11 @@ from lockstep.launch.ranks.ranks import Ranks
 from lockstep.trainer import build_run, find_task, make_parts
 from runs import reset_accelerator, small_config, small_run
 
+counts_as_measured = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 15),
+    reason="the budgets are of torch 2.15; older ones launch an operation more for each micro-batch",
+)
+
 ALLOCATE = ("empty", "new_empty", "_unsafe_view", "_reshape_alias", "detach", "lift_fresh")
 """Operations that launch nothing, besides views."""
 
@@ -150,6 +155,7 @@ CLIPPED = OptimizerConfig(name="adamw", max_grad_norm=1.0)
 EXACT, FAST = {"alltoall_base_": 1, "_allgather_base_": 1}, {"allreduce_": 1}
 
 
+@counts_as_measured
 @pytest.mark.parametrize(
     ("config", "world_size", "max_kernels", "collectives"),
     [
@@ -202,6 +208,7 @@ def test_a_wait_for_the_device_fails_by_its_place():
             take_step(run)
 
 
+@counts_as_measured
 def test_a_record_a_digest_and_an_epochs_start_cost_what_they_may():
     with meta_run(settings()) as run:
         with Launches() as first:

@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from lockstep.errors import RankError, RankFailed
 from lockstep.launch import read_launch
+from lockstep.launch.liveness.lifeline_ends import SoloEnd
 from lockstep.launch.process_group import start_ranks
 from lockstep.launch.rendezvous_store import meet
 from processes import free_port
@@ -59,7 +60,7 @@ def test_a_world_of_one_meets_nobody(monkeypatch):
     ranks = start_ranks(replace(launch, wants_cpu=True), "no")
     try:
         assert dist.get_world_size() == 1
-        assert ranks.lifeline is None
+        assert isinstance(ranks.lifeline, SoloEnd)
     finally:
         ranks.close()
         reset_accelerator()

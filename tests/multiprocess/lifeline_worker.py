@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lockstep import run_script
 from lockstep.errors import DataError
-from lockstep.launch import read_launch
+from lockstep.launch import limited, read_launch
 from lockstep.launch.process_group import join_ranks
 
 LIMIT_SECONDS = 3.0
@@ -26,9 +26,8 @@ def main():
                 raise DataError("a sample cannot be read")
             elif what == "stuck":
                 ranks.lifeline.place = lambda: (6, "computing")
-                time.sleep(60)
-        if what == "stuck" and ranks.is_main:
-            ranks.lifeline.place = lambda: (6, "waiting for the others")
+                with limited("between two steps"):
+                    time.sleep(60)
         ranks.agree(False)
 
 

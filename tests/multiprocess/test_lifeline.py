@@ -1,6 +1,7 @@
 """A rank that is gone, or silent, or failed ends the other, which no launcher watches here."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,14 +9,27 @@ import sys
 import pytest
 
 from forked import Popen
-from processes import ROOT, free_port, with_support
+from processes import ROOT, free_port, run, with_support
 
 WORKER = ROOT / "tests" / "multiprocess" / "lifeline_worker.py"
 ENDS = {
     "stopped": "has given no sign of life for 3 s (run.timeout_seconds); it was before its first step",
     "failed": "failed: a sample cannot be read",
-    "stuck": "has been in step 7, computing for 3 s (run.timeout_seconds), and the others wait for it",
+    "stuck": f"has been in step 7, computing for 3 s (run.timeout_seconds), at {WORKER}:",
 }
+STANDSTILLS = {
+    "sample": ["before its first step, reading data", "hang"],
+    "metric": ["before its first step, trying out the model", "hang"],
+    "worker": [
+        "in step 1, reading data",
+        "__next__; the processes that read its data stand where it says above",
+    ],
+    "observer": ["in step 3, between two steps", "hang"],
+    "schedule": ["in step 3, between two steps", "hang"],
+    "log": ["in step 3, handing a record to Slow", "hang"],
+    "close": ["in step 7, closing Slow", "hang"],
+}
+"""What of a user's never returns → where the rank is then, and in which function."""
 
 
 def start(what):
@@ -53,3 +67,15 @@ def test_no_rank_waits_for_one_that_is_gone():
         for process in (process for pair in started.values() for process in pair):
             process.kill()
             process.communicate()
+
+
+@pytest.mark.slow
+def test_what_never_returns_ends_the_run_with_the_line_where_it_stands(tmp_path):
+    script = str(WORKER.with_name("standstill_worker.py"))
+    result = run([sys.executable, script, str(tmp_path), *STANDSTILLS], env=with_support())
+    for what, (place, function) in STANDSTILLS.items():
+        assert f"{what} 1" in result.stdout.splitlines()
+        limit = r"for 2 s \(run.timeout_seconds\)"
+        line = rf"^lockstep: rank 0 on \S+ has been {place} {limit}, at \S+:\d+, in {function}"
+        assert re.search(line, result.stderr, re.MULTILINE), (what, result.stderr)
+    assert re.search(r"_worker.py\", line \d+ in __getitem__", result.stderr)  # the stack of the worker

@@ -21,6 +21,7 @@ from lockstep.engine.step.micro_step import add_gradient, kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer
 from lockstep.engine.step.step_profile import StepProfile
 from lockstep.errors import ConfigError, Interrupted, RankError
+from lockstep.launch import advance
 from lockstep.runs import Record
 
 
@@ -114,6 +115,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
                     loss = add_gradient(run, batch, scale, scores, observer)
             observer.on_backward(run, batch)
             losses.append(loss)
+            advance()
 
     with run.timer.section("communication"):
         reduction.sum_over_ranks(run.plan.num_micro_batches(run.step), run.plan.window)

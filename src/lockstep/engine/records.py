@@ -14,6 +14,7 @@ from lockstep.engine.evaluation.selection import ScoredSet
 from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.measuring.peak_memory import named_peaks, peak_bytes
 from lockstep.engine.run import Run
+from lockstep.launch import limited
 from lockstep.runs import Record
 from lockstep.task import Evaluation
 
@@ -152,6 +153,7 @@ def send_record(run: Run, record: Record) -> None:
 
     def send() -> None:
         for sink in run.sinks:
-            sink.log(progress | record)
+            with limited(f"handing a record to {type(sink).__name__}"):
+                sink.log(progress | record)
 
     run.ranks.on_main(send)  # if the disk is full, every rank stops

@@ -7,6 +7,7 @@ from typing import Any
 
 from lockstep.engine.checks.weights_digest import agreed_digest, agreed_digest_of
 from lockstep.engine.run import Run
+from lockstep.launch import unlimited
 from lockstep.runs import CHECKPOINTS_FOLDER, read_starts
 from lockstep.runs.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from lockstep.runs.checkpoints.checkpoint_folder import SCORE, prune_checkpoints
@@ -34,7 +35,8 @@ def save_checkpoint_of(run: Run) -> None:
         starts = read_starts(run.folder)
         prune_checkpoints(folder, run.intervals.keep_checkpoints, starts[0]["step"] if starts else 0)
 
-    run.ranks.on_main(save)
+    with unlimited():  # a disk may be slow
+        run.ranks.on_main(save)
 
 
 def snapshot(run: Run) -> Checkpoint:

@@ -11,12 +11,14 @@ from lockstep.launch.launcher.command_lines import accelerate_options, launch_co
 from lockstep.launch.launcher.rendezvous import Rendezvous, rendezvous
 from lockstep.launch.launcher.variables import Launch, array_group, forget_launcher, process_rank, read_launch
 from lockstep.launch.liveness.last_words import leave_words, tell_launcher
+from lockstep.launch.liveness.progress import SHOW_STACK, advance, limited, unlimited
 from lockstep.launch.machine import num_cores
 from lockstep.launch.process.collector import exit_at_once, imported_at_once
 from lockstep.launch.process.output import LastingOutput, lasting_output
 from lockstep.launch.process.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 
 __all__ = [
+    "SHOW_STACK",
     "STOP_SIGNALS",
     "Allocation",
     "LastingOutput",
@@ -24,6 +26,7 @@ __all__ = [
     "Rendezvous",
     "StopRequest",
     "accelerate_options",
+    "advance",
     "allocated_threads",
     "array_group",
     "as_in_default_config",
@@ -33,6 +36,7 @@ __all__ = [
     "lasting_output",
     "launch_commands",
     "leave_words",
+    "limited",
     "num_cores",
     "process_rank",
     "read_allocation",
@@ -40,4 +44,5 @@ __all__ = [
     "rendezvous",
     "tell_launcher",
     "tell_run_folder",
+    "unlimited",
 ]

@@ -33,7 +33,7 @@ def resolve_precision(config: Config, launch: Launch) -> Config:
 
 
 def check_precision(precision: str, device_type: str) -> None:
-    """Checks that a device type, 'cuda' (the current device), 'mps' or 'cpu', supports a precision.
+    """Checks that a device type, 'cuda' (the current device) or 'cpu', supports a precision.
 
     Raises:
         RankError: it does not.

@@ -22,6 +22,7 @@ from lockstep.errors import RankError, is_agreed
 from lockstep.launch.launcher.rendezvous import rank_variables, torchrun_variables
 from lockstep.launch.launcher.variables import Launch
 from lockstep.launch.liveness.lifeline import Lifeline
+from lockstep.launch.liveness.lifeline_ends import SoloEnd
 from lockstep.launch.machine import allow_connections, keep_freed_memory, num_cores, threads_per_process
 from lockstep.launch.network import choose_interface
 from lockstep.launch.precision import check_precision
@@ -71,7 +72,7 @@ def join_ranks(
 def start_ranks(
     launch: Launch, precision: str, limit_seconds: float = DEFAULT_LIMIT_SECONDS, *, debugs: bool = False
 ) -> Ranks:
-    """Joins the process group and picks the device: CUDA, else MPS, else CPU.
+    """Joins the process group and picks the device: CUDA, else CPU.
 
     Args:
         launch: what the launcher started.
@@ -84,9 +85,8 @@ def start_ranks(
         ConfigError: on every rank, if two share a GPU and NCCL connects them.
         RankFailed: a rank did not come in time, or failed before all had come.
     """
-    has_mps = torch.backends.mps.is_available() and launch.world_size == 1  # no backend connects several
-    use_cpu = launch.wants_cpu or not (torch.cuda.is_available() or has_mps)
-    kind = "cpu" if use_cpu else "cuda" if torch.cuda.is_available() else "mps"
+    use_cpu = launch.wants_cpu or not torch.cuda.is_available()
+    kind = "cpu" if use_cpu else "cuda"
     check_precision(precision, kind)
     if launch.launcher == "srun":
         os.environ.update(torchrun_variables(launch))
@@ -140,7 +140,7 @@ def start_ranks(
         num_threads=torch.get_num_threads(),
         control=control,
         owns_group=owns_group,
-        lifeline=lifeline,
+        lifeline=lifeline or SoloEnd(launch.rank, limit_seconds),
         nodes=nodes,
     )
     check_own_gpus(ranks)

@@ -15,7 +15,8 @@ from lockstep.data import reported_deaths, restored_generators
 from lockstep.engine import NO_OBSERVER, Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted, require
-from lockstep.launch import Launch, array_group, read_launch, tell_run_folder
+from lockstep.launch import Launch, array_group, limited, read_launch, tell_run_folder
+from lockstep.launch.liveness.heartbeats import BETWEEN
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process.process_state import restored_process_state
 from lockstep.launch.process_group import join_ranks, launch_of_group
@@ -188,7 +189,8 @@ def _train_to_end(
     try:
         ranks.on_main(lambda: _prepare(config, run, mode, facts, parts, sinks))
         phases.end_phase("set_up")
-        train_loop(run, Observers(*observers) if observers else NO_OBSERVER)
+        with limited(BETWEEN):
+            train_loop(run, Observers(*observers) if observers else NO_OBSERVER)
         phases.end_phase("train")
         phases.split_phase("train", run.clock.this_start(), rest="evaluate_and_save")
         summary = write_summary(run, config.precision, phases)

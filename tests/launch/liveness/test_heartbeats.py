@@ -1,10 +1,13 @@
 from lockstep.launch.liveness.heartbeats import (
+    BETWEEN,
     BUSY,
     COMPUTING,
+    EVALUATING,
     READING,
     WAITING,
     Heartbeat,
     Register,
+    Standstill,
     ranks_text,
 )
 
@@ -12,10 +15,10 @@ from lockstep.launch.liveness.heartbeats import (
 def register(signs, heard_at=100.0, changed_at=0.0):
     """Ranks on nodes n0, n1, …, whose signs have not changed for a hundred seconds."""
     register = Register(world_size=len(signs), limit_seconds=60)
-    for rank, sign in enumerate(signs):
+    for rank, heartbeat in enumerate(signs):
         register.enter(rank, f"n{rank}", changed_at)
-        register.hear(rank, sign, changed_at)
-        register.hear(rank, sign, heard_at)
+        register.hear(rank, heartbeat, changed_at)
+        register.hear(rank, heartbeat, heard_at)
     return register
 
 
@@ -30,22 +33,29 @@ def test_a_rank_that_gives_no_sign_is_named_with_its_node_and_place():
     assert ranks.verdict(160.0) == ""
 
 
-def test_a_rank_that_keeps_the_others_waiting_is_named():
-    text = "rank 1 on n1 has been in step 5, reading data for 60 s (run.timeout_seconds), and the others wait"
-    assert register([Heartbeat(4, WAITING), Heartbeat(4, READING)]).verdict(100.0).startswith(text)
-    # With a GPU the host of another rank may be ahead, and not seen to wait.
-    assert register([Heartbeat(9, BUSY), Heartbeat(4, READING)]).verdict(100.0).startswith(text)
-    assert register([Heartbeat(4, WAITING), Heartbeat(4, READING)], changed_at=41.0).verdict(100.0) == ""
+def test_a_rank_stands_still_if_its_sign_stays_the_same():
+    for part in (READING, COMPUTING, BETWEEN, EVALUATING):
+        watch = Standstill(limit_seconds=60)
+        assert not watch.has_come(Heartbeat(4, part), 100.0)
+        assert not watch.has_come(Heartbeat(4, part), 159.0)
+        assert watch.has_come(Heartbeat(4, part), 160.0)
 
 
-def test_long_work_is_no_silence():
-    """A download or a debugger on the main rank, a long evaluation, steps that take minutes on all ranks."""
-    for signs in (
-        [Heartbeat(-1, BUSY), Heartbeat(-1, WAITING)],
-        [Heartbeat(4, BUSY), Heartbeat(4, WAITING)],
-        [Heartbeat(4, BUSY), Heartbeat(4, BUSY)],
-        [Heartbeat(4, COMPUTING), Heartbeat(4, COMPUTING)],
-    ):
+def test_what_gets_on_does_not_stand_still():
+    """Batches of a long evaluation or window; and a process that was itself stopped for a while."""
+    watch = Standstill(limit_seconds=60)
+    for count in range(5):
+        assert not watch.has_come(Heartbeat(4, EVALUATING, count), 50.0 * count)
+    watch.excuse()
+    assert not watch.has_come(Heartbeat(4, EVALUATING, 4), 900.0)
+
+
+def test_long_work_is_no_standstill():
+    """A download or a debugger on the main rank, for which the others wait."""
+    for part in (BUSY, WAITING):
+        watch = Standstill(limit_seconds=60)
+        assert not any(watch.has_come(Heartbeat(4, part), now) for now in (0.0, 100.0))
+    for signs in ([Heartbeat(-1, BUSY), Heartbeat(-1, WAITING)], [Heartbeat(4, BUSY), Heartbeat(4, BUSY)]):
         assert register(signs).verdict(100.0) == ""
 
 

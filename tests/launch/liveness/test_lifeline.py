@@ -3,13 +3,14 @@
 import contextlib
 import socket
 import time
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 from lockstep.errors import DataError, PeerError
-from lockstep.launch.liveness.heartbeats import COMPUTING
-from lockstep.launch.liveness.lifeline_ends import MainEnd, OtherEnd
+from lockstep.launch import advance, limited, unlimited
+from lockstep.launch.liveness.heartbeats import BETWEEN, COMPUTING, EVALUATING, READING, WAITING
+from lockstep.launch.liveness.lifeline_ends import MainEnd, OtherEnd, SoloEnd
 from lockstep.launch.network import is_loopback
 
 WAIT = 10
@@ -102,8 +103,60 @@ def test_a_debugger_keeps_the_sign_alive():
         found = []
         module = {"__name__": "bdb", "look": lambda: found.append(str(main.heartbeat()))}
         exec("def stop(): look()", module)
-        module["stop"]()
-        elsewhere = Thread(target=module["stop"])  # a debugger in another thread stops nobody
-        elsewhere.start()
-        elsewhere.join()
+        with limited(BETWEEN):
+            module["stop"]()
+            elsewhere = Thread(target=module["stop"])  # a debugger in another thread stops nobody
+            elsewhere.start()
+            elsewhere.join()
         assert found == ["in step 4", "in step 4, computing"]
+
+
+def test_the_innermost_word_says_what_a_rank_does():
+    """A step's own words (reading, computing) hold only while the loop runs: an error may leave one."""
+    with lifelines(2) as (main, _):
+        main.place = lambda: (3, COMPUTING)
+        assert str(main.heartbeat()) == "in step 4"
+        with limited(BETWEEN):
+            assert str(main.heartbeat()) == "in step 4, computing"
+            with limited(EVALUATING), unlimited():
+                assert str(main.heartbeat()) == "in step 4"
+            main.place = lambda: (4, "")
+            before = main.heartbeat()
+            assert str(before) == "in step 5, between two steps"
+            advance()
+            assert main.heartbeat() != before
+            main.is_waiting = True
+            assert main.heartbeat().part == WAITING
+
+
+def test_a_rank_that_stands_still_says_where_and_all_others_hear_it(monkeypatch, capsys):
+    """The process ends by os._exit, which is taken away from it here, for all ranks are in one process."""
+    ends = []
+    monkeypatch.setattr("lockstep.launch.liveness.lifeline.os._exit", ends.append)
+    with lifelines(2, limit_seconds=1.0) as (main, one):
+        assert main.wait_for_all(WAIT)
+        one.is_waiting = True  # in one process, what is said of it holds for all
+        with limited(READING):
+            assert one._wait(lambda: bool(one._failure), WAIT)
+        main._thread.join(WAIT)
+        assert ends == [1]
+        text = f"rank 0 on {main.node} has been before its first step, reading data for 1 s"
+        assert one._failure.startswith(f"{text} (run.timeout_seconds), at ")
+        assert capsys.readouterr().err == f"lockstep: {one._failure}\n"
+        one._is_ending = True
+
+
+def test_a_rank_alone_looks_at_itself(monkeypatch, capsys):
+    over = Event()
+    monkeypatch.setattr("lockstep.launch.liveness.lifeline.os._exit", lambda code: over.set())
+    end = SoloEnd(0, 0.4)
+    try:
+        with limited("handing a record to Sink"):
+            time.sleep(0.2)
+            advance()
+            assert not over.wait(0.3)
+            assert over.wait(WAIT)
+    finally:
+        end.close()
+    line = "before its first step, handing a record to Sink for 0.4 s (run.timeout_seconds), at "
+    assert line in capsys.readouterr().err

@@ -45,3 +45,13 @@ def test_two_ranks_on_one_gpu_are_refused_unless_nccl_is_told_to_let_them():
     with pytest.raises(ConfigError, match=r"ranks 0 and 2 share one H200, .* start 2 processes for 2 GPUs"):
         gpus.check_no_shared_gpu(["a", "b", "a"], "H200", {})
     gpus.check_no_shared_gpu(["a", "a"], "H200", {"NCCL_MULTI_RANK_GPU_ENABLE": "1"})
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_a_device_of_another_kind_is_named_and_the_cpu_computes(kind):
+    warning = f"{kind} is not used, and the CPU computes: Lockstep supports CUDA devices and the CPU"
+    assert gpus.unused_device(torch.device(kind)) == [warning]
+
+
+def test_a_cuda_device_or_none_at_all_needs_no_word():
+    assert gpus.unused_device(torch.device("cuda")) == gpus.unused_device(None) == []

@@ -34,8 +34,6 @@ def seed_generators(device: torch.device, seed: int, purpose: str, *position: in
     if device.type == "cuda":
         torch.cuda.init()  # does nothing after the first time; before it, there are no generators
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
-    elif device.type == "mps":
-        torch.mps.manual_seed(value)
 
 
 def generator_states(device: torch.device) -> tuple[object, ...]:

@@ -15,6 +15,8 @@ from lockstep.data.reading.generators import restored_generators, seed_generator
 from lockstep.data.reading.sample_checks import check_label, check_pair, not_stackable, unreadable
 from lockstep.data.reading.sample_trees import first_difference
 from lockstep.errors import DataError
+from lockstep.launch import limited
+from lockstep.launch.liveness.heartbeats import READING
 from lockstep.plan import derive_seed
 
 Collate = Callable[[list[Any]], Any]
@@ -93,7 +95,8 @@ class KeyedReader:
             return [self._sample(prefix, of_sample, index) for index in ids]
         self._seed(f"{prefix}samples", *of_batch)
         try:
-            samples = list(self.dataset.__getitems__(list(ids)))
+            with limited(READING):
+                samples = list(self.dataset.__getitems__(list(ids)))
         except Exception as error:
             raise unreadable(f"{self.field}: samples {_listed(ids)} cannot be read", error) from None
         if len(samples) != len(ids):
@@ -106,7 +109,8 @@ class KeyedReader:
     def _sample(self, prefix: str, of_sample: tuple[int, ...], index: int) -> Any:
         self._seed(f"{prefix}sample", *of_sample, index)
         try:
-            sample = self.dataset[index]
+            with limited(READING):
+                sample = self.dataset[index]
         except Exception as error:
             raise unreadable(f"{self.field}: sample {index} cannot be read", error) from None
         self._check(index, sample)

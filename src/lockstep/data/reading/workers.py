@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import faulthandler
 import multiprocessing
 import pickle
 import signal
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lockstep.config import DataConfig
 from lockstep.data.reading.worker_deaths import end_worker, reported_deaths
 from lockstep.errors import DataError, counted, first_line, refuse
-from lockstep.launch import STOP_SIGNALS, LastingOutput
+from lockstep.launch import SHOW_STACK, STOP_SIGNALS, LastingOutput
 
 AHEAD = 2
 """Items that each worker keeps ready."""
@@ -214,6 +215,7 @@ def _prepare_worker(worker_id: int) -> None:
     A data set that prints must not end it when nobody reads along any more.
     """
     sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
+    faulthandler.register(SHOW_STACK, file=2, all_threads=False)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the process that a forkserver is may be older
     # What cannot be sent would be lost, and this rank would wait for it for ever. A hook of Python's own.
     Queue._on_queue_feeder_error = staticmethod(end_worker)  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ from lockstep.data.reading.workers import AHEAD, ReadFailure, Workers
 from lockstep.data.samples.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.data.samples.tensor_samples import TensorSamples
 from lockstep.errors import DataError, refuse
+from lockstep.launch import advance
 from lockstep.plan import Plan
 
 
@@ -135,6 +136,7 @@ def _windows(
         window = []
         for index, _ in enumerate(plan.window_sizes(step, rank)):
             ids, inputs, targets = next(batches)
+            advance()
             window.append(micro_batch(plan, rank, step, index, inputs, targets, ids))
         yield window
 

@@ -14,6 +14,8 @@ from lockstep.data import Chunks, seed_generators
 from lockstep.engine.deterministic_kernels import refused_nondeterminism
 from lockstep.engine.model_traits.buffers import restored_buffers
 from lockstep.errors import RunStopped
+from lockstep.launch import advance, limited
+from lockstep.launch.liveness.heartbeats import EVALUATING
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.task import (
     LABEL,
@@ -74,9 +76,10 @@ def evaluate(
             seed_generators(ranks.device, seed, "evaluation", chunk)
             with refused_nondeterminism():
                 mine[chunk] = score_batch(model, task, inputs, targets, len(ids))
+            advance()
 
     # Not inference_mode: what a model caches under it would fail its next backward.
-    with evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad(), limited(EVALUATING):
         ranks.on_all(score_chunks)
     mine = {chunk: _on_cpu(*each) for chunk, each in mine.items()}  # after the last forward: a sync point
     everyone = {chunk: each for of_rank in ranks.gather_objects(mine) for chunk, each in of_rank.items()}

@@ -36,7 +36,7 @@ class StepProfile:
         if self._run.ranks.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
         with self._run.clock.paused():  # it takes a second to begin
-            self._profile = profile(activities=activities)
+            self._profile = profile(activities=activities, acc_events=True)  # torch 2.11 warns otherwise
             self._profile.start()
         self._run.timer.is_profiled = True
         self._first, self._began = step, time.perf_counter()

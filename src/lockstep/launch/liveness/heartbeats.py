@@ -9,15 +9,21 @@ from typing import NamedTuple
 WAITING = "waiting for the others"
 READING = "reading data"
 COMPUTING = "computing"
+BETWEEN = "between two steps"
+EVALUATING = "evaluating"
 BUSY = ""
-"""Work that has no limit: making the parts of a run, an evaluation, a checkpoint, a download, a debugger."""
+"""Work that has no limit: making the parts of a run, a checkpoint, a download, a debugger."""
 
 
 class Heartbeat(NamedTuple):
-    """Where a rank is: its step, counted from 0 (-1: before the first), and what it does there."""
+    """Where a rank is: its step, counted from 0 (-1: before the first), and what it does there.
+
+    What it has done counts on as it gets on: with each micro-batch, each batch of an evaluation, each record.
+    """
 
     step: int = -1
     part: str = BUSY
+    done: int = 0
 
     def __str__(self) -> str:
         place = "before its first step" if self.step < 0 else f"in step {self.step + 1}"
@@ -71,22 +77,37 @@ class Register:
         return f"rank {rank} on {self.entries[rank].node}" if rank in self.entries else f"rank {rank}"
 
     def verdict(self, now: float) -> str:
-        """Why the run cannot go on: who is silent, or keeps the others waiting; empty if all is well."""
+        """Why the run cannot go on: who is silent, or that all wait for each other; empty if all is well.
+
+        A rank that gives signs of life but does not get on says so itself, as it knows where it stands.
+        """
         limit = f"for {self.limit_seconds:g} s (run.timeout_seconds)"
         for rank, entry in self.entries.items():
             if now - entry.heard_at >= self.limit_seconds:
                 return f"{self.name(rank)} has given no sign of life {limit}; it was {entry.heartbeat}"
         still = {r: e.heartbeat for r, e in self.entries.items() if now - e.changed_at >= self.limit_seconds}
-        for rank, heartbeat in still.items():
-            # With a GPU the host is ahead of it: one that waits may have got further.
-            has_waiting = any(
-                other.part == WAITING or other.step > heartbeat.step for other in still.values()
-            )
-            if heartbeat.part in (READING, COMPUTING) and has_waiting:
-                return f"{self.name(rank)} has been {heartbeat} {limit}, and the others wait for it"
         if len(still) == self.world_size and all(heartbeat.part == WAITING for heartbeat in still.values()):
             return f"all ranks have waited for each other {limit}; {self.name(0)} was {still[0]}"
         return ""
+
+
+@dataclass(kw_only=True)
+class Standstill:
+    """Finds out whether this rank stands still: its heartbeat stays the same in work that has a limit."""
+
+    limit_seconds: float
+    _heartbeat: Heartbeat | None = None
+    _since: float = 0.0
+
+    def has_come(self, heartbeat: Heartbeat, now: float) -> bool:
+        """Whether it has, by a heartbeat of this moment; to be asked again and again."""
+        if heartbeat != self._heartbeat:
+            self._heartbeat, self._since = heartbeat, now
+        return heartbeat.part not in (BUSY, WAITING) and now - self._since >= self.limit_seconds
+
+    def excuse(self) -> None:
+        """The process itself was stopped for a while."""
+        self._heartbeat = None
 
 
 def ranks_text(ranks: Iterable[int], most: int = 8) -> str:

@@ -5,6 +5,9 @@ a second it says there where it is, and the main rank answers. A rank that fails
 closes without a word, and a silence as long as run.timeout_seconds, are failures too. The main rank tells all
 others of the first failure, and they end.
 
+The same thread sees whether its own rank gets on. If it does not for as long, the rank says in which line of
+code it stands, and ends. So does a rank that is alone.
+
 The threads use no torch: its operations would start another team of OpenMP threads.
 """
 
@@ -23,7 +26,8 @@ from contextlib import suppress
 from typing import Any
 
 from lockstep.errors import EXIT_FAILED, ConfigError, PeerError, RankFailed, first_line
-from lockstep.launch.liveness.heartbeats import BUSY, WAITING, Heartbeat
+from lockstep.launch.liveness import progress
+from lockstep.launch.liveness.heartbeats import BETWEEN, BUSY, READING, WAITING, Heartbeat, Standstill
 from lockstep.launch.liveness.last_words import leave_words
 
 BEAT_SECONDS = 1.0
@@ -55,6 +59,8 @@ class Lifeline(ABC):
         self._ends_at = float("inf")
         self._looked_at = time.monotonic()
         self._own_failure = ""
+        self._standstill = Standstill(limit_seconds=limit_seconds)
+        self._stands_still = False
         self._is_ending = False
         self._is_closed = False
         self._news = threading.Condition()
@@ -106,11 +112,34 @@ class Lifeline(ABC):
         step, part = -1, BUSY
         with suppress(Exception):  # the run is being built or taken apart
             step, part = self.place()
+        if progress.state.part != BETWEEN:  # the steps' own words hold only between the loop's begin and end
+            part = progress.state.part
+        elif part == BUSY:
+            part = BETWEEN
         if self.is_waiting:
             part = WAITING
         elif part != BUSY and self._is_in_debugger():
             part = BUSY
-        return Heartbeat(step, part)
+        return Heartbeat(step, part, progress.state.count)
+
+    def _look_at_itself(self, heartbeat: Heartbeat, now: float) -> None:
+        """Notes it as this rank's failure if it stands still."""
+        if self._own_failure or self._failure or not self._standstill.has_come(heartbeat, now):
+            return
+        place = progress.place_in_code(sys._current_frames().get(self._trainer))
+        if heartbeat.part == READING and progress.show_stacks_of_children():
+            place += "; the processes that read its data stand where it says above"
+        self._stands_still = True
+        self._own_failure = (
+            f"rank {self.rank} on {self.node} has been {heartbeat} for {self.limit_seconds:g} s "
+            f"(run.timeout_seconds), at {place}"
+        )
+
+    def _end_if_it_stands_still(self) -> None:
+        """Ends the process, once the others know: its training thread would not."""
+        if self._stands_still:
+            leave_words(f"lockstep: {self._own_failure}")
+            os._exit(EXIT_FAILED)
 
     def check(self) -> None:
         """Raises PeerError if another rank has failed."""
@@ -149,7 +178,10 @@ class Lifeline(ABC):
     def _was_suspended(self, now: float) -> bool:
         """Whether this process itself was stopped: it has not yet read what the others said meanwhile."""
         gap, self._looked_at = now - self._looked_at, now
-        return gap > self.limit_seconds / 2
+        was_suspended = gap > self.limit_seconds / 2
+        if was_suspended:
+            self._standstill.excuse()
+        return was_suspended
 
     def _end(self) -> None:
         """Ends the connections. What was sent still arrives, which a plain close may prevent."""

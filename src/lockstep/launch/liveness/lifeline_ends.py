@@ -1,4 +1,4 @@
-"""The two ends of the lifeline: the main rank, which hears of all ranks, and each of the others."""
+"""The ends of the lifeline: the main rank, which hears of all ranks, each of the others, and a rank alone."""
 
 from __future__ import annotations
 
@@ -62,11 +62,13 @@ class MainEnd(Lifeline):
                     elif not self._hear(key.data):
                         selector.unregister(key.fileobj)
                         key.data.channel.close()
-                now = time.monotonic()
-                self._register.hear(0, self.heartbeat(), now)
+                now, heartbeat = time.monotonic(), self.heartbeat()
+                self._register.hear(0, heartbeat, now)
+                was_suspended = self._was_suspended(now)
+                self._look_at_itself(heartbeat, now)
                 if self._own_failure:
                     break
-                if self._was_suspended(now):
+                if was_suspended:
                     self._register.excuse(now)
                 elif failure := self._register.verdict(now):
                     self._lose(failure)
@@ -76,6 +78,7 @@ class MainEnd(Lifeline):
                 self._end_if_due()
         self._broadcast(**({"failed": self._own_failure} if self._own_failure else {"bye": True}))
         self._end()
+        self._end_if_it_stands_still()
 
     def _channels(self) -> list[socket.socket]:
         return [self._server, *(connection.channel for connection in self._ranks)]
@@ -109,7 +112,7 @@ class MainEnd(Lifeline):
         elif "bye" in message:
             self._register.leave(rank)
         else:
-            self._register.hear(rank, Heartbeat(message["step"], message["part"]), now)
+            self._register.hear(rank, Heartbeat(message["step"], message["part"], message["done"]), now)
 
     def _broadcast(self, **message: object) -> None:
         for connection in list(self._ranks):
@@ -157,21 +160,23 @@ class OtherEnd(Lifeline):
                     for message in messages or ():
                         self._take(message)
                     heard_at = time.monotonic()
-                now = time.monotonic()
+                now, heartbeat = time.monotonic(), self.heartbeat()
+                was_suspended = self._was_suspended(now)
+                self._look_at_itself(heartbeat, now)
                 if self._own_failure:
                     break
-                if self._was_suspended(now):
+                if was_suspended:
                     heard_at = now
                 if now - heard_at >= self.limit_seconds:
                     limit = f"{self.limit_seconds:g} s (run.timeout_seconds)"
                     self._lose(f"{self._main} has given no sign of life for {limit}")
                 if now >= next_beat:
-                    heartbeat = self.heartbeat()
-                    self._connection.send(step=heartbeat.step, part=heartbeat.part)
+                    self._connection.send(step=heartbeat.step, part=heartbeat.part, done=heartbeat.done)
                     next_beat = now + self._beat_seconds
                 self._end_if_due()
         self._connection.send(**({"failed": self._own_failure} if self._own_failure else {"bye": True}))
         self._end()
+        self._end_if_it_stands_still()
 
     def _channels(self) -> list[socket.socket]:
         return [self._connection.channel]
@@ -184,6 +189,39 @@ class OtherEnd(Lifeline):
         elif "begin" in message:
             self._begun = message["address"]
             self._notify()
+
+
+class SoloEnd(Lifeline):
+    """That of a rank without a connection: it is alone, or in a group that the program itself made."""
+
+    def __init__(self, rank: int, limit_seconds: float) -> None:
+        super().__init__(rank, limit_seconds)
+        self._thread.start()
+
+    def tell_failure(self, error: BaseException) -> str:
+        """There is nobody to tell."""
+        return ""
+
+    def wait_for_all(self, seconds: float) -> bool:
+        """There is nobody to wait for."""
+        return True
+
+    def begin(self) -> str:
+        """No address leads to a rank alone."""
+        return ""
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wakes, selectors.EVENT_READ)
+            while not self._is_closed:
+                selector.select(self._beat_seconds)
+                now = time.monotonic()
+                self._was_suspended(now)
+                self._look_at_itself(self.heartbeat(), now)
+                self._end_if_it_stands_still()
+
+    def _channels(self) -> list[socket.socket]:
+        return []
 
 
 def _listen() -> socket.socket:

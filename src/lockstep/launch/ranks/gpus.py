@@ -53,6 +53,19 @@ def driver_version() -> str:
     return found[1] if found else ""
 
 
+def unused_device(found: torch.device | None) -> list[str]:
+    """A warning if a machine has a device that is none of CUDA's, which Accelerate would take by itself.
+
+    Lockstep computes on the CPU there: its bits, timers and collectives are those of CUDA and the CPU.
+
+    Args:
+        found: the machine's accelerator, as torch names it.
+    """
+    if found is None or found.type in ("cuda", "cpu"):
+        return []
+    return [f"{found.type} is not used, and the CPU computes: Lockstep supports CUDA devices and the CPU"]
+
+
 def differing_gpus(ranks: Ranks, *, is_exact: bool) -> list[str]:
     """Compares what decides the kernels of the ranks' GPUs. A collective.
 

@@ -35,7 +35,7 @@ class Ranks:
     owns_group: bool
     """Whether the default process group was made for these ranks, and not by the program before."""
     lifeline: Lifeline | None = None
-    """What ends a wait for a rank that is gone; None for one process, and in a group the program made."""
+    """What ends a wait for a rank that is gone, or that stands still."""
     nodes: NodeGroups | None = None
     """Groups within a node and across nodes, if several nodes have the same power of two of ranks. None in
     a group the program made."""

@@ -24,7 +24,7 @@ from lockstep.engine import (
     use_deterministic_kernels,
 )
 from lockstep.errors import require
-from lockstep.launch.ranks.gpus import connect_gpus, differing_gpus
+from lockstep.launch.ranks.gpus import connect_gpus, differing_gpus, unused_device
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.launch.ranks.threads import fullest_node
 from lockstep.plan import Plan
@@ -62,6 +62,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     if config.reduction == "exact" and ranks.device.type == "cuda":
         allowed = config.train.allow_nondeterministic
         ranks.on_all(lambda: use_deterministic_kernels(allow_nondeterministic=allowed))
+    unused = unused_device(torch.accelerator.current_accelerator(check_available=True))
     differences = differing_gpus(ranks, is_exact=config.reduction == "exact")
     traits, warnings = find_traits(config, ranks, plan, prepared, parts, checkpoint)
     first_step = checkpoint.step if checkpoint else 0
@@ -108,7 +109,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         task=parts.task,
         reduction=Reduction(prepared, traits, ranks.world_size, config.reduction, nodes=ranks.nodes),
         traits=traits,
-        warnings=[*parts.warnings, *differences, *warnings],
+        warnings=[*parts.warnings, *unused, *differences, *warnings],
         max_grad_norm=config.optimizer.max_grad_norm,
         lr_factor=partial(lr_factor, num_steps=num_steps, config=config.schedule),
         windows=windows,

@@ -23,6 +23,7 @@ from lockstep.engine import (
     try_out,
 )
 from lockstep.errors import ConfigError, first_line, refuse, require
+from lockstep.launch import advance, limited
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import Plan
 from lockstep.runs.checkpoints.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ from lockstep.task import (
 )
 from lockstep.trainer.parts.parts import Parts
 
+TRYING = "trying out the model"
 NUM_BATCHES = 2
 """Micro-batches of the first step that are tried."""
 
@@ -69,6 +71,7 @@ def find_traits(
     field, name = ("task.model", task.name) if config.task.name else ("model.name", config.model.name)
 
     def loss_of(batch: MicroBatch) -> Tensor:
+        advance()
         with refused_nondeterminism(), kept_casts(ranks.accelerator):
             outputs, targets = training_forward(task, model, batch)
             return share_of_mean(task.loss(outputs, targets), batch).total
@@ -104,7 +107,7 @@ def find_traits(
         return ModelTraits(use=found.use, rules=rules, loss=form), warnings
 
     def find_or_refuse() -> tuple[ModelTraits, list[str]]:
-        with refused_nondeterminism():
+        with refused_nondeterminism(), limited(TRYING):
             return find()
 
     return ranks.on_main(find_or_refuse)

@@ -11,6 +11,7 @@ from torch import nn
 
 from lockstep.config import Config, as_dict
 from lockstep.engine import Run, is_best
+from lockstep.launch import limited, unlimited
 from lockstep.report import Console, say
 from lockstep.runs import MetricsFile, Sink, Status, saved_identity
 from lockstep.runs.evaluations import EvaluationSink
@@ -77,7 +78,9 @@ def close_sinks(sinks: Sequence[Sink], status: Status, reason: str) -> None:
     """Closes each of the sinks. One that fails is only a warning: how the run ended is already decided."""
     for sink in sinks:
         try:
-            sink.close(status, reason)
+            # W&B's has limits of its own, which may be longer.
+            with unlimited() if isinstance(sink, WandbRun) else limited(f"closing {type(sink).__name__}"):
+                sink.close(status, reason)
         except Exception as error:
             say(f"warning: {type(sink).__name__} was not closed ({type(error).__name__}: {error})")
 

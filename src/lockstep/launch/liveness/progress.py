@@ -1,0 +1,93 @@
+"""What this process does that may take only so long, and whether it gets on. Its heartbeat says both.
+
+One thread of a process trains, and it alone writes here; the thread of the lifeline reads. No torch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sysconfig
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from lockstep import errors
+from lockstep.launch.liveness.heartbeats import BUSY
+
+OWN = Path(errors.__file__).parent
+SHOWING_SECONDS = 0.5
+SHOW_STACK = signal.SIGURG
+"""Lets a process that reads data print where it stands. Others ignore it, unless they say otherwise."""
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class _State:
+    part = BUSY
+    count = 0
+
+
+state = _State()
+
+
+class limited:  # read as a word: `with limited(...)`
+    """A block that may take as long as run.timeout_seconds. `advance` begins that time anew.
+
+    Blocks may be nested; the innermost one counts. A class, as it is used for each sample that is read.
+    """
+
+    def __init__(self, part: str) -> None:
+        """Args: part: what the process does inside, as in 'rank 0 has been in step 7, reading data'."""
+        self._part = part
+
+    def __enter__(self) -> None:
+        self._before, state.part = state.part, self._part
+        state.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        state.part = self._before
+        state.count += 1
+
+
+def unlimited() -> limited:
+    """A block that may take as long as it needs, inside of one that may not."""
+    return limited(BUSY)
+
+
+def advance() -> None:
+    """Notes that this process gets on: it has finished one of several like things."""
+    state.count += 1
+
+
+def place_in_code(frame: FrameType | None) -> str:
+    """Where a thread stands: file, line and function of its innermost call that is no library's.
+
+    Args:
+        frame: the innermost one of the thread; None: it has ended.
+    """
+    stack = list(traceback.walk_stack(frame))
+    own = [each for each in stack if not _is_of_a_library(each[0].f_code.co_filename)]
+    if not stack:
+        return "nowhere"
+    innermost, line = (own or stack)[0]
+    return f"{innermost.f_code.co_filename}:{line}, in {innermost.f_code.co_name}"
+
+
+def show_stacks_of_children() -> bool:
+    """Lets the processes that read data for this one print where they stand; whether there are any."""
+    children = multiprocessing.active_children()
+    for child in children:
+        if child.pid is not None:
+            os.kill(child.pid, SHOW_STACK)
+    if children:
+        time.sleep(SHOWING_SECONDS)
+    return bool(children)
+
+
+def _is_of_a_library(file: str) -> bool:
+    """Whether a file belongs to Python or an installed package, other than Lockstep."""
+    if Path(file).is_relative_to(OWN):
+        return False
+    return file.startswith(("<frozen ", *LIBRARIES))
