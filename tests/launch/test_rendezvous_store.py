@@ -31,8 +31,8 @@ def launch_of(monkeypatch, rank, world_size, **variables):
 
 def test_a_rank_that_never_comes_is_named(monkeypatch, capsys):
     launch = launch_of(monkeypatch, 0, 3)
-    with pytest.raises(RankFailed, match=r"ranks 1, 2 did not arrive at 127.0.0.1:\d+ within 0.3 s"):
-        meet(launch, 0.3, "test")
+    with pytest.raises(RankFailed, match=r"ranks 1, 2 did not arrive at 127.0.0.1:\d+ within 3 s"):
+        meet(launch, 3.0, "test")
     text = "(torchrun) is waiting at 127.0.0.1:"
     assert f"lockstep: rank 0 of 3 {text}" in (said := capsys.readouterr().err)
     assert "for ranks 1, 2; to run alone, add --launcher none" in said
@@ -50,7 +50,7 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch):
         port = server.getsockname()[1]
         launch = launch_of(monkeypatch, 0, 2, MASTER_PORT=port)
         with pytest.raises(RankError, match=rf"MASTER_PORT = {port}: another program has taken it"):
-            meet(launch, 0.3, "test")
+            meet(launch, 3.0, "test")
 
 
 def test_a_world_of_one_meets_nobody(monkeypatch):
