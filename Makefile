@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # If exported, every process compiles torch's Python code again: tens of seconds per rank and test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup wheels train test test-slurm slurm-programs check check-lowest check-newest docs bench clean
+.PHONY: setup wheels train test test-slow test-slow-rest test-slow-slurm test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
 BENCHMARKS := speedrun overhead any_model textbook scaling network streaming dataloader startup stall roofline
 
@@ -32,6 +32,13 @@ check: setup
 
 test: setup
 	$(BIN)/pytest
+
+# The slow tests in two halves that disturb each other little, as the SLURM tests mostly wait: make -j2 test-slow
+test-slow: test-slow-slurm test-slow-rest
+test-slow-slurm: setup
+	$(BIN)/pytest -q -m "slow and slurm"
+test-slow-rest: setup
+	$(BIN)/pytest -q -m "slow and not slurm"
 
 # The fast tests in a temporary environment: with the lowest versions that pyproject.toml states of what the package
 # needs, and with the newest of all; on another Python: make check-newest PYTHON=python3.13. Old versions warn of newer
