@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig
-from lockstep.engine import Reduction, agreed_digest, step_record, take_step
+from lockstep.engine import Reduction, ShardedReduction, agreed_digest, step_record, take_step
 from lockstep.engine.checks.finite_check import FiniteCheck
 from lockstep.launch.ranks.node_groups import make_node_groups
 from lockstep.launch.ranks.ranks import Ranks
@@ -134,7 +134,8 @@ def meta_run(config, world_size=1, per_node=0):
             patch.setattr("lockstep.trainer.build.build.find_traits", lambda *_: (traits, []))
             patch.setattr("lockstep.trainer.parts.parts.describe_data", lambda *_, **__: {})  # reads pixels
             packs = config.reduction == "exact"  # as on CUDA
-            patch.setattr("lockstep.trainer.build.build.Reduction", partial(Reduction, packs=packs))
+            for each in (Reduction, ShardedReduction):
+                patch.setattr(f"lockstep.trainer.build.build.{each.__name__}", partial(each, packs=packs))
             config, task = find_task(config, None)
             run = build_run(config, ranks, make_parts(config, task, ranks))
         with run.closing:
@@ -152,6 +153,8 @@ def settings(micro_size=64, model="cnn", global_size=64, **changes):
 
 AUGMENTED = AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
 CLIPPED = OptimizerConfig(name="adamw", max_grad_norm=1.0)
+SHARDED = OptimizerConfig(sharded=True)
+SHARDED_EXACT = {"alltoall_base_": 3, "_allgather_base_": 1, "allreduce_": 1}
 EXACT, FAST = {"alltoall_base_": 1, "_allgather_base_": 1}, {"allreduce_": 1}
 
 
@@ -167,6 +170,7 @@ EXACT, FAST = {"alltoall_base_": 1, "_allgather_base_": 1}, {"allreduce_": 1}
         pytest.param(settings(8, reduction="fast"), 1, 315, {}, id="fast"),
         pytest.param(settings(8), 8, 53, EXACT, id="8 ranks"),
         pytest.param(settings(8, reduction="fast"), 8, 50, FAST, id="8 ranks, fast"),
+        pytest.param(settings(8, optimizer=SHARDED), 8, 58, SHARDED_EXACT, id="8 ranks, sharded"),
         pytest.param(settings(1, global_size=4096), 4096, 61, EXACT, id="4096 ranks"),
     ],
 )

@@ -30,7 +30,9 @@ def fingerprint(name: str, reduction: str) -> str:
         data=DataConfig(name="synthetic", num_train=32 + 32 + 10),
         batch=BatchConfig(global_size=32, micro_size=8),
         train=TrainConfig(steps=4),
-        optimizer=OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.1, max_grad_norm=0.5),
+        optimizer=OptimizerConfig(
+            name="adamw", lr=0.01, weight_decay=0.1, max_grad_norm=0.5, sharded="sharded" in sys.argv
+        ),
         reduction=reduction,
     )
     run, _ = small_run(config, fresh_ranks())

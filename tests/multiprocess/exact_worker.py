@@ -1,7 +1,7 @@
 """Runs under torchrun: trains small runs in every precision and prints what no topology may change.
 
 With the argument 'gloo', several processes can share one GPU, which NCCL does not allow. With 'nodes=N' the
-processes take themselves for those of N nodes.
+processes take themselves for those of N nodes. With 'sharded', the optimizer is.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def fingerprint(
         model=ModelConfig(name=model, dropout=dropout),
         augment=AUGMENT if dropout else AugmentConfig(),
         precision=precision,
-        optimizer=optimizer,
+        optimizer=replace(optimizer, sharded="sharded" in sys.argv),
         batch=BatchConfig(global_size=128, micro_size=16),
         train=TrainConfig(epochs=2, log_every=1),
     )

@@ -16,9 +16,9 @@ def alone():
     return any_model_fingerprints(1, "exact")
 
 
-@pytest.mark.parametrize("num_processes", [2, 4])
-def test_any_model_has_the_same_bits_on_any_topology(alone, num_processes):
-    assert any_model_fingerprints(num_processes, "exact") == alone
+@pytest.mark.parametrize(("num_processes", "more"), [(2, ()), (4, ()), (2, ("sharded",))])
+def test_any_model_has_the_same_bits_on_any_topology(alone, num_processes, more):
+    assert any_model_fingerprints(num_processes, "exact", *more) == alone
 
 
 def test_fast_reduction_repeats_its_bits_on_the_same_topology():
@@ -31,8 +31,8 @@ def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path)
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     assert start(undisturbed, 1, *words, env=environment).wait(timeout=100) == 0
-    for num_processes, step in ((4, 7), (1, 15)):
-        process = start(tmp_path, num_processes, *words, env=environment)
+    for num_processes, step, more in ((4, 7, ["--optimizer.sharded"]), (1, 15, [])):
+        process = start(tmp_path, num_processes, *words, *more, env=environment)
         wait_for_step(tmp_path, step, process)
         assert kill_run(tmp_path, process)
     assert start(tmp_path, 2, *words, env=environment).wait(timeout=100) == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processes import exact_fingerprints, read_run, train_quick, without_times
+from processes import exact_fingerprints, read_run, train_quick, without_times, workers
 
 pytestmark = pytest.mark.slow
 
@@ -13,10 +13,18 @@ def alone():
 
 
 @pytest.mark.parametrize(
-    ("num_processes", "num_nodes"), [(2, 1), (4, 1), (4, 2), (8, 2)], ids=["2", "4", "2x2", "2x4"]
+    ("num_processes", "num_nodes", "more"),
+    [(2, 1, ()), (4, 1, ()), (4, 2, ("sharded",)), (4, 2, ()), (8, 2, ())],
+    ids=["2", "4", "2x2 sharded", "2x2", "2x4"],
 )
-def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes, num_nodes):
-    assert exact_fingerprints(num_processes, f"nodes={num_nodes}") == alone
+def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes, num_nodes, more):
+    assert exact_fingerprints(num_processes, f"nodes={num_nodes}", *more) == alone
+
+
+def test_a_sharded_optimizer_gives_the_same_bits_gradients_and_checkpoints(tmp_path):
+    result = workers(2, "sharded_worker.py", str(tmp_path))
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("passed") == 2
 
 
 def test_the_compared_runs_differ_from_each_other(alone):

@@ -22,10 +22,12 @@ from lockstep.engine.model_traits.trials import (
 from lockstep.engine.optimizer.optimizer import build_optimizer
 from lockstep.engine.optimizer.optimizer_formulas import Formula, off_formula
 from lockstep.engine.optimizer.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
+from lockstep.engine.optimizer.ownership import Owners, drop_others, find_owners, own_part, parameters_of
 from lockstep.engine.optimizer.schedule import check_schedule, check_schedule_name, lr_factor
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
 from lockstep.engine.reduction.reduction import Reduction
+from lockstep.engine.reduction.sharded_reduction import ShardedReduction
 from lockstep.engine.run import Run
 from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.step.captured_step import CapturedStep, capture_step
@@ -45,11 +47,13 @@ __all__ = [
     "OptimizerKind",
     "OrderCheck",
     "OrderTrace",
+    "Owners",
     "PhaseTimer",
     "Reduction",
     "Run",
     "ScoredSet",
     "Selection",
+    "ShardedReduction",
     "StepResult",
     "StepScores",
     "StepTimer",
@@ -62,9 +66,11 @@ __all__ = [
     "check_schedule",
     "check_schedule_name",
     "check_sizes",
+    "drop_others",
     "evaluate",
     "evaluate_run",
     "evaluation_mode",
+    "find_owners",
     "first_violation",
     "format_events",
     "is_best",
@@ -73,6 +79,8 @@ __all__ = [
     "lr_factor",
     "off_formula",
     "optimizer_kind",
+    "own_part",
+    "parameters_of",
     "peak_memory",
     "refused_nondeterminism",
     "restored_buffers",

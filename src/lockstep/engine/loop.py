@@ -13,7 +13,7 @@ from lockstep.engine.checks.repeatability import stop_if_not_repeatable
 from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.deterministic_kernels import refused_nondeterminism
 from lockstep.engine.evaluation.step_scores import StepScores
-from lockstep.engine.optimizer.optimizer import clip_grad_norm, set_learning_rate
+from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
 from lockstep.engine.records import StepResult, evaluate_run, padded, send_record, training_record
 from lockstep.engine.run import Run
 from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of
@@ -103,7 +103,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
 
     optimizer.zero_grad(set_to_none=True)
     observer.on_zero_grad(run)
-    reduction.begin_step()
+    reduction.begin_step(is_watched=observer is not NO_OBSERVER or run.is_watched(run.step + 1))
     with kept_casts(accelerator):
         for batch in window:
             observer.on_micro_batch(run, batch)
@@ -129,9 +129,9 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     if grad_norm is None:
         accelerator.unscale_gradients()
         observer.on_unscale(run)
-        grad_norm = clip_grad_norm(run.trained, run.max_grad_norm)
+        grad_norm = reduction.total_norm()
+        clip_gradients(run.trained, run.max_grad_norm, grad_norm)
         observer.on_clip(run, grad_norm)
-        is_empty = reduction.clear_if_nothing_counted()
 
         # The learning rate is a pure function of the number of updates and is written just before it is used,
         # so there is no scheduler state that a resume could get wrong.
@@ -139,10 +139,12 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         observer.on_schedule(run)
 
         # In fp16 this waits for the device: the scaler skips the update if the gradient overflowed.
+        is_empty = reduction.begin_update()
         with own_mistakes():
             optimizer.step()
-        observer.on_update(run)
         is_skipped = optimizer.step_was_skipped or is_empty
+    reduction.end_step()
+    observer.on_update(run)
 
     run.step += 1
     run.skipped_steps += is_skipped

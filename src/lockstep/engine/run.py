@@ -16,6 +16,7 @@ from lockstep.data import MicroBatch, Samples
 from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.measuring.timers import StepTimer, Stopwatch
 from lockstep.engine.model_traits.trials import ModelTraits
+from lockstep.engine.optimizer.ownership import Owners
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.reduction.reduction import Reduction
 from lockstep.launch import StopRequest
@@ -67,6 +68,10 @@ class Run:
     optimizer: AcceleratedOptimizer
     task: Task
     reduction: Reduction
+    owners: Owners | None = None
+    """The rank that updates each parameter, if the optimizer is sharded; None: every rank updates all."""
+    watch_every: int = 0
+    """Steps between two that a sink reads the gradient of (`tracking.watch`); 0: none does."""
     captured: CapturedStep | None = None
     """The CUDA graphs of its steps; None: every step is taken eagerly."""
     traits: ModelTraits
@@ -104,6 +109,10 @@ class Run:
         """Whether the run ends at this step: it was the last one, or evaluations improve no more."""
         is_exhausted = self.selection is not None and self.selection.is_exhausted(self.intervals.patience)
         return self.step >= self.num_steps or is_exhausted
+
+    def is_watched(self, step: int) -> bool:
+        """Whether a sink reads the gradient after a step."""
+        return self.watch_every > 0 and step % self.watch_every == 0
 
     @property
     def num_updates(self) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from lockstep.engine.checks.weights_digest import agreed_digest, agreed_digest_of
+from lockstep.engine.optimizer.ownership import gather_parts
 from lockstep.engine.run import Run
 from lockstep.launch import unlimited
 from lockstep.runs import CHECKPOINTS_FOLDER, read_starts
@@ -29,9 +31,10 @@ def save_checkpoint_of(run: Run) -> None:
     if run.average is not None:
         agreed_digest_of(run.average.named(), run.ranks, run.step, "moving averages")
     folder = run.folder / CHECKPOINTS_FOLDER
+    others = {} if run.owners is None else gather_parts(run.optimizer.optimizer, run.owners, run.ranks)
 
     def save() -> None:
-        save_checkpoint(folder, snapshot(run))
+        save_checkpoint(folder, snapshot(run, others))
         starts = read_starts(run.folder)
         prune_checkpoints(folder, run.intervals.keep_checkpoints, starts[0]["step"] if starts else 0)
 
@@ -39,10 +42,18 @@ def save_checkpoint_of(run: Run) -> None:
         run.ranks.on_main(save)
 
 
-def snapshot(run: Run) -> Checkpoint:
-    """All state that resuming needs: model, optimizer, scaler, step. The config gives everything else."""
+def snapshot(run: Run, others: Mapping[int, Any] | None = None) -> Checkpoint:
+    """All state that resuming needs: model, optimizer, scaler, step. The config gives everything else.
+
+    Args:
+        run: between two steps.
+        others: the entries of other ranks in the optimizer's state dict, if it is sharded and has stepped.
+    """
     scaler = run.ranks.accelerator.scaler
-    state: dict[str, Any] = {"optimizer": run.optimizer.state_dict(), "skipped_steps": run.skipped_steps}
+    optimizer = run.optimizer.state_dict()
+    if others:
+        optimizer["state"] = dict(sorted({**optimizer["state"], **others}.items()))
+    state: dict[str, Any] = {"optimizer": optimizer, "skipped_steps": run.skipped_steps}
     state["traits"] = asdict(run.traits)
     ema = None if run.average is None else run.average.state_dict()
     if run.selection is not None:

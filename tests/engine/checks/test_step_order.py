@@ -18,7 +18,7 @@ from lockstep.engine import (
     train,
 )
 from lockstep.engine.checks.step_order import Event, OrderError, expected_order
-from lockstep.engine.optimizer.optimizer import clip_grad_norm, set_learning_rate
+from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import share_of_mean
 from runs import small_config, small_run
@@ -178,12 +178,9 @@ def broken_step(run, fault, observer):
     observer.on_sum(run)
     observer.on_unscale(run)
     for _ in range({"no clip": 0, "two clips": 2}.get(fault, 1)):
-        observer.on_clip(
-            run,
-            clip_grad_norm(
-                run.trained, math.inf if fault == "a clip that does nothing" else run.max_grad_norm
-            ),
-        )
+        norm, limit = reduction.total_norm(), run.max_grad_norm
+        clip_gradients(run.trained, math.inf if fault == "a clip that does nothing" else limit, norm)
+        observer.on_clip(run, norm)
     if fault == "another rate":
         set_learning_rate(optimizer, 0.5)
         observer.on_schedule(run)

@@ -67,7 +67,7 @@ def test_a_skipped_step_does_not_advance_the_average(monkeypatch):
     run, _ = small_run(small_config(train=TrainConfig(steps=3, ema=0.9)))
     take_step(run)
     before = weights_sha256(run.average.named())
-    monkeypatch.setattr(run.reduction, "clear_if_nothing_counted", lambda: True)
+    monkeypatch.setattr(run.reduction, "begin_update", lambda: True)
     take_step(run)
     assert run.skipped_steps == 1
     assert weights_sha256(run.average.named()) == before

@@ -49,6 +49,9 @@ class OptimizerConfig:
     max_grad_norm: float = math.inf
     """Clip the norm of the whole gradient to this, after summing over ranks and unscaling. inf: only measure
     the norm."""
+    sharded: bool = False
+    """Each rank updates a part of the parameters and has the optimizer's state of these alone (ZeRO-1). The
+    bits are the same; it needs exact reduction."""
     groups: dict[str, float] = field(default_factory=dict)
     """Parameter groups: pairs of a module's name and its learning rate, such as 'cnn 0.001 gru 0.01'. Modules
     that are not named are not trained. Empty: train the whole model at optimizer.lr."""

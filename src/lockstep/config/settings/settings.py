@@ -213,6 +213,9 @@ class Config:
             f"must be a multiple of train.log_every = {self.train.log_every}; "
             f"try {-(-self.tracking.watch // self.train.log_every) * self.train.log_every}",
         )
+        rule = "needs exact reduction: fast leaves every rank the whole gradient; choose one of the two"
+        is_fit = self.reduction == "exact" or not self.optimizer.sharded
+        require(is_fit, "optimizer.sharded", self.optimizer.sharded, rule)
         if self.task.name:
             self._check_no_built_in_task()
         elif self.data.is_digits:

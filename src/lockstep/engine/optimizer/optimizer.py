@@ -78,19 +78,19 @@ def build_optimizer(
         raise refuse("optimizer.name", config.name, rule) from error
 
 
-def clip_grad_norm(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float, norm: torch.Tensor) -> None:
     """Scales the gradients of parameters so that their norm is at most max_norm.
 
-    This is torch's `clip_grad_norm_`, except that without a limit it does not multiply all gradients by 1.
-    Accelerate's would import distributed tensors, which takes half a second.
+    With the norm, this is torch's `clip_grad_norm_`, except that without a limit it does not multiply all
+    gradients by 1. Accelerate's would import distributed tensors, which takes half a second.
 
-    Returns:
-        The Euclidean norm of all gradients together before clipping, float32 ().
+    Args:
+        parameters: whose gradients are scaled, where they have any.
+        max_norm: the limit; inf: there is none.
+        norm: of all gradients of the model together, (), as `Reduction.total_norm` gives it.
     """
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if max_norm < math.inf:
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return norm
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

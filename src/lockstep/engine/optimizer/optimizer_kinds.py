@@ -112,4 +112,10 @@ def optimizer_kind(config: OptimizerConfig) -> OptimizerKind:
     rule = "its step needs a closure, but a step here computes each loss once; use another"
     needs_closure = closure is not None and closure.default is inspect.Parameter.empty
     require(not needs_closure, "optimizer.name", config.name, rule)
+    rule = (
+        "needs an optimizer that updates each parameter from its own gradient and state alone, and skips one "
+        f"without; if {make.__name__} does, state is_per_parameter = True in the class"
+    )
+    is_fit = not config.sharded or getattr(make, "is_per_parameter", False)
+    require(is_fit, "optimizer.sharded", config.sharded, rule)
     return OptimizerKind(make=make)

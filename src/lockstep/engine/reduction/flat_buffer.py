@@ -26,11 +26,12 @@ class FlatBuffer:
             num_slices: how many equal slices each buffer divides into.
         """
         lengths: dict[torch.dtype, int] = {}
-        offsets = []
+        self.places: list[tuple[torch.dtype, int]] = []
+        """Where each view begins: its buffer, by dtype, and the element in it."""
         for tensor in like:
             dtype, width = _real(tensor)
             offset = lengths.get(dtype, 0)
-            offsets.append(offset)
+            self.places.append((dtype, offset))
             unit = ALIGNMENT_BYTES // dtype.itemsize
             lengths[dtype] = offset + -(-tensor.numel() * width // unit) * unit
         device = like[0].device if like else torch.device("cpu")
@@ -38,7 +39,9 @@ class FlatBuffer:
             dtype: torch.zeros(-(-length // num_slices) * num_slices, dtype=dtype, device=device)
             for dtype, length in lengths.items()
         }
-        self.views = [self._view(tensor, offset) for tensor, offset in zip(like, offsets, strict=True)]
+        self.views = [
+            self._view(tensor, offset) for tensor, (_, offset) in zip(like, self.places, strict=True)
+        ]
 
     @property
     def buffers(self) -> list[Tensor]:

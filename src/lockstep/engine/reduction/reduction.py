@@ -85,9 +85,19 @@ class Reduction:
         self.total_count: Tensor | None = None
         """What the loss of the last step counted over the global batch, shape (), if it counts at all."""
         self._flat: FlatBuffer | None = None
+        self._updated = slice(None)  # those of the parameters that this rank updates
+        self._is_watched = False
+        self._sums: list[Tensor] = []  # of the buffers, over the global batch
+        self._num_micro_batches = 0  # of the global batch
 
-    def begin_step(self) -> None:
-        """Called before the window."""
+    def begin_step(self, *, is_watched: bool = False) -> None:
+        """Called before the window.
+
+        Args:
+            is_watched: whether anyone reads `.grad` in this step or after it: it must then be whole on every
+                rank.
+        """
+        self._is_watched = is_watched
         self.buffers.begin_step()
         self._is_packed = False
 
@@ -135,7 +145,7 @@ class Reduction:
             self._counts.append(count.detach().float().reshape(()))
 
     def sum_over_ranks(self, num_micro_batches: int, window: int) -> None:
-        """Leaves the gradient of the global batch in `.grad`, and the combined buffers in the model.
+        """Leaves the gradient of the global batch in `.grad`.
 
         Args:
             num_micro_batches: how many the global batch has, at the end of an epoch fewer than it has slots.
@@ -152,26 +162,40 @@ class Reduction:
             self._flat_buffer().fill(total)
             total = self._flat_buffer().views
         if self._world_size > 1:
-            self._exchange_flat(num_active=-(-num_micro_batches // window))
+            num_active = -(-num_micro_batches // window)
+            self._exchange_flat(num_active)
+            if num_active < self._world_size:
+                self.buffers.share_agreed()
         assert total is not None, "a single rank has every micro-batch"
         num_gradients = len(self._parameters)
+        gradients = total[:num_gradients][self._updated]
         if self._has_count:
             self.total_count = total[-1].clone()  # the next step writes there
-            torch._foreach_div_(total[:num_gradients], torch.where(total[-1] == 0, 1, total[-1]))
-        for parameter, gradient in zip(self._parameters, total, strict=False):
+            if gradients:
+                torch._foreach_div_(gradients, torch.where(total[-1] == 0, 1, total[-1]))
+        for parameter, gradient in zip(self._parameters[self._updated], gradients, strict=True):
             parameter.grad = gradient
-        self.buffers.end_step(total[num_gradients : len(total) - self._has_count], num_micro_batches)
+        self._sums = total[num_gradients : len(total) - self._has_count]
+        self._num_micro_batches = num_micro_batches
 
-    def clear_if_nothing_counted(self) -> bool:
-        """Clears the gradient if the loss of the global batch counted nothing: no parameter is updated then.
+    def total_norm(self) -> Tensor:
+        """The Euclidean norm of all gradients in `.grad` together, ()."""
+        return nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
-        Waits for the device if the loss counts. Returns whether it did.
+    def begin_update(self) -> bool:
+        """Called before the update: clears the gradient if the loss of the global batch counted nothing.
+
+        No parameter is updated then. Waits for the device if the loss counts. Returns whether it did.
         """
         if self.total_count is None or self.total_count.item() != 0:
             return False
         for parameter in self._parameters:
             parameter.grad = None  # an optimizer leaves such a parameter alone: no decay, no momentum
         return True
+
+    def end_step(self) -> None:
+        """Called after the update: leaves the combined buffers in the model."""
+        self.buffers.end_step(self._sums, self._num_micro_batches)
 
     def _take_gradients(self) -> list[Tensor]:
         gradients = []
@@ -207,5 +231,3 @@ class Reduction:
     def _exchange_flat(self, num_active: int) -> None:
         for buffer in self._flat_buffer().buffers:
             self._exchange(buffer, self._world_size, num_active, self._nodes)
-        if num_active < self._world_size:
-            self.buffers.share_agreed()

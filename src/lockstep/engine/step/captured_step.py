@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from lockstep.data import MicroBatch, restored_generators, seed_generators
 from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.model_traits.buffers import restored_buffers
-from lockstep.engine.optimizer.optimizer import clip_grad_norm, set_learning_rate
+from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
 from lockstep.engine.run import Run
 from lockstep.engine.step.micro_step import add_gradient
 from lockstep.engine.step.observer import NO_OBSERVER
@@ -143,7 +143,8 @@ class _CapturedUpdate:
             _side_stream(run.ranks.device) as stream,
             torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"),
         ):
-            self._norm = clip_grad_norm(run.trained, run.max_grad_norm)
+            self._norm = run.reduction.total_norm()
+            clip_gradients(run.trained, run.max_grad_norm, self._norm)
             run.optimizer.optimizer.step()
         return graph
 
@@ -195,9 +196,10 @@ def capture_step(run: Run, batches: Sequence[MicroBatch]) -> CapturedStep:
 
 
 def _can_capture_update(run: Run) -> bool:
-    """Whether it needs no answer from the device, and the optimizer reads its rates from there."""
+    """Whether it needs no answer from the device or other ranks, and reads its rates from the device."""
     is_fused = all(group.get("fused") for group in run.optimizer.param_groups)
-    return is_fused and run.ranks.accelerator.scaler is None and not run.traits.loss.has_own_count
+    waits = run.ranks.accelerator.scaler is not None or run.traits.loss.has_own_count
+    return is_fused and not waits and run.owners is None
 
 
 @contextmanager

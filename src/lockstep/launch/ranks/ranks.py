@@ -153,6 +153,17 @@ class Ranks:
                 dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def fetch(self, value: T, source: int) -> T:
+        """One rank's value, on the main rank. These two ranks call it, and no other."""
+        box = [value]
+        if self.control is not None and source != 0:
+            with self._waiting():
+                if self.is_main:
+                    dist.recv_object_list(box, src=source, group=self.control)
+                else:
+                    dist.send_object_list(box, dst=0, group=self.control)
+        return box[0]
+
     def report_failure(self, error: BaseException) -> None:
         """Tells the other ranks why this one ends, unless they end for the same reason.
 

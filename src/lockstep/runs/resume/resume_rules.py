@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "run.dir",
     "run.timeout_seconds",
     "task.source",
+    "optimizer.sharded",
     "batch.eval_size",
     "data.root",
     "data.storage",

@@ -12,15 +12,21 @@ from torch import nn
 from lockstep.config import Config
 from lockstep.data import HeldOutSamples, Samples, chunks_of, worker_warnings
 from lockstep.engine import (
+    Owners,
     Reduction,
     Run,
     ScoredSet,
     Selection,
+    ShardedReduction,
     StepTimer,
     Stopwatch,
     WeightAverage,
     check_schedule,
+    drop_others,
+    find_owners,
     lr_factor,
+    own_part,
+    parameters_of,
     use_deterministic_kernels,
 )
 from lockstep.errors import require
@@ -51,9 +57,16 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     closing = ExitStack()
     prepared = prepare_forward(model, ranks, closing)
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
+    owners: Owners | None = None
+    if config.optimizer.sharded and ranks.world_size > 1:
+        owners = find_owners(parameters_of(optimizer.optimizer), ranks.world_size)
+        drop_others(optimizer.optimizer, owners, ranks.rank)
     if checkpoint is not None:
         ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint.weights))
-        load_optimizer(optimizer, checkpoint.state["optimizer"], keeps_rates=bool(config.train.resume_from))
+        state = checkpoint.state["optimizer"]
+        if owners is not None:
+            state = own_part(state, optimizer.optimizer, owners, ranks.rank)
+        load_optimizer(optimizer, state, keeps_rates=bool(config.train.resume_from))
         if ranks.accelerator.scaler is not None:
             ranks.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     average = WeightAverage(model, config.train.ema) if config.train.ema else None
@@ -92,11 +105,12 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     has_validation = "validation" in sets
     patience = config.train.patience
     ranks.on_all(lambda: require(has_validation or not patience, "train.patience", patience, rule))
+    timer = StepTimer(ranks.device)
     run = Run(
         step=first_step,
         skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
         clock=Stopwatch(first_step, earlier_seconds, ranks.device),
-        timer=StepTimer(ranks.device),
+        timer=timer,
         folder=run_path(config),
         seed=config.seed,
         num_steps=num_steps,
@@ -107,7 +121,11 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
         optimizer=optimizer,
         task=parts.task,
-        reduction=Reduction(prepared, traits, ranks.world_size, config.reduction, nodes=ranks.nodes),
+        owners=owners,
+        reduction=Reduction(prepared, traits, ranks.world_size, config.reduction, nodes=ranks.nodes)
+        if owners is None
+        else ShardedReduction(prepared, traits, ranks, owners, optimizer, timer),
+        watch_every=config.tracking.watch,
         traits=traits,
         warnings=[*parts.warnings, *unused, *differences, *warnings],
         max_grad_norm=config.optimizer.max_grad_norm,
