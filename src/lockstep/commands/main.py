@@ -26,7 +26,6 @@ from lockstep.errors import (
     require,
 )
 from lockstep.launch import (
-    exit_at_once,
     forget_launcher,
     lasting_output,
     leave_words,
@@ -66,7 +65,6 @@ With --launcher none a command runs in this process alone, whatever launcher's v
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `lockstep` command; returns its exit code."""
-    exit_at_once()
     with lasting_output():
         return run_command(list(sys.argv[1:] if argv is None else argv))
 
@@ -116,7 +114,6 @@ def run_script(main: Callable[[], object]) -> NoReturn:
         main()
         return 0
 
-    exit_at_once()
     sys.exit(exit_code(script))
 
 

@@ -13,7 +13,7 @@ from lockstep.launch.launcher.variables import Launch, array_group, forget_launc
 from lockstep.launch.liveness.last_words import leave_words, tell_launcher
 from lockstep.launch.liveness.progress import SHOW_STACK, advance, limited, unlimited
 from lockstep.launch.machine import num_cores
-from lockstep.launch.process.collector import exit_at_once, imported_at_once
+from lockstep.launch.process.collector import imported_at_once
 from lockstep.launch.process.output import LastingOutput, lasting_output
 from lockstep.launch.process.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 
@@ -30,7 +30,6 @@ __all__ = [
     "allocated_threads",
     "array_group",
     "as_in_default_config",
-    "exit_at_once",
     "forget_launcher",
     "imported_at_once",
     "lasting_output",
