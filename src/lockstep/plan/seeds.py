@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 
 def derive_seed(seed: int, purpose: str, *position: int) -> int:
@@ -16,5 +17,14 @@ def derive_seed(seed: int, purpose: str, *position: int) -> int:
         purpose: what is drawn, such as 'step'; two purposes never share a seed.
         position: where, such as (step, slot).
     """
-    text = "/".join(map(str, (seed, purpose, *position)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    *first, last = (seed, purpose, *position)
+    digest = _begun(*first).copy()
+    digest.update(str(last).encode())
+    return int.from_bytes(digest.digest(), "big")
+
+
+@lru_cache(maxsize=64)
+def _begun(*parts: object) -> hashlib.blake2b:
+    """The hash of all but the last part: samples that are read one after another share it."""
+    text = "".join(f"{part}/" for part in parts)
+    return hashlib.blake2b(text.encode(), digest_size=8)

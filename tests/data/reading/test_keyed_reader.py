@@ -156,6 +156,42 @@ def test_a_transform_that_can_be_seeded_follows_its_sample():
     assert not torch.equal(reads[0], reads[2])
 
 
+class DrawsSometimes:
+    """From Python's generator for one sample, from NumPy's for another, as a transform does by chance."""
+
+    def __init__(self):
+        self.num_reads = 0
+
+    def __getitem__(self, index):
+        self.num_reads += 1
+        draw = {5: random.gauss, 7: np.random.normal}.get(index)
+        return torch.rand(1) + (draw(0, 1) if draw else 0), 0
+
+
+def test_a_first_draw_from_a_generator_that_nothing_used_is_keyed_too():
+    def row(reader, ids, place):
+        return reader.training_batch(0, 0, 0, ids)[0][place]
+
+    alone = {index: row(reader_of(DrawsSometimes()), [index], 0) for index in (5, 7)}
+    data_set = DrawsSometimes()
+    reader = reader_of(data_set)
+    random.gauss(0, 1)  # leaves a second number, which would come without a draw
+    first = row(reader, [0, 1], 0)
+    assert data_set.num_reads == 2
+    assert torch.equal(row(reader, [4, 5], 1), alone[5])
+    assert torch.equal(row(reader, [6, 7], 1), alone[7])
+    assert torch.equal(row(reader, [1, 0], 1), first)
+    assert data_set.num_reads == 2 + 4 + 2 + 2
+
+
+def test_a_seed_taken_from_the_state_of_a_generator_is_noticed():
+    class Peeking:
+        def __getitem__(self, index):
+            return torch.tensor(np.random.get_state()[1][:2].astype(np.int64)), 0
+
+    assert "sample 0 differs between two reads" in reader_of(Peeking()).difference([0, 1])
+
+
 def test_what_no_seed_reaches_is_named():
     assert reader_of(reading_tasks.WithNoise(), reading_tasks.mixed_up).difference(IDS) == ""
     found = reader_of(reading_tasks.OfItsOwn()).difference(IDS)

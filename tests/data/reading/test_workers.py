@@ -60,6 +60,35 @@ def test_a_worker_that_dies_ends_the_reading_in_one_line():
     assert "\n" not in str(failure.value)
 
 
+TENSORS = [
+    torch.arange(32),
+    torch.tensor(3.0),
+    torch.randn(2, 1, 4, 4).to(memory_format=torch.channels_last),
+    torch.randn(4, 5).bfloat16(),
+    torch.zeros(0, 3),
+    torch.randn(10, 10)[:, 3:4],
+    torch.arange(4).expand(3, 4),
+    (torch.randn(3) + 1j).conj(),
+    torch.randn(2**15),
+]
+
+
+class Handed(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        return TENSORS
+
+
+def test_small_tensors_come_as_they_were_in_memory_of_their_own():
+    with Workers(Handed(), (), DataConfig(num_workers=1), CPU) as workers:
+        (handed,) = workers.read([0])
+    for one, other in zip(handed, TENSORS, strict=True):
+        assert torch.equal(one, other)
+        assert (one.dtype, one.stride()) == (other.dtype, other.stride())
+    assert [each.is_shared() for each in handed[:4]] == [False] * 4
+    assert all(each.data_ptr() % 64 == 0 for each in handed[:4])  # as torch allocates: bits may depend on it
+    assert handed[-1].is_shared()
+
+
 class Unsendable(torch.utils.data.Dataset):
     """Its items cannot be handed over, as when the shared memory is full: in a thread of the worker's."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from lockstep.plan import derive_seed
+
+BITS = 0xFFFFFFFF
+"""Of a seed, what NumPy takes."""
 
 
 def seed_generators(device: torch.device, seed: int, purpose: str, *position: int) -> None:
@@ -28,12 +32,17 @@ def seed_generators(device: torch.device, seed: int, purpose: str, *position: in
         position: where, such as (step, slot).
     """
     value = derive_seed(seed, purpose, *position)
-    random.seed(value)
-    np.random.seed(value & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(value)
+    seed_host_generators(value)
     if device.type == "cuda":
         torch.cuda.init()  # does nothing after the first time; before it, there are no generators
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
+
+
+def seed_host_generators(value: int) -> None:
+    """Seeds Python's, NumPy's and torch's global generators of the CPU."""
+    random.seed(value)
+    np.random.seed(value & BITS)
+    torch.default_generator.manual_seed(value)
 
 
 def generator_states(device: torch.device) -> tuple[object, ...]:
@@ -61,6 +70,33 @@ def restored_generators(device: torch.device) -> Iterator[None]:
         torch.default_generator.set_state(cpu)
         if on_device is not None:
             torch.cuda.set_rng_state(on_device, device)
+
+
+class DrawWatch:
+    """Notices that something draws from Python's or NumPy's global generator.
+
+    A copy runs beside each of them: both give the same number, unless something else has drawn.
+    """
+
+    def __init__(self) -> None:
+        self._python, self._numpy = random.Random(), np.random.RandomState()
+        self._times = count()
+        self.has_noticed = False
+
+    def begin(self) -> None:
+        """Starts to watch, each time from other states: what looks at these without a draw, and depends on
+        them, does not read the same twice."""
+        seed = next(self._times)
+        random.seed(seed)
+        self._python.seed(seed)
+        np.random.seed(seed)
+        self._numpy.seed(seed)
+
+    def is_drawn(self) -> bool:
+        """Whether something has drawn since then; wrong with a chance of 2**-53."""
+        is_same = random.random() == self._python.random()
+        self.has_noticed = not (is_same and np.random.random_sample() == self._numpy.random_sample())
+        return self.has_noticed
 
 
 MAX_ENTRIES = 64

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch.utils.data import Subset, default_collate, get_worker_info
 
-from lockstep.data.reading.generators import restored_generators, seed_generators, seeded_transforms
+from lockstep.data.reading.generators import (
+    BITS,
+    DrawWatch,
+    restored_generators,
+    seed_generators,
+    seed_host_generators,
+    seeded_transforms,
+)
 from lockstep.data.reading.sample_checks import check_label, check_pair, not_stackable, unreadable
 from lockstep.data.reading.sample_trees import first_difference
 from lockstep.errors import DataError
@@ -23,7 +30,6 @@ Collate = Callable[[list[Any]], Any]
 """From a list of samples to a batch (inputs, targets)."""
 
 CPU = torch.device("cpu")
-BITS = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,9 @@ class KeyedReader:
     has), are seeded before each `dataset[id]` by (seed, epoch, id). A Dataset with `__getitems__` reads a
     whole micro-batch at once, after they are seeded by (seed, step, slot); so are they before each collate.
     So a batch does not depend on the process that reads it, nor on what was read before.
+
+    Most data sets draw from torch's generator alone, and to seed the two others takes longer than all else
+    here. So they are watched instead, until something draws from them: that micro-batch is read again.
     """
 
     field: str
@@ -71,7 +80,7 @@ class KeyedReader:
             DataError: it cannot be read.
         """
         with _undisturbed_process():
-            return self._sample("evaluation ", (), index)
+            return self._each("evaluation ", (), [index])[0]
 
     def difference(self, ids: Sequence[int]) -> str:
         """Reads a micro-batch twice from equal seeds; says what differs, nothing if it is the same.
@@ -92,8 +101,8 @@ class KeyedReader:
         self, prefix: str, of_sample: tuple[int, ...], of_batch: tuple[int, ...], ids: Sequence[int]
     ) -> list[Any]:
         if not reads_many(self.dataset):
-            return [self._sample(prefix, of_sample, index) for index in ids]
-        self._seed(f"{prefix}samples", *of_batch)
+            return self._each(prefix, of_sample, ids)
+        self._seed(derive_seed(self.seed, f"{prefix}samples", *of_batch))
         try:
             with limited(READING):
                 samples = list(self.dataset.__getitems__(list(ids)))
@@ -106,8 +115,22 @@ class KeyedReader:
             self._check(index, sample)
         return samples
 
-    def _sample(self, prefix: str, of_sample: tuple[int, ...], index: int) -> Any:
-        self._seed(f"{prefix}sample", *of_sample, index)
+    def _each(self, prefix: str, of_sample: tuple[int, ...], ids: Sequence[int]) -> list[Any]:
+        """The samples, read one by one."""
+        # All at once: between two samples, this code would have left the processor's caches.
+        seeds = [derive_seed(self.seed, f"{prefix}sample", *of_sample, index) for index in ids]
+        if not self._watch.has_noticed:
+            self._watch.begin()
+            # What it raises may depend on what it has drawn, and is raised again below.
+            with suppress(Exception):
+                samples = list(map(partial(self._sample, self._seed_torch), ids, seeds))
+                if not self._watch.is_drawn():
+                    return samples
+            self._watch.has_noticed = True
+        return list(map(partial(self._sample, self._seed), ids, seeds))
+
+    def _sample(self, seed: Callable[[int], None], index: int, value: int) -> Any:
+        seed(value)
         try:
             with limited(READING):
                 sample = self.dataset[index]
@@ -137,10 +160,20 @@ class KeyedReader:
         inputs, targets = batch
         return inputs, targets
 
-    def _seed(self, purpose: str, *position: int) -> None:
-        seed_generators(CPU, self.seed, purpose, *position)
+    def _seed(self, value: int) -> None:
+        seed_host_generators(value)
         for transform in self._transforms:
-            transform.set_random_seed(derive_seed(self.seed, purpose, *position) & BITS)
+            transform.set_random_seed(value & BITS)
+
+    def _seed_torch(self, value: int) -> None:
+        """The same, without Python's and NumPy's generators."""
+        torch.default_generator.manual_seed(value)
+        for transform in self._transforms:
+            transform.set_random_seed(value & BITS)
+
+    @cached_property
+    def _watch(self) -> DrawWatch:
+        return DrawWatch()
 
     @cached_property
     def _transforms(self) -> list[Any]:

@@ -23,6 +23,7 @@ from accelerate.utils import recursively_apply, send_to_device
 from torch.utils.data import DataLoader, IterableDataset
 
 from lockstep.config import DataConfig
+from lockstep.data.reading.small_tensors import send_small_tensors_in_messages
 from lockstep.data.reading.worker_deaths import end_worker, reported_deaths
 from lockstep.errors import DataError, counted, first_line, refuse
 from lockstep.launch import SHOW_STACK, STOP_SIGNALS, LastingOutput
@@ -219,6 +220,7 @@ def _prepare_worker(worker_id: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the process that a forkserver is may be older
     # What cannot be sent would be lost, and this rank would wait for it for ever. A hook of Python's own.
     Queue._on_queue_feeder_error = staticmethod(end_worker)  # type: ignore[attr-defined]
+    send_small_tensors_in_messages()
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -26,6 +26,9 @@ from lockstep.errors import DataError, refuse
 from lockstep.launch import advance
 from lockstep.plan import Plan
 
+SPAN_SAMPLES = 2048
+"""About how many sample ids a worker computes together."""
+
 
 def samples_of(
     name: str,
@@ -146,14 +149,14 @@ class MicroBatchReader(Dataset[Any]):
 
     def __init__(self, reader: KeyedReader, plan: Plan, rank: int) -> None:
         self.reader, self.plan, self.rank = reader, plan, rank
-        self._step, self._window = -1, torch.empty(0)
+        self._span, self._ids = range(0), torch.empty(0)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Any, Any] | ReadFailure:
         step, slot = key
-        if step != self._step:
-            span = range(step, step + 1)
-            self._step, self._window = step, torch.from_numpy(self.plan.span_ids(span, self.rank)[0])
-        ids = self._window[slot % self.plan.window]
+        if step not in self._span:  # a worker meets all steps of a span, and one costs as much as many
+            self._span = next(self.plan.spans(step, SPAN_SAMPLES))
+            self._ids = torch.from_numpy(self.plan.span_ids(self._span, self.rank))
+        ids = self._ids[step - self._span.start, slot % self.plan.window]
         ids = ids[ids >= 0]  # without padding
         epoch, _ = self.plan.epoch_and_offset(step)
         try:
