@@ -86,7 +86,7 @@ def test_same_command_resumes_and_a_finished_run_says_so(tmp_path):
     assert prepared["folder"] == str(folder)  # the job scripts find the same folder
     summary = json.loads((folder / "summary.json").read_text())
     pictures = sorted((folder / "report").iterdir())
-    assert [path.name for path in pictures] == ["confusion.png", "curves.png", "mistakes.png"]
+    assert [path.name for path in pictures] == ["confusion.png", "curves.png", "index.html", "mistakes.png"]
     again = lockstep(*words)
     assert again.returncode == 0
     assert "was already finished" in again.stdout
