@@ -50,7 +50,7 @@ class RunStopped(AgreedStop):
 
 
 class RankFailed(Exception):
-    """A rank cannot go on, and the others do not know it. The message is enough; no traceback is needed.
+    """A rank cannot continue, and the others do not know it. The message is enough; no traceback is needed.
 
     The others may wait for it: so it must end its process. Commands exit with code 1.
     """

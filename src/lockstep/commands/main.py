@@ -103,7 +103,7 @@ def run_command(arguments: list[str]) -> int:
 def run_script(main: Callable[[], object]) -> NoReturn:
     """Runs a script's main function and ends the process, like the `lockstep` command.
 
-    A user's mistake is one line and exit code 2, not a traceback; a run that cannot go on is one line and
+    A user's mistake is one line and exit code 2, not a traceback; a run that cannot continue is one line and
     exit code 1; an interrupted run ends with exit code 75. Any other error keeps its traceback.
 
     Args:

@@ -75,7 +75,7 @@ def argument_flags(flag: str, arguments: Any, source: str) -> list[str]:
         source: the file's name.
 
     Raises:
-        ConfigError: it is no map of names.
+        ConfigError: it is not a map of names.
     """
     if not isinstance(arguments, dict | None):
         rule = f"in {source} must hold names and values, such as 'width: 64'"

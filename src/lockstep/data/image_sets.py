@@ -81,7 +81,7 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
             continue
         images[which] = with_facts(_decoded(config, scored, 0, len(facts.classes)), facts)
         is_kept = config.storage == "resident"
-        if is_kept or found is not None:  # not if a run goes on with images that it has checked before
+        if is_kept or found is not None:  # not if a run continues with images that it has checked before
             read = survey(images[which], keep=is_kept)
             if is_kept:
                 stored[which] = read.store()

@@ -75,8 +75,8 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
         keep: whether the pixels are kept in memory.
 
     Raises:
-        ConfigError: an image cannot be read, the images differ in size or are no squares, they take too much
-            memory, or a label is no class.
+        ConfigError: an image cannot be read, the images differ in size or are not square, they take too much
+            memory, or a label is not a class.
     """
     first = images[0][0]
     if keep:

@@ -39,7 +39,7 @@ class Comparison:
 
     num_samples: int
     num_different: int
-    """Samples with another prediction; 0 if it is no classification."""
+    """Samples with another prediction; 0 if it is not a classification."""
     difference: float
     """The largest absolute difference of an output."""
     size: float

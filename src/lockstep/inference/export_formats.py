@@ -66,7 +66,7 @@ def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     """The inputs of a batch as arguments, keyword arguments and their shapes, of which the first is dynamic.
 
     Raises:
-        ExportFailure: the inputs are no tensor, and no dict of tensors.
+        ExportFailure: the inputs are neither a tensor nor a dict of tensors.
     """
     batch = torch.export.Dim("batch")
     if isinstance(inputs, Tensor):

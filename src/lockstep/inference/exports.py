@@ -66,7 +66,7 @@ class Model:
     """In evaluation mode, on the CPU."""
     facts: Facts
     batches: Iterable[Any]
-    """The inputs of all samples that it is checked on, at each iteration anew."""
+    """The inputs of all samples that it is checked on, afresh in each iteration."""
 
     @property
     def is_classification(self) -> bool:
@@ -149,7 +149,7 @@ def read_model(config: Config, weights: Weights, ranks: Ranks, closing: ExitStac
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of batches, at each iteration anew."""
+    """The inputs of batches, afresh in each iteration."""
 
     batches: Iterable[tuple[Any, Any]]
 
@@ -218,7 +218,7 @@ def compared(model: Model, run: Run) -> Comparison:
 
 
 def reloaded(model: Model, folder: Path) -> nn.Module:
-    """The model of a folder in the layout of Hugging Face, made anew."""
+    """The model of a folder in the layout of Hugging Face, rebuilt."""
     made = model_of(model.facts.task)
     set_weights(model.config, model.facts.task, made, safetensors.torch.load_file(folder / WEIGHTS_FILE))
     return made

@@ -29,7 +29,7 @@ class Prediction:
     """What a model says of one sample."""
 
     classes: tuple[str, ...] = ()
-    """The most probable ones, at most NUM_SHOWN, the first one first. Empty if it is no classification."""
+    """The most probable ones, at most NUM_SHOWN, the first one first. Empty if it is not a classification."""
     probabilities: tuple[float, ...] = ()
     """The softmax probability of each of them."""
     output: Any = None
@@ -51,7 +51,7 @@ class Predictor(nn.Module):
         super().__init__()
         self.model = model
         self.classes = task.classes
-        """The names of the classes; empty if it is no classification."""
+        """The names of the classes; empty if it is not a classification."""
         self.preprocess = task.preprocess
         """From what people have, such as the path of an image file, to the input of one sample."""
         self.batch_size = batch_size(task, BATCH_SIZE)
@@ -70,7 +70,7 @@ class Predictor(nn.Module):
 
         Raises:
             ConfigError: the task has no preprocessing, or the model's outputs do not fit its classes.
-            UnreadableImage: a file is no image.
+            UnreadableImage: a file is not an image.
         """
         preprocess = self.preprocess
         if preprocess is None:

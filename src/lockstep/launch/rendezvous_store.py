@@ -35,7 +35,7 @@ def meet(launch: Launch, limit_seconds: float, name: str) -> tuple[dist.Store, L
         launch: what the launcher started.
         limit_seconds: how long a silence may last, and to wait for the others, but at least
             `LOADING_SECONDS`.
-        name: of this meeting, the same on all ranks; a process may be at several, one after the other.
+        name: of this meeting, the same on all ranks; a process may be in several, one after the other.
 
     Returns:
         A store for this meeting alone, and this rank's lifeline.
@@ -140,7 +140,7 @@ def wait_until(is_done: Callable[[], bool], seconds: float) -> bool:
 
 @contextmanager
 def patience(say: Callable[[], None]) -> Iterator[None]:
-    """Says something once the block has taken too long; it goes on."""
+    """Says something once the block has taken too long, and lets it run on."""
     timer = Timer(PATIENCE_SECONDS, say)
     timer.daemon = True
     timer.start()

@@ -73,7 +73,7 @@ def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
 def evaluation_pictures(folder: Path) -> dict[str, Figure | Image]:
     """The pictures of the last evaluation by name: 'confusion' and, of images, 'mistakes'.
 
-    Empty if there is no evaluation, or it is none of a classification.
+    Empty if there is no evaluation, or it is not of a classification.
     """
     saved, facts = newest_evaluation(folder), read_task_facts(folder)
     if saved is None or not is_classification(saved.scores):

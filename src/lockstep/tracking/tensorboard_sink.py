@@ -34,7 +34,7 @@ def check_tensorboard() -> None:
 class TensorBoardSink:
     """Writes what TensorBoard shows of a run. metrics.jsonl is the truth.
 
-    Each start writes the records of the starts before it anew. So nothing is there twice, and nothing is
+    Each start writes the records of the starts before it again. So nothing is there twice, and nothing is
     missing after a kill. (TensorBoard would hide repeated steps, but other readers of its files do not.)
     """
 

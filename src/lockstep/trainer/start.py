@@ -79,7 +79,7 @@ def train(
         task: what is learnt: a `Task`; or 'package.module:function', which returns one. Or only a config, to
             train the built-in task, images in classes.
         config: how it is trained; by default with all settings at their defaults.
-        accept_source: go on with a run although the source of what it refers to has changed since.
+        accept_source: continue a run although the source of what it refers to has changed since.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks. If one fails to close, a
             warning is printed.
@@ -128,7 +128,7 @@ def run_training(
         began: when the command began, a value of `time.perf_counter`.
         task: what is learnt; None: as the config says.
         resume_from: a W&B artifact; its checkpoint is put into the run folder first, if it is a later one.
-        accept_source: go on with a run although the source of what it refers to has changed since.
+        accept_source: continue a run although the source of what it refers to has changed since.
         observers: called at each event of a step, on every rank.
         sinks: receive the records on the main rank, after Lockstep's own sinks.
 

@@ -96,7 +96,7 @@ class TrainConfig:
     """How many of the newest checkpoints to keep. The one with the best headline value on the validation set
     is always kept."""
     resume_from: str = ""
-    """The run that this one goes on from, with all its state: RUN, RUN:best or a checkpoint of it. Length,
+    """The run that this one continues from, with all its state: RUN, RUN:best or a checkpoint of it. Length,
     schedule and rates may differ. '--resume-from RUN' sets it, and takes the other settings from that run."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights, such as 0.999. It is scored besides the weights,

@@ -25,7 +25,7 @@ def import_reference(field: str, name: str) -> Any:
         name: the reference; what stands after the colon may be dotted, such as 'package.module:Class.method'.
 
     Raises:
-        ConfigError: it is no reference, there is no such module or name, or it lies in a run folder.
+        ConfigError: it is not a reference, there is no such module or name, or it lies in a run folder.
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:

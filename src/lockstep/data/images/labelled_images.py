@@ -38,7 +38,7 @@ class LabelledImages:
         """An image in one of two kinds, and its label.
 
         Raises:
-            ConfigError: it is no pair of an image and a label.
+            ConfigError: it is not a pair of an image and a label.
         """
         where, sample = self.where(index), self.dataset[index]
         if not (isinstance(sample, tuple | list) and len(sample) == 2):
@@ -50,7 +50,7 @@ def whole_label(where: str, label: Any) -> int:
     """A label as an int.
 
     Raises:
-        ConfigError: it is no integer.
+        ConfigError: it is not an integer.
     """
     is_array = isinstance(label, Tensor | np.ndarray | np.generic)
     value = label.item() if is_array and label.ndim == 0 else label

@@ -39,7 +39,7 @@ class ImagePreprocessing:
                 (height, width) or (channels, height, width), both uint8.
 
         Raises:
-            UnreadableImage: the file is no image.
+            UnreadableImage: the file is not an image.
             ConfigError: it is none of these, or its channels do not fit.
         """
         pixels, _ = self.pixels("image", read_image(image) if isinstance(image, Path) else image)

@@ -26,7 +26,7 @@ def seed_generators(device: torch.device, seed: int, purpose: str, *position: in
     process, after any resume. `torch.manual_seed` would visit every kind of device, at ten times the price.
 
     Args:
-        device: whose generator is seeded besides the CPU's.
+        device: whose generator is seeded as well as the CPU's.
         seed: of the run.
         purpose: what is drawn; see `derive_seed`.
         position: where, such as (step, slot).

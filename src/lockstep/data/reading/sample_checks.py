@@ -77,7 +77,7 @@ def check_labels(field: str, targets: Tensor, num_classes: int) -> None:
     """`check_label` for the targets of all samples.
 
     Raises:
-        DataError: one is no class.
+        DataError: one is not a class.
     """
     if targets.ndim == 1:
         is_class = (targets >= 0) & (targets < num_classes)

@@ -180,7 +180,7 @@ class EvaluationReader(Dataset[Any]):
 
 @dataclass(frozen=True)
 class RepeatedBatches:
-    """Batches that workers read anew at each iteration."""
+    """Batches that workers read again in each iteration."""
 
     workers: Workers
     ids: Sequence[Sequence[int]]

@@ -107,7 +107,7 @@ class Chunks:
     ids: Sequence[range]
     """The sample ids of each of them."""
     batches: Iterable[tuple[Any, Any]]
-    """The (inputs, targets) of each of them, on the device, at each iteration anew."""
+    """The (inputs, targets) of each of them, on the device, afresh in each iteration."""
 
 
 def chunks_of(samples: Samples, size: int, rank: int, world_size: int, closing: ExitStack) -> Chunks:

@@ -96,7 +96,7 @@ class StreamedImages(Samples):
 
 @dataclass(frozen=True, kw_only=True)
 class _Normalised:
-    """Batches whose pixels are normalised as they come, at each iteration anew."""
+    """Batches whose pixels are normalised as they come, afresh in each iteration."""
 
     batches: Iterable[tuple[Any, Any]]
     normalise: Callable[[Tensor], Tensor]

@@ -44,7 +44,7 @@ def open_huggingface(config: DataConfig) -> ImageSource:
     path = Path(config.name.partition(":")[2])
     require(path.exists(), "data.name", config.name, f"there is no {path}; name a local file or folder")
     for name, value in config.args.items():
-        require(name in COLUMNS, f"data.args.{name}", value, "is no column; state image or label")
+        require(name in COLUMNS, f"data.args.{name}", value, "is not a column; state image or label")
     splits = _splits(datasets, config, path)
     rule = f"has the splits {', '.join(map(str, splits))}, and not {TRAIN!r}; rename one"
     require(TRAIN in splits, "data.name", config.name, rule)

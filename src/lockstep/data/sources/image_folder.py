@@ -39,7 +39,7 @@ class FileImages:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Raises ConfigError, if the file is no image."""
+        """Raises ConfigError, if the file is not an image."""
         path = self.paths[index]
         try:
             return read_image(Path(path)), self.labels[index]

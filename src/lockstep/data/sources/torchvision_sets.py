@@ -49,7 +49,7 @@ def open_torchvision(config: DataConfig) -> ImageSource:
 
 
 def _parameters(kind: Any) -> set[str]:
-    """The arguments of a class; none if it is no Dataset."""
+    """The arguments of a class; none if it is not a Dataset."""
     return set(inspect.signature(kind).parameters) if isinstance(kind, type) else set()
 
 

@@ -47,7 +47,7 @@ def open_own(config: DataConfig) -> ImageSource:
 
 
 def _checked(config: DataConfig, dataset: Any) -> Any:
-    """Raises ConfigError, if it is no map-style Dataset."""
+    """Raises ConfigError, if it is not a map-style Dataset."""
     is_fine = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     if not is_fine or isinstance(dataset, IterableDataset):
         kind = type(dataset).__name__

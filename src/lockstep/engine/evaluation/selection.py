@@ -28,7 +28,7 @@ class Selection:
     """Evaluations since then, none of which was better."""
 
     def add(self, score: float) -> None:
-        """Takes a new score into account; an equal one is no better."""
+        """Takes a new score into account; an equal one is not better."""
         if score > self.best_score:
             self.best_score, self.num_since_best = score, 0
         else:

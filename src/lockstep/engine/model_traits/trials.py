@@ -31,7 +31,7 @@ class LossForm:
     """What a task's loss returns for a batch."""
 
     has_own_count: bool = False
-    """Whether it gives a sum and a count, such as of tokens, and so is no mean over samples."""
+    """Whether it gives a sum and a count, such as of tokens, and so is not a mean over samples."""
     parts: tuple[str, ...] = ()
     """The names of the values that it gives besides the loss itself."""
 

@@ -95,7 +95,7 @@ def optimizer_kind(config: OptimizerConfig) -> OptimizerKind:
     """The optimizer that the config names, without a formula if its arguments change the update.
 
     Raises:
-        ConfigError: a user's class cannot be imported, is no optimizer, or cannot be used in a step.
+        ConfigError: a user's class cannot be imported, is not an optimizer, or cannot be used in a step.
     """
     if ":" not in config.name:
         rule = f"is not in torch {torch.__version__}; use a newer torch or another optimizer"

@@ -46,7 +46,7 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     """Reads the variables of torchrun, accelerate and srun.
 
     Raises:
-        RankError: a variable has no sense; several processes were requested, but the launcher started one;
+        RankError: a variable makes no sense; several processes were requested, but the launcher started one;
             mpirun started the process; or accelerate was asked for an engine (FSDP, DeepSpeed, Megatron-LM)
             or a compiler.
     """

@@ -77,9 +77,9 @@ class Register:
         return f"rank {rank} on {self.entries[rank].node}" if rank in self.entries else f"rank {rank}"
 
     def verdict(self, now: float) -> str:
-        """Why the run cannot go on: who is silent, or that all wait for each other; empty if all is well.
+        """Why the run cannot continue: who is silent, or that all wait for each other; empty if all is well.
 
-        A rank that gives signs of life but does not get on says so itself, as it knows where it stands.
+        A rank that sends heartbeats but makes no progress says so itself, as it knows where it stands.
         """
         limit = f"for {self.limit_seconds:g} s (run.timeout_seconds)"
         for rank, entry in self.entries.items():

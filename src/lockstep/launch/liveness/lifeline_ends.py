@@ -38,7 +38,7 @@ class MainEnd(Lifeline):
         return self._wait(lambda: bool(self._failure) or not self.missing(), seconds)
 
     def begin(self) -> str:
-        """Lets the others go on, once all have come. Returns this node's address towards another node."""
+        """Lets the others continue once all have come. Returns this node's address towards another node."""
         addresses = [connection.channel.getsockname()[0] for connection in list(self._ranks)]
         address = next((each for each in addresses if not is_loopback(each)), "")
         for connection in list(self._ranks):
@@ -84,7 +84,7 @@ class MainEnd(Lifeline):
         return [self._server, *(connection.channel for connection in self._ranks)]
 
     def _hear(self, connection: Connection) -> bool:
-        """Takes what a rank says; whether its connection goes on."""
+        """Takes what a rank says; whether its connection stays open."""
         messages = connection.receive()
         for message in messages or ():
             self._take(connection, message)

@@ -54,7 +54,7 @@ class DamagedCheckpoint(ValueError):
 class UnreadableCheckpoint(ConfigError):
     """A checkpoint may well be whole, but not for this process: no permission, a disk error, another format.
 
-    It must not be passed over like a damaged one: the run would go on without it.
+    It must not be passed over like a damaged one: the run would continue without it.
     """
 
 
@@ -118,7 +118,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             os.replace(scratch, target)
             sync_folder(folder)
         except OSError:
-            shutil.rmtree(scratch, ignore_errors=True)  # so that what is free is told without it
+            shutil.rmtree(scratch, ignore_errors=True)  # so that the free space reported does not count it
             raise
 
     written(target, sum(map(len, files.values())), lambda: with_retries(target, write))

@@ -154,7 +154,7 @@ def _parsed(path: Path) -> tuple[Any, str]:
 
 
 def _lines(is_valid: Callable[[Any], bool], content: bytes) -> tuple[list[dict[str, Any]], str]:
-    """The valid ones of JSON values, one a line. A last line that a kill cut short is no damage."""
+    """The valid ones of JSON values, one a line. A last line that a kill cut short is not damage."""
     *lines, _ = content.decode(errors="replace").split("\n")
     values, wrong = [], []
     for number, line in enumerate(lines, 1):

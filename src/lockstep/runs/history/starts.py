@@ -47,7 +47,7 @@ def record_start(
 def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The differences between two environments that may change bits, such as 'torch 2.11.0 → 2.12.0'.
 
-    What one of them does not know is no difference.
+    What one of them does not know counts as equal.
     """
     old, new = bit_facts(before), bit_facts(now)
     changed = [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]

@@ -1,4 +1,4 @@
-"""`--resume-from RUN`: a new run that goes on from another's checkpoint, under another length or rates."""
+"""`--resume-from RUN`: a new run from another's checkpoint, with another length or rates."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ OPTION = "--resume-from"
 
 
 def resumed_config(word: str, flags: list[str]) -> Config:
-    """The settings of a run that another goes on from, with the user's flags; its name is not taken.
+    """The settings of a run that another continues from, with the user's flags; its name is not taken.
 
     Args:
         word: RUN, RUN:best, or one checkpoint of a run.
         flags: of `lockstep train`.
 
     Raises:
-        ConfigError: it is no run, the flags have a --config, or they name the folder of that run.
+        ConfigError: it is not a run, the flags have a --config, or they name the folder of that run.
     """
     file, _ = take_option(flags, "--config")
     rule = f"the run of {OPTION} has its own settings; leave one of them out"

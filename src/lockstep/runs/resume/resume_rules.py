@@ -158,7 +158,7 @@ def check_same_sources(
         folder: of the run.
         step: the newest one that the run is to keep.
         sources: the digests of the modules as they are now.
-        accept: whether the run may go on with changed ones.
+        accept: whether the run may continue with changed ones.
 
     Returns:
         The modules whose source has changed.

@@ -42,7 +42,7 @@ from lockstep.trainer.parts.make_model import set_weights
 from lockstep.trainer.parts.parts import Parts
 
 RATES = ("base_lr", "weight_decay", "momentum", "betas")
-"""What a parameter group has from the settings that may change when a run goes on from another."""
+"""What a parameter group has from the settings that may change when a run continues from another."""
 
 
 def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint | None = None) -> Run:
@@ -174,7 +174,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, k
     Args:
         optimizer: made from the settings of this run.
         state: of an optimizer with the same groups.
-        keeps_rates: whether the run goes on from another under settings of its own.
+        keeps_rates: whether the run continues from another under settings of its own.
     """
     own = [{name: group[name] for name in RATES if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)

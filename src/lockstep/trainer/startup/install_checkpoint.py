@@ -1,4 +1,4 @@
-"""Puts the checkpoint that a run goes on from into its folder, before its first start."""
+"""Puts the checkpoint that a run continues from into its folder, before its first start."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def check_sources(
         folder: of the run.
         summary: of the run, if it is finished.
         ranks: all of them must call it.
-        accept: whether the run may go on with changed source.
+        accept: whether the run may continue with changed source.
 
     Returns:
         The modules that have changed.
@@ -129,7 +129,7 @@ def facts_of_start(
         folder: of the run.
         ranks: all of them must call it.
         accepted: the user's modules that have changed.
-        accepts: whether the run may go on with changed source.
+        accepts: whether the run may continue with changed source.
 
     Raises:
         ConfigError: on every rank, if the ranks differ in what may change bits, and the reduction is exact.
