@@ -29,6 +29,7 @@ from lockstep.launch import (
     forget_launcher,
     lasting_output,
     leave_words,
+    lend_home,
     process_rank,
     tell_launcher,
 )
@@ -82,6 +83,7 @@ def run_command(arguments: list[str]) -> int:
     # On a shared core, a thread that waits in a busy loop blocks the very thread that it waits for. libgomp's
     # default of about 1 ms makes a step several times slower there; about 30 us costs nothing elsewhere.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    lend_home()
     name, *words = arguments
 
     def command() -> int:

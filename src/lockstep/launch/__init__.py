@@ -14,6 +14,7 @@ from lockstep.launch.liveness.last_words import leave_words, tell_launcher
 from lockstep.launch.liveness.progress import SHOW_STACK, advance, limited, unlimited
 from lockstep.launch.machine import num_cores
 from lockstep.launch.process.collector import imported_at_once
+from lockstep.launch.process.home import lend_home
 from lockstep.launch.process.output import LastingOutput, lasting_output
 from lockstep.launch.process.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 
@@ -35,6 +36,7 @@ __all__ = [
     "lasting_output",
     "launch_commands",
     "leave_words",
+    "lend_home",
     "limited",
     "num_cores",
     "process_rank",

@@ -1,5 +1,11 @@
 """`batch.micro_size: auto`, on models that run out of memory."""
 
+import resource
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -83,3 +89,41 @@ def test_running_out_of_memory_later_names_the_setting(tmp_path, step, remedy):
         train(4, config_of(tmp_path), observers=[OthersFillTheDevice(step)])
     assert f"out of memory with batch.micro_size = 4: {remedy}" in str(failure.value)
     assert len(str(failure.value).splitlines()) == 1
+
+
+class Hungry(nn.Linear):
+    """A line that takes 256 MiB a sample, by torch or NumPy, and touches none of it."""
+
+    def __init__(self, take):
+        super().__init__(1, 1)
+        self.take = take
+
+    def forward(self, x):
+        if self.training:
+            self.take(len(x) * 2**28)
+        return super().forward(x)
+
+
+@contextmanager
+def limited_memory(more_bytes):
+    """The limit that `ulimit -v` sets: what this process has now, and so much more."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = psutil.Process().memory_info().vms + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
+@pytest.mark.parametrize(
+    "take",
+    [lambda size: torch.empty(size, dtype=torch.uint8), lambda size: np.empty(size, np.uint8), bytearray],
+    ids=["torch", "NumPy", "Python"],
+)
+def test_memory_of_the_host_is_memory_too(tmp_path, take):
+    task = tasks.line(model=lambda: Hungry(take))
+    with limited_memory(3 * 2**29):  # room for four samples, of the eight that are tried first
+        found = lockstep.train(task, config_of(tmp_path))
+    assert read_settings(found.folder)["batch"]["micro_size"] == 4
