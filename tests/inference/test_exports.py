@@ -18,6 +18,7 @@ import tasks
 from lockstep.commands.main import main
 from lockstep.config import ModelConfig
 from lockstep.data.sources.synthetic import NUM_TRAIN, synthetic_images
+from lockstep.inference import export_check
 from lockstep.inference.export_check import compare, outputs_of
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.runs.evaluations import read_evaluation
@@ -78,6 +79,17 @@ def test_the_folder_for_hugging_face_says_what_the_model_is(folder, tmp_path, ca
     ):
         assert part in text
     assert str(folder.parent) not in card
+
+
+def test_a_folder_that_safetensors_cannot_load_elsewhere_is_not_published(
+    folder, tmp_path, monkeypatch, capsys
+):
+    script = tmp_path / "without_safetensors.py"
+    script.write_text("raise ImportError('no safetensors here')")
+    monkeypatch.setattr(export_check, "SCRIPT", script)
+    assert main(["export", str(folder), "--format", "huggingface", "--output", str(tmp_path / "to")]) == 1
+    assert "failed: ImportError: no safetensors here" in capsys.readouterr().out
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 class Counting(nn.Module):

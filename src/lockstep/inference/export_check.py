@@ -140,3 +140,17 @@ def in_other_process(kind: str, path: Path) -> Iterator[Run]:
             if process.poll() is None:
                 target.close()
                 process.wait()
+
+
+def check_weights(own: Mapping[str, Tensor], path: Path) -> None:
+    """Checks that a process without Lockstep loads the same weights from a file of safetensors.
+
+    Raises:
+        ExportFailure: it fails, or finds others.
+    """
+    with in_other_process("safetensors", path) as load:
+        names, *values = load({})
+    found = {name: value.tobytes() for name, value in zip(names.tolist(), values, strict=True)}
+    expected = {name: tensor.contiguous().flatten().view(torch.uint8) for name, tensor in own.items()}
+    if found != {name: value.numpy().tobytes() for name, value in expected.items()}:
+        raise ExportFailure("safetensors loads other weights from it than the model has")

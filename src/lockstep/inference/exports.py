@@ -22,6 +22,7 @@ from lockstep.inference.export_check import (
     Comparison,
     ExportFailure,
     Run,
+    check_weights,
     compare,
     in_other_process,
     outputs_of,
@@ -218,9 +219,15 @@ def compared(model: Model, run: Run) -> Comparison:
 
 
 def reloaded(model: Model, folder: Path) -> nn.Module:
-    """The model of a folder in the layout of Hugging Face, rebuilt."""
+    """The model of a folder in the layout of Hugging Face, rebuilt.
+
+    Raises:
+        ExportFailure: a process without Lockstep does not find the weights of the model in the file.
+    """
+    path = folder / WEIGHTS_FILE
+    check_weights(model.module.state_dict(), path)
     made = model_of(model.facts.task)
-    set_weights(model.config, model.facts.task, made, safetensors.torch.load_file(folder / WEIGHTS_FILE))
+    set_weights(model.config, model.facts.task, made, safetensors.torch.load_file(path))
     return made
 
 

@@ -48,9 +48,24 @@ def open_pt2(path: str) -> Run:
     return run
 
 
+def open_safetensors(path: str) -> Run:
+    """Answers with the names of the tensors, and the bytes of each: NumPy lacks bfloat16."""
+    import safetensors.torch
+    import torch
+
+    weights = safetensors.torch.load_file(path)
+
+    def run(_: dict[str, Any]) -> list[Any]:
+        names = sorted(weights)
+        values = [weights[name].flatten().view(torch.uint8).numpy() for name in names]
+        return [np.array(names), *values]
+
+    return run
+
+
 def main() -> None:
     kind, path = sys.argv[1:]
-    run = {"onnx": open_onnx, "pt2": open_pt2}[kind](path)
+    run = {"onnx": open_onnx, "pt2": open_pt2, "safetensors": open_safetensors}[kind](path)
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while header := source.read(8):
         (length,) = struct.unpack(">Q", header)
