@@ -1,8 +1,7 @@
 """What a sharded optimizer saves: bytes of its state and peak memory of a rank, for 50 million parameters.
 
 Each row is one team of processes under torchrun, which takes three steps with AdamW. Its ranks' final weights
-must have the same bits as every other team's. On CPUs the ranks share the machine's cores, so the seconds of
-a step compare teams of one size only.
+must have the same bits as every other team's. Seconds are not measured: ranks on CPUs share the cores.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from typing import Any
 
 import torch
@@ -34,7 +32,7 @@ NUM_STEPS = 3
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Two rows for the memory and one for the time of each team."""
+    """Two rows for each team."""
     worlds: tuple[int, ...] = (1, 2) if bench.is_quick else (1, 2, 4)
     if bench.ranks.device.type == "cuda":
         worlds = tuple(each for each in worlds if each <= device_count())
@@ -48,7 +46,6 @@ def measure(bench: Bench) -> list[Row]:
         rows += [
             Row(what=f"{who}: optimizer state of a rank", value=facts["state"] / 1e6, unit="MB"),
             Row(what=f"{who}: peak memory of a rank", value=facts["peak"] / 1e6, unit="MB"),
-            Row(what=f"{who}: step", value=facts["seconds"], unit="s"),
         ]
     assert len(digests) == 1, "the teams' weights differ"
     return rows
@@ -85,19 +82,14 @@ def report(width: int, is_sharded: bool) -> None:
     run = build_run(config, ranks, make_parts(config, task, ranks))
     with run.closing:
         run.model.train()
-        seconds = []
         for _ in range(NUM_STEPS):
-            begin = time.perf_counter()
             take_step(run)
-            ranks.barrier()
-            seconds.append(time.perf_counter() - begin)
         entries = (value for entry in run.optimizer.state.values() for value in entry.values())
         state = sum(value.nbytes for value in entries if isinstance(value, torch.Tensor))
         states, peaks = ranks.gather_objects(state), peak_memory(ranks)
         facts = {
             "state": max(states),
             "peak": peaks.get("peak_device_bytes", peaks["peak_host_bytes"]),
-            "seconds": min(seconds),
             "digest": weights_sha256(run.model.state_dict()),
         }
     if ranks.is_main:
