@@ -8,7 +8,7 @@ from lockstep.commands.job import count_failure, main, prepare, shell_assignment
 from lockstep.config import Config, OptimizerConfig, RunConfig, TrackingConfig, to_yaml
 from lockstep.errors import ConfigError
 from lockstep.launch import accelerate_options, tell_run_folder
-from lockstep.launch.launcher.rendezvous import job_port
+from lockstep.launch.launcher.rendezvous_address import job_port
 from lockstep.runs import write_task_facts
 from processes import ROOT
 from run_folders import DIGITS, SUMMARY, UNREADABLE

@@ -12,7 +12,7 @@ from lockstep.commands.job import prepare
 from lockstep.commands.main import COMMANDS, main
 from lockstep.report.figures.curves import draw_curves
 from lockstep.runs import read_metrics, read_starts, resume_steps
-from lockstep.runs.evaluations import read_evaluation
+from lockstep.runs.saved_evaluations import read_evaluation
 from lockstep.task import confusion
 from processes import QUICK, lockstep, run
 

@@ -28,7 +28,7 @@ from lockstep.engine.reduction.exchange import REDUCTIONS
 from lockstep.errors import ConfigError
 from lockstep.task import MODELS
 from lockstep.task.losses import LOSSES
-from lockstep.tracking.mode import MODES
+from lockstep.tracking.wandb_mode import MODES
 
 
 def all_choices():

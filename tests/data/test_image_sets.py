@@ -11,7 +11,7 @@ from PIL import Image
 from image_folders import colour_folder, colour_images, write_images
 from lockstep.config import DataConfig
 from lockstep.data import describe_data, image_samples, load_image_set
-from lockstep.data.image_facts import ImageFacts
+from lockstep.data.image_measures import ImageFacts
 from lockstep.errors import ConfigError
 
 

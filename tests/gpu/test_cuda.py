@@ -10,8 +10,8 @@ import reading_tasks
 from image_files import synthetic_files
 from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, TrainConfig
 from lockstep.engine import take_step
+from lockstep.engine.checkpoint_content import snapshot
 from lockstep.engine.records import evaluate_run
-from lockstep.engine.save_checkpoint import snapshot
 from lockstep.launch.ranks.gpus import gpu_facts
 from lockstep.runs.checkpoints.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from lockstep.task import build_model

@@ -21,7 +21,7 @@ from lockstep.data.sources.synthetic import NUM_TRAIN, synthetic_images
 from lockstep.inference import export_check
 from lockstep.inference.export_check import compare, outputs_of
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
-from lockstep.runs.evaluations import read_evaluation
+from lockstep.runs.saved_evaluations import read_evaluation
 from processes import lockstep as lockstep_command
 from runs import small_config
 

@@ -17,7 +17,7 @@ from lockstep.config import ModelConfig
 from lockstep.data.images.idx import encode_idx
 from lockstep.data.sources.synthetic import NUM_TRAIN, synthetic_images
 from lockstep.errors import ConfigError
-from lockstep.runs.evaluations import read_evaluation
+from lockstep.runs.saved_evaluations import read_evaluation
 from runs import small_config
 
 PIXELS, LABELS = synthetic_images(0, 512, NUM_TRAIN)

@@ -11,10 +11,10 @@ from lockstep.commands.main import main
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.data import MicroBatch
 from lockstep.engine import format_events, take_step
-from lockstep.engine.checks.step_order import expected_order
+from lockstep.engine.checks.expected_events import expected_order
 from lockstep.errors import ConfigError
 from lockstep.inspect.explain import explain_step
-from lockstep.inspect.explanation import Explanation, Row
+from lockstep.inspect.explanation_table import Explanation, Row
 from lockstep.inspect.recurrence import measure_recurrences
 from lockstep.task import share_of_mean
 from runs import built_run, fresh_ranks, small_config, small_run

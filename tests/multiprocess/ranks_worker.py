@@ -9,7 +9,7 @@ import torch
 from lockstep.errors import ConfigError, PeerError, RunStopped
 from lockstep.launch import num_cores, read_launch
 from lockstep.launch.process_group import join_ranks
-from lockstep.launch.ranks.rank_facts import differing_facts
+from lockstep.launch.ranks.compare_ranks import differing_facts
 from lockstep.launch.ranks.threads import equal_threads, fullest_node
 from lockstep.runs.history.environment import environment
 from lockstep.trainer.startup.start_facts import differing_ranks

@@ -6,7 +6,7 @@ import pytest
 
 from lockstep.errors import ConfigError
 from lockstep.report.run_report import draw_report
-from lockstep.runs.evaluations import SavedEvaluation, to_npz
+from lockstep.runs.saved_evaluations import SavedEvaluation, to_npz
 from lockstep.task import Evaluation
 from lockstep.trainer.start import draw_report_or_warn
 from run_folders import make_evaluation, make_record, make_run

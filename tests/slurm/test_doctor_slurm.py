@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockstep.commands.doctor_checks.launch import check_slurm
+from lockstep.commands.doctor_checks.launch_checks import check_slurm
 from lockstep.errors import ConfigError
 from lockstep.launch import Allocation
 from processes import BIN, QUICK

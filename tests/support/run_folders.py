@@ -15,7 +15,7 @@ import torch
 from lockstep.config import to_yaml
 from lockstep.runs import TaskFacts, write_task_facts
 from lockstep.runs.checkpoints.checkpoint import Checkpoint
-from lockstep.runs.evaluations import SavedEvaluation
+from lockstep.runs.saved_evaluations import SavedEvaluation
 from lockstep.task import Evaluation
 from runs import small_config
 

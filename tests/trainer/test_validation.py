@@ -13,7 +13,7 @@ from lockstep.config import DataConfig, TrackingConfig, TrainConfig
 from lockstep.errors import ConfigError
 from lockstep.runs import read_metrics
 from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint
-from lockstep.runs.evaluations import read_evaluation
+from lockstep.runs.saved_evaluations import read_evaluation
 from runs import built_run, reset_accelerator, small_config
 
 HELD_OUT = DataConfig(name="synthetic", num_train=600, validation=100)

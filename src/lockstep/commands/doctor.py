@@ -6,14 +6,14 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lockstep.commands.doctor_checks.launch import (
+from lockstep.commands.doctor_checks.launch_checks import (
     check_network,
     check_processes,
     check_rendezvous,
     check_slurm,
     check_world_size,
 )
-from lockstep.commands.doctor_checks.run import (
+from lockstep.commands.doctor_checks.run_checks import (
     check_batch,
     check_data,
     check_device_precision,

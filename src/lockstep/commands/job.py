@@ -1,4 +1,7 @@
-"""`python -m lockstep.commands.job`: the parts of the job scripts in slurm/ that are Python. No torch."""
+"""`python -m lockstep.commands.job`: the parts of the job scripts in slurm/ that are Python. No torch.
+
+It says whether a job should be requeued; slurm/train.sbatch does it.
+"""
 
 from __future__ import annotations
 

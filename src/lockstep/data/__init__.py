@@ -1,7 +1,7 @@
 """From a data set to micro-batches: sources, fetching, files, prefetching, augmentation."""
 
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
-from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
+from lockstep.data.image_measures import DIGIT_FACTS, ImageFacts
 from lockstep.data.image_sets import ImageSet, image_samples, load_image_set, transformed_digits
 from lockstep.data.images.augment import build_augment
 from lockstep.data.images.image_pixels import UnreadableImage

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lockstep.config import FOLDER, SPLIT, DataConfig
-from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts
+from lockstep.data.image_measures import DIGIT_FACTS, ImageFacts
 from lockstep.data.images.augment import Augment
 from lockstep.data.images.image_store import ImageFiles, ImageStore, StoredImages
 from lockstep.data.images.labelled_images import DecodedImages, LabelledImages

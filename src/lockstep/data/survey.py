@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lockstep.data.image_facts import (
+from lockstep.data.image_measures import (
     NUM_VALUES,
     ImageFacts,
     count_values,

@@ -1,17 +1,18 @@
 """The training loop and the parts of a step: gradient sum, optimizer, schedule, evaluation, records."""
 
-from lockstep.engine.checks.order_check import OrderCheck, OrderTrace
-from lockstep.engine.checks.step_order import EventKind, first_violation, format_events
+from lockstep.engine.checkpoint_content import is_best, save_checkpoint_of, snapshot
+from lockstep.engine.checks.event_trace import OrderCheck, OrderTrace
+from lockstep.engine.checks.expected_events import EventKind, first_violation, format_events
 from lockstep.engine.checks.weights_digest import agreed_digest
 from lockstep.engine.deterministic_kernels import refused_nondeterminism, use_deterministic_kernels
-from lockstep.engine.evaluation.evaluation import evaluate, evaluation_mode, score_batch
+from lockstep.engine.evaluation.score_samples import evaluate, evaluation_mode, score_batch
 from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.loop import take_step, train
 from lockstep.engine.measuring.peak_memory import peak_memory
 from lockstep.engine.measuring.timers import PhaseTimer, StepTimer, Stopwatch
 from lockstep.engine.model_traits.buffers import buffer_rules, restored_buffers
-from lockstep.engine.model_traits.trials import (
+from lockstep.engine.model_traits.try_model import (
     LossForm,
     ModelTraits,
     check_sizes,
@@ -29,7 +30,6 @@ from lockstep.engine.records import StepResult, evaluate_run, score, score_both,
 from lockstep.engine.reduction.reduction import Reduction
 from lockstep.engine.reduction.sharded_reduction import ShardedReduction
 from lockstep.engine.run import Run
-from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of, snapshot
 from lockstep.engine.step.captured_step import CapturedStep, capture_step
 from lockstep.engine.step.micro_step import kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer, Observers

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from lockstep.data import seed_generators
+from lockstep.engine.checkpoint_content import is_best, save_checkpoint_of
 from lockstep.engine.checks.finite_check import FiniteCheck, stop_if_not_finite
 from lockstep.engine.checks.repeatability import stop_if_not_repeatable
 from lockstep.engine.checks.weights_digest import agreed_digest
@@ -16,7 +17,6 @@ from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
 from lockstep.engine.records import StepResult, evaluate_run, padded, send_record, training_record
 from lockstep.engine.run import Run
-from lockstep.engine.save_checkpoint import is_best, save_checkpoint_of
 from lockstep.engine.step.micro_step import add_gradient, kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer
 from lockstep.engine.step.step_profile import StepProfile

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lockstep.data import MicroBatch
-from lockstep.engine.evaluation.evaluation import evaluate
+from lockstep.engine.evaluation.score_samples import evaluate
 from lockstep.engine.evaluation.selection import ScoredSet
 from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.measuring.peak_memory import named_peaks, peak_bytes

@@ -15,7 +15,7 @@ from lockstep.config import TrainConfig
 from lockstep.data import MicroBatch, Samples
 from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.measuring.timers import StepTimer, Stopwatch
-from lockstep.engine.model_traits.trials import ModelTraits
+from lockstep.engine.model_traits.try_model import ModelTraits
 from lockstep.engine.optimizer.ownership import Owners
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.reduction.reduction import Reduction

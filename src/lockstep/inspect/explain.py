@@ -25,7 +25,7 @@ from lockstep.engine import (
     take_step,
 )
 from lockstep.errors import refuse
-from lockstep.inspect.explanation import Explanation, Row
+from lockstep.inspect.explanation_table import Explanation, Row
 from lockstep.inspect.recurrence import SATURATED, Recurrence, measure_recurrences
 from lockstep.inspect.step_snapshot import StepSnapshot, cpu_copy
 from lockstep.launch import Launch

@@ -14,7 +14,7 @@ from lockstep.config import Config, source_digests
 from lockstep.data import restored_generators
 from lockstep.engine import Run, take_step  # noqa: F401  take_step: for the prompt of --break, which sees it
 from lockstep.errors import counted, refuse, require
-from lockstep.inspect.step_details import (
+from lockstep.inspect.replay_details import (
     check_can_write_step,
     recorded_step,
     take_detailed_step,

@@ -2,18 +2,18 @@
 
 These take time to load and are imported by their own names:
 liveness.heartbeats, local_ranks, network, precision, process.process_state, process_group, ranks.gpus,
-ranks.node_groups, ranks.rank_facts, ranks.ranks, ranks.threads.
+ranks.node_groups, ranks.compare_ranks, ranks.ranks, ranks.threads.
 """
 
 from lockstep.launch.launcher.accelerate_defaults import as_in_default_config
 from lockstep.launch.launcher.allocation import Allocation, allocated_threads, read_allocation
 from lockstep.launch.launcher.command_lines import accelerate_options, launch_commands
-from lockstep.launch.launcher.rendezvous import Rendezvous, rendezvous
+from lockstep.launch.launcher.rendezvous_address import Rendezvous, rendezvous
 from lockstep.launch.launcher.variables import Launch, array_group, forget_launcher, process_rank, read_launch
 from lockstep.launch.liveness.last_words import leave_words, tell_launcher
-from lockstep.launch.liveness.progress import SHOW_STACK, advance, limited, unlimited
+from lockstep.launch.liveness.limited_work import SHOW_STACK, advance, limited, unlimited
 from lockstep.launch.machine import num_cores
-from lockstep.launch.process.collector import imported_at_once
+from lockstep.launch.process.garbage_collector import imported_at_once
 from lockstep.launch.process.home import lend_home
 from lockstep.launch.process.output import LastingOutput, lasting_output
 from lockstep.launch.process.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder

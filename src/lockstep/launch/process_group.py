@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 from lockstep.config import RunConfig
 from lockstep.errors import RankError, is_agreed
-from lockstep.launch.launcher.rendezvous import rank_variables, torchrun_variables
+from lockstep.launch.launcher.rendezvous_address import rank_variables, torchrun_variables
 from lockstep.launch.launcher.variables import Launch
 from lockstep.launch.liveness.lifeline import Lifeline
 from lockstep.launch.liveness.lifeline_ends import SoloEnd

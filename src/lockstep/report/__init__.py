@@ -8,7 +8,7 @@ figures.figure_style, run_report.
 from lockstep.report.comparison_table import best_first, comparison_of
 from lockstep.report.html.check_plotly import INSTALL_PLOTLY, check_plotly, has_plotly
 from lockstep.report.numbers import shown
-from lockstep.report.progress import Console, say
+from lockstep.report.progress_bar import Console, say
 from lockstep.report.text_table import text_table
 
 __all__ = [

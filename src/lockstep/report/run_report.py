@@ -23,7 +23,7 @@ from lockstep.runs import (
     read_task_facts,
     resume_steps,
 )
-from lockstep.runs.evaluations import newest_evaluation
+from lockstep.runs.saved_evaluations import newest_evaluation
 from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification, num_correct
 
 REPORT_FOLDER = "report"

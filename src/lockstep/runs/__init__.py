@@ -1,11 +1,10 @@
 """The run folder: its files, checkpoints and evaluations, and whether a start may resume it.
 
 These modules take time to load, so import them by their own names:
-checkpoints.checkpoint, checkpoints.checkpoint_folder, checkpoints.weights, evaluations, folder.folder_lock,
-history.environment, resume.resume_from.
+checkpoints.checkpoint, checkpoints.checkpoint_folder, checkpoints.weights, folder.folder_lock,
+history.environment, resume.resume_from, saved_evaluations.
 """
 
-from lockstep.runs.folder.aside import set_aside
 from lockstep.runs.folder.files import (
     CHECKPOINTS_FOLDER,
     DATASET_FILE,
@@ -28,6 +27,7 @@ from lockstep.runs.folder.files import (
     write_atomically,
 )
 from lockstep.runs.folder.links import check_links
+from lockstep.runs.folder.set_aside import set_aside
 from lockstep.runs.history.commits import commit_of
 from lockstep.runs.history.history import (
     Record,

@@ -1,6 +1,6 @@
 """The `Sink` protocol, which other trainers call a callback or a logger, and the sink of metrics.jsonl.
 
-The other sinks: report/progress.py (console), runs/evaluations.py and tracking/upload/wandb_run.py.
+The other sinks: report/progress_bar.py (console), runs/saved_evaluations.py and tracking/upload/wandb_run.py.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lockstep.runs.folder.aside import set_aside_text
 from lockstep.runs.folder.disk import STOPPING, written
 from lockstep.runs.folder.files import METRICS_FILE, to_json, write_atomically
+from lockstep.runs.folder.set_aside import set_aside_text
 from lockstep.runs.history.history import Record, read_metrics
 
 Status = Literal["finished", "interrupted", "failed"]

@@ -13,14 +13,14 @@ from lockstep.task.classification import (
     num_correct,
     worst_mistakes,
 )
-from lockstep.task.evaluation import Evaluation
+from lockstep.task.evaluation_result import Evaluation
 from lockstep.task.image_classification import image_classification_task
 from lockstep.task.losses import build_criterion
-from lockstep.task.metrics import LOSS, Measure, Share, measure, named_values, share_of_mean
+from lockstep.task.measurements import LOSS, Measure, Share, measure, named_values, share_of_mean
 from lockstep.task.models.build import MODELS, build_model
 from lockstep.task.models.dtypes import dtype_remedy
+from lockstep.task.models.evaluation_mode import evaluating
 from lockstep.task.models.image_shape import ImageShape
-from lockstep.task.models.modes import evaluating
 from lockstep.task.task import (
     Task,
     call_model,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lockstep.errors import require
-from lockstep.task.evaluation import Evaluation
+from lockstep.task.evaluation_result import Evaluation
 
 LABEL = "label"
 """The column of an evaluation with the true class of each sample."""

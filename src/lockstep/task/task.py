@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from lockstep.data import Collate, MicroBatch
 from lockstep.errors import require
-from lockstep.task.metrics import LOSS, Measure, measure
+from lockstep.task.measurements import LOSS, Measure, measure
 
 RESERVED_PREFIXES = ("test_", "validation_", "ema_")
 """Begin the names of evaluated values in records."""

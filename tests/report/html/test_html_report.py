@@ -12,7 +12,7 @@ import pytest
 
 from lockstep.commands.main import main
 from lockstep.report.html.html_figures import confusion_figure
-from lockstep.runs.evaluations import to_npz
+from lockstep.runs.saved_evaluations import to_npz
 from run_folders import SUMMARY, make_evaluation, make_record, make_run
 
 pytest.importorskip("plotly", exc_type=ImportError)

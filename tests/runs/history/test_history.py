@@ -18,7 +18,7 @@ from lockstep.runs import (
     recorded_run,
     resume_steps,
 )
-from lockstep.runs.folder.aside import set_aside
+from lockstep.runs.folder.set_aside import set_aside
 from run_folders import DIGITS, SUMMARY, UNREADABLE, make_record, make_run
 from runs import small_config
 

@@ -3,7 +3,7 @@
 import wandb
 
 from lockstep.runs import write_task_facts
-from lockstep.runs.evaluations import to_npz
+from lockstep.runs.saved_evaluations import to_npz
 from lockstep.tracking.upload.evaluation_tables import evaluation_tables
 from run_folders import DIGITS, make_evaluation
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lockstep.data.batches import normalised
-from lockstep.data.image_facts import DIGIT_FACTS, ImageFacts, has_bright_border
+from lockstep.data.image_measures import DIGIT_FACTS, ImageFacts, has_bright_border
 from lockstep.data.images.image_pixels import fitted, pixels_of, plain_image, read_image, size_of
 from lockstep.errors import refuse
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lockstep.config import DataConfig
 from lockstep.data.batches import MicroBatch, Span, normalised, resident_spans, windows
-from lockstep.data.image_facts import ImageFacts
+from lockstep.data.image_measures import ImageFacts
 from lockstep.data.images.augment import Augment
 from lockstep.data.images.image_store import ImageFiles, ImageStore, StoredImages
 from lockstep.data.prefetch import Prefetcher, SpanReader

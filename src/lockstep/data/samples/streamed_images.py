@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lockstep.data.batches import MicroBatch, aligned
-from lockstep.data.image_facts import ImageFacts
+from lockstep.data.image_measures import ImageFacts
 from lockstep.data.images.augment import Augment
 from lockstep.data.images.labelled_images import DecodedImages
 from lockstep.data.samples.dataset_samples import DatasetSamples

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lockstep.engine.model_traits.trials import LossForm
+from lockstep.engine.model_traits.try_model import LossForm
 from lockstep.errors import refuse
 from lockstep.task import LOSS, Measure, Task, measure_batch, named_values
 

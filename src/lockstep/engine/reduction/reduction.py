@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lockstep.config import ReductionName
 from lockstep.data import MicroBatch
-from lockstep.engine.model_traits.trials import ModelTraits
+from lockstep.engine.model_traits.try_model import ModelTraits
 from lockstep.engine.reduction.exchange import REDUCTIONS
 from lockstep.engine.reduction.flat_buffer import FlatBuffer
 from lockstep.engine.reduction.step_buffers import StepBuffers

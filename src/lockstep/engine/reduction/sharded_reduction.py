@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._foreach_utils import _group_tensors_by_device_and_dtype
 
 from lockstep.engine.measuring.timers import StepTimer
-from lockstep.engine.model_traits.trials import ModelTraits
+from lockstep.engine.model_traits.try_model import ModelTraits
 from lockstep.engine.optimizer.ownership import Owners
 from lockstep.engine.reduction.exchange import gather_from_owners, sum_to_owners
 from lockstep.engine.reduction.reduction import Reduction

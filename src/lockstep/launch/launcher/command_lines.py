@@ -6,7 +6,7 @@ import shlex
 
 from lockstep.errors import require
 from lockstep.launch.launcher.allocation import Allocation
-from lockstep.launch.launcher.rendezvous import rendezvous
+from lockstep.launch.launcher.rendezvous_address import rendezvous
 
 SCRIPT = "scripts/train.py"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

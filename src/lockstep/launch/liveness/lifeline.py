@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import Any
 
 from lockstep.errors import EXIT_FAILED, ConfigError, PeerError, RankFailed, first_line
-from lockstep.launch.liveness import progress
+from lockstep.launch.liveness import limited_work
 from lockstep.launch.liveness.heartbeats import BETWEEN, BUSY, READING, WAITING, Heartbeat, Standstill
 from lockstep.launch.liveness.last_words import leave_words
 
@@ -112,22 +112,24 @@ class Lifeline(ABC):
         step, part = -1, BUSY
         with suppress(Exception):  # the run is being built or taken apart
             step, part = self.place()
-        if progress.state.part != BETWEEN:  # the steps' own words hold only between the loop's begin and end
-            part = progress.state.part
+        if (
+            limited_work.state.part != BETWEEN
+        ):  # the steps' own words hold only between the loop's begin and end
+            part = limited_work.state.part
         elif part == BUSY:
             part = BETWEEN
         if self.is_waiting:
             part = WAITING
         elif part != BUSY and self._is_in_debugger():
             part = BUSY
-        return Heartbeat(step, part, progress.state.count)
+        return Heartbeat(step, part, limited_work.state.count)
 
     def _look_at_itself(self, heartbeat: Heartbeat, now: float) -> None:
         """Notes it as this rank's failure if it stands still."""
         if self._own_failure or self._failure or not self._standstill.has_come(heartbeat, now):
             return
-        place = progress.place_in_code(sys._current_frames().get(self._trainer))
-        if heartbeat.part == READING and progress.show_stacks_of_children():
+        place = limited_work.place_in_code(sys._current_frames().get(self._trainer))
+        if heartbeat.part == READING and limited_work.show_stacks_of_children():
             place += "; the processes that read its data stand where it says above"
         self._stands_still = True
         self._own_failure = (

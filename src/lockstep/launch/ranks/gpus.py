@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from lockstep.errors import ConfigError, counted
-from lockstep.launch.ranks.rank_facts import differing_facts
+from lockstep.launch.ranks.compare_ranks import differing_facts
 from lockstep.launch.ranks.ranks import Ranks
 
 KERNEL_VARIABLES = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE")

@@ -26,7 +26,7 @@ from lockstep.runs import (
     write_atomically,
 )
 from lockstep.runs.checkpoints.weights import OF_A_RUN
-from lockstep.runs.evaluations import (
+from lockstep.runs.saved_evaluations import (
     TEST,
     VALIDATION,
     SavedEvaluation,

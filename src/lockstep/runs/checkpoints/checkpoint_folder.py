@@ -18,8 +18,8 @@ from lockstep.runs.checkpoints.checkpoint import (
     remove_checkpoint,
     scratch_folders_in,
 )
-from lockstep.runs.folder.aside import set_aside
 from lockstep.runs.folder.files import CHECKPOINTS_FOLDER, checkpoint_step, checkpoints_in
+from lockstep.runs.folder.set_aside import set_aside
 
 SCORE = "selection_score"
 """In a checkpoint's `info`: `Evaluation.score` on the validation set after that step. Those of older versions

@@ -18,7 +18,6 @@ import yaml
 from lockstep.config import Config, as_dict, error_text, with_retries
 from lockstep.errors import ConfigError, counted
 from lockstep.launch import process_rank
-from lockstep.runs.folder.aside import clear_set_aside, set_aside
 from lockstep.runs.folder.files import (
     DATASET_FILE,
     METRICS_FILE,
@@ -30,6 +29,7 @@ from lockstep.runs.folder.files import (
     to_json,
     write_atomically,
 )
+from lockstep.runs.folder.set_aside import clear_set_aside, set_aside
 
 Record = dict[str, Any]
 """A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""

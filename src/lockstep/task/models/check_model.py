@@ -8,8 +8,8 @@ from torch.nn.parameter import is_lazy
 
 from lockstep.errors import first_line, refuse, require
 from lockstep.task.models.dtypes import dtype_remedy
+from lockstep.task.models.evaluation_mode import evaluating
 from lockstep.task.models.image_shape import ImageShape
-from lockstep.task.models.modes import evaluating
 
 
 def try_out(model: nn.Module, name: str, shape: ImageShape) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lockstep.runs import read_task_facts
 from lockstep.runs.checkpoints.weights import OF_A_RUN
-from lockstep.runs.evaluations import TEST, VALIDATION, read_evaluation
+from lockstep.runs.saved_evaluations import TEST, VALIDATION, read_evaluation
 from lockstep.task import CONFIDENCE, LABEL, PREDICTION, confusion, is_classification
 
 

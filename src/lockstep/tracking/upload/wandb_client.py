@@ -14,7 +14,7 @@ import torch
 from lockstep.config import TrackingConfig
 from lockstep.runs import DATASET_FILE, Record, Status, read_summary
 from lockstep.runs.checkpoints.weights import BEST
-from lockstep.runs.evaluations import VALIDATION, read_evaluation
+from lockstep.runs.saved_evaluations import VALIDATION, read_evaluation
 from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts.artifacts import dataset_artifact, model_artifacts
 from lockstep.tracking.offline.offline_runs import highest_logged_step, upload_offline_starts

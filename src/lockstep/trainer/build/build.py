@@ -37,7 +37,7 @@ from lockstep.plan import Plan
 from lockstep.runs import run_path
 from lockstep.runs.checkpoints.checkpoint import Checkpoint
 from lockstep.trainer.build.choose_engine import captured_step
-from lockstep.trainer.build.trials import find_traits
+from lockstep.trainer.build.find_traits import find_traits
 from lockstep.trainer.parts.make_model import set_weights
 from lockstep.trainer.parts.parts import Parts
 

@@ -18,7 +18,7 @@ from lockstep.plan import micro_sizes, window_for_reduction
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings
 from lockstep.task import share_of_mean, training_forward
 from lockstep.trainer.build.build import make_plan, prepare_forward
-from lockstep.trainer.build.trials import first_of_slot
+from lockstep.trainer.build.find_traits import first_of_slot
 from lockstep.trainer.parts.parts import Parts
 
 OPTIMIZER_TENSORS = 2

@@ -15,7 +15,7 @@ from lockstep.runs import CHECKPOINTS_FOLDER
 from lockstep.runs.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint
 from lockstep.runs.checkpoints.weights import BEST, BEST_EMA, EMA, LAST
-from lockstep.runs.evaluations import write_evaluation
+from lockstep.runs.saved_evaluations import write_evaluation
 from lockstep.task import Evaluation
 from lockstep.trainer.evaluate_checkpoint import summary_of
 

@@ -14,7 +14,7 @@ from lockstep.engine import Run, is_best
 from lockstep.launch import limited, unlimited
 from lockstep.report import Console, say
 from lockstep.runs import MetricsFile, Sink, Status, saved_identity
-from lockstep.runs.evaluations import EvaluationSink
+from lockstep.runs.saved_evaluations import EvaluationSink
 from lockstep.tracking.tensorboard_sink import TensorBoardSink, check_tensorboard
 from lockstep.tracking.upload.wandb_run import WandbRun
 from lockstep.trainer.finish.final_scores import newest_evaluations

@@ -11,7 +11,7 @@ from typing import Any
 import lockstep
 from lockstep.config import Config, imported_digests, source_digests, source_file, users_modules
 from lockstep.errors import ConfigError
-from lockstep.launch.ranks.rank_facts import differing_facts
+from lockstep.launch.ranks.compare_ranks import differing_facts
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.launch.ranks.threads import equal_threads, with_threads
 from lockstep.runs import (

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from lockstep.commands.doctor_checks.launch import (
+from lockstep.commands.doctor_checks.launch_checks import (
     check_network,
     check_processes,
     check_rendezvous,

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lockstep.data import MicroBatch
-from lockstep.engine.checks.step_order import Event, EventKind, OrderError, first_violation
+from lockstep.engine.checks.expected_events import Event, EventKind, OrderError, first_violation
 from lockstep.engine.optimizer.optimizer import learning_rate
 from lockstep.engine.records import StepResult
 from lockstep.engine.run import Run

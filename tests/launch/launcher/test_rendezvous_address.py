@@ -2,7 +2,7 @@ import pytest
 
 from lockstep.errors import ConfigError
 from lockstep.launch import read_launch, rendezvous
-from lockstep.launch.launcher.rendezvous import job_port, torchrun_variables
+from lockstep.launch.launcher.rendezvous_address import job_port, torchrun_variables
 from slurm_jobs import SRUN
 
 

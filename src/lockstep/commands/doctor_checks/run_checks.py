@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from lockstep.commands.doctor_checks.launch import PROBE_SECONDS, srun_one_task_per_node
+from lockstep.commands.doctor_checks.launch_checks import PROBE_SECONDS, srun_one_task_per_node
 from lockstep.config import Config
 from lockstep.errors import ConfigError, counted, require
 from lockstep.launch import Allocation

@@ -20,8 +20,8 @@ from lockstep.config import error_text, with_retries
 from lockstep.data import Samples
 from lockstep.errors import ConfigError
 from lockstep.runs.checkpoints.weights import BEST, BEST_EMA, EMA, LAST, OF_A_RUN
-from lockstep.runs.folder.aside import set_aside
 from lockstep.runs.folder.files import to_json, write_atomically
+from lockstep.runs.folder.set_aside import set_aside
 from lockstep.runs.history.history import Record, warn_once
 from lockstep.runs.sinks import Status
 from lockstep.task import Evaluation, is_classification, worst_mistakes

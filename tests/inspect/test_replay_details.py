@@ -10,7 +10,7 @@ from PIL import Image
 
 from lockstep.config import BatchConfig
 from lockstep.errors import ConfigError
-from lockstep.inspect.step_details import (
+from lockstep.inspect.replay_details import (
     MAX_PICTURES,
     check_can_write_step,
     take_detailed_step,

@@ -17,7 +17,7 @@ from lockstep.engine import (
     take_step,
     train,
 )
-from lockstep.engine.checks.step_order import Event, OrderError, expected_order
+from lockstep.engine.checks.expected_events import Event, OrderError, expected_order
 from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import share_of_mean

@@ -9,7 +9,7 @@ from lockstep.config import OptimizerConfig
 from lockstep.data import ImageSamples, ImageStore
 from lockstep.engine import evaluate_run, train
 from lockstep.errors import ConfigError
-from lockstep.runs.evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation, to_npz
+from lockstep.runs.saved_evaluations import NUM_MISTAKES, EvaluationSink, read_evaluation, to_npz
 from lockstep.task import worst_mistakes
 from run_folders import UNREADABLE, make_evaluation
 from runs import small_config, small_run
