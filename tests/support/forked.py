@@ -171,7 +171,7 @@ def fork(request: dict[str, Any], files: list[int]) -> int:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            connection.settimeout(120)
+            connection.settimeout(600)  # a busy machine imports slowly
             connection.connect(the_server().address)
             body = json.dumps({**request, "mask": sorted(mask)}).encode()
             socket.send_fds(connection, [struct.pack("I", len(body))], files)
