@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lockstep.commands.main import main
-from lockstep.report.html.html_figures import confusion_figure
+from lockstep.report.html.html_figures import comparison, confusion_figure, curves
 from lockstep.runs.saved_evaluations import to_npz
 from run_folders import SUMMARY, make_evaluation, make_record, make_run
 
@@ -122,6 +122,24 @@ def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch
     assert main(["compare", run, "--html", str(tmp_path / "a.html")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(f"--html: needs the package plotly; {install}")
+
+
+def test_a_comparison_shows_the_validation_set_of_a_run_that_has_one():
+    runs = {
+        split: [make_record(1, 0.5, split), make_record(2, 0.75, split)] for split in ("test", "validation")
+    }
+    figure = comparison(runs, "accuracy")
+    lines = [(line.name, line.y) for line in figure.data if line.yaxis == "y2"]
+    assert lines == [("test", (0.5, 0.75)), ("validation", (0.5, 0.75))]
+    assert figure.layout.yaxis2.title.text == "test or validation accuracy"
+
+
+def test_a_moving_average_has_a_line_of_its_own():
+    records = [
+        {**make_record(step, 0.5), "ema_test_loss": 0.25, "ema_test_accuracy": 0.75} for step in (1, 2)
+    ]
+    lines = {line.name: line.y for line in curves(records, [], "accuracy").data if line.yaxis == "y2"}
+    assert lines["moving average, test"] == (0.75, 0.75)
 
 
 def test_a_confusion_matrix_of_many_classes_has_no_numbers():

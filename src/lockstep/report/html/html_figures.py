@@ -16,7 +16,15 @@ from lockstep.report.numbers import is_fraction_correct
 from lockstep.runs import Record
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
-RATE_COLOURS = (PURPLE, SKY, RED)
+RATE_COLOURS = (PURPLE, SKY)
+KINDS = (
+    ("training", "", BLUE),
+    ("test", "test_", ORANGE),
+    ("validation", "validation_", GREEN),
+    ("moving average, test", "ema_test_", RED),
+    ("moving average, validation", "ema_validation_", RED),
+)
+"""What a value is of, how its name in a record begins, and its colour."""
 PANEL_PIXELS = 260
 MAX_NUMBERED = 25
 """With more classes than this, cells are too small for numbers."""
@@ -27,9 +35,8 @@ def curves(records: Sequence[Record], resumes: Sequence[int], headline: str) -> 
     values = list(dict.fromkeys(["loss", headline]))
     figure = _panels([*values, "learning rate"])
     for row, value in enumerate(values, 1):
-        kinds = (("training", value, BLUE), ("test", f"test_{value}", ORANGE))
-        for name, key, colour in (*kinds, ("validation", f"validation_{value}", GREEN)):
-            _line(figure, row, records, "step", key, name, colour, is_first=row == 1)
+        for name, prefix, colour in KINDS:
+            _line(figure, row, records, "step", prefix + value, name, colour, is_first=row == 1)
         if is_fraction_correct(value):
             figure.update_yaxes(tickformat=".4~%", row=row, col=1)
     rates = sorted({key for record in records for key in record if key.startswith("lr/")})
@@ -42,10 +49,20 @@ def curves(records: Sequence[Record], resumes: Sequence[int], headline: str) -> 
 
 
 def comparison(runs: Mapping[str, Sequence[Record]], headline: str) -> go.Figure:
-    """Training loss and headline test value of runs over the training samples seen."""
-    figure = _panels(["training loss", f"test {headline}"])
+    """Training loss and headline test value of runs over the training samples seen.
+
+    Of a run with a validation set, whose test set is scored once, the value on the validation set.
+    """
+    keys = {
+        name: f"validation_{headline}"
+        if any(f"validation_{headline}" in record for record in records)
+        else f"test_{headline}"
+        for name, records in runs.items()
+    }
+    splits = sorted({key.partition("_")[0] for key in keys.values()})
+    figure = _panels(["training loss", f"{' or '.join(splits)} {headline}"])
     for (name, records), colour in zip(runs.items(), cycle(COLOURS)):
-        for row, key in enumerate(("loss", f"test_{headline}"), 1):
+        for row, key in enumerate(("loss", keys[name]), 1):
             _line(figure, row, records, "samples_seen", key, name, colour, is_first=row == 1)
     if is_fraction_correct(headline):
         figure.update_yaxes(tickformat=".4~%", row=2, col=1)
