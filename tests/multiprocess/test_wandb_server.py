@@ -9,6 +9,8 @@ import pytest
 
 from interruption import LONG, start, wait_for_step
 from lockstep.config import TrackingConfig
+from lockstep.runs.checkpoints.checkpoint import weights_sha256
+from lockstep.runs.checkpoints.weights import read_weights
 from lockstep.tracking import time_limits
 from lockstep.tracking.upload.wandb_run import WandbRun
 from processes import QUICK, lockstep, read_run, train_quick
@@ -130,4 +132,11 @@ def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path
         assert server.steps(identity) == list(range(1, num_records + 1))
         assert server.ends[identity][-1] == (1 if name == "run" else 0)
         assert server.artifacts.named(name, "latest").type == "model"
+    words = [*QUICK, "--run.dir", str(tmp_path), "--run.name", "tuned", "--train.steps", "1"]
+    words += ["--train.keep-checkpoints", "2", "--init-from", "wandb:lockstep/no-server:latest"]
+    result = lockstep("train", *words, env=server.env)
+    assert result.returncode == 0, result.stderr
+    assert "tensors from wandb:lockstep/no-server:latest" in result.stdout
+    initial = read_weights(str(tmp_path / "tuned" / "checkpoints" / "step-00000000")).tensors
+    assert weights_sha256(initial) == read_run(tmp_path / "no-server")["weights_sha256"]
     assert_no_key_in(tmp_path)
