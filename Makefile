@@ -33,7 +33,7 @@ check: setup
 test: setup
 	$(BIN)/pytest
 
-# The slow tests in two halves that disturb each other little, as the SLURM tests mostly wait: make -j2 test-slow
+# The slow tests in two halves; on an otherwise idle machine at the same time, as the SLURM tests mostly wait: make -j2 test-slow
 test-slow: test-slow-slurm test-slow-rest
 test-slow-slurm: setup
 	$(BIN)/pytest -q -m "slow and slurm"

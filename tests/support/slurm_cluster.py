@@ -22,6 +22,7 @@ MODELS = Path(__file__).parent  # user_models.py
 NODES = ("node1", "node2")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
 STARTS = 5  # a port that was free when it was checked may be taken a moment later
+BUSY = 3  # times as long as on an idle machine
 
 # cred_expire: by default a requeued job waits 121 s, until the credential of its first start expires.
 # SlurmdTimeout: seconds until a silent node counts as lost; KillWait: seconds between SIGTERM and SIGKILL.
@@ -222,13 +223,18 @@ class Cluster:
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Polls a condition ten times a second; `sbatch --wait` polls every half minute.
 
+        Args:
+            condition: what is waited for.
+            seconds: the limit on an idle machine; it waits `BUSY` times as long.
+            what: names it in the error.
+
         Raises:
             TimeoutError: it did not become true.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + BUSY * seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no {what} after {seconds} s")
+                raise TimeoutError(f"no {what} after {BUSY * seconds} s")
             time.sleep(0.1)
 
     def node_states(self) -> dict[str, str]:
