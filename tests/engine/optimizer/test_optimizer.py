@@ -1,6 +1,5 @@
 import functools
 import math
-import subprocess
 import sys
 from copy import deepcopy
 
@@ -14,6 +13,7 @@ from lockstep.engine.optimizer.optimizer import FUSED, clip_gradients
 from lockstep.engine.optimizer.optimizer_kinds import optimizer_kind, without_compiler
 from lockstep.errors import ConfigError
 from lockstep.task.models.rnn import CnnGru
+from processes import run, with_support
 
 TORCHS_OWN = {name.lower(): kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
 
@@ -121,7 +121,7 @@ take_step(small_run(small_config())[0])
 if HEAVY & set(sys.modules):
     sys.exit(f"a run imported {HEAVY & set(sys.modules)}")
 """
-    result = subprocess.run([sys.executable, "-c", program, *OPTIMIZERS], stderr=subprocess.PIPE, text=True)
+    result = run([sys.executable, "-c", program, *OPTIMIZERS], env=with_support())
     assert result.returncode == 0, result.stderr
 
 
