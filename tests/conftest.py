@@ -33,7 +33,12 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_account(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Hides the W&B key and a launcher's variables from the tests, and ends what they have of wandb."""
+    """Hides the W&B key and a launcher's variables from the tests, and ends what they have of wandb.
+
+    Undoes what a test sets, too. Some packages set variables when they are imported, such as cv2 its
+    LD_LIBRARY_PATH, and every process of every later test would then be a new interpreter: see forked.py.
+    """
+    before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("WANDB_", "ACCELERATE_", "SLURM_"))]:
         monkeypatch.delenv(name)
     if request.node.get_closest_marker("gpu") is None:
@@ -45,7 +50,9 @@ def _no_account(
     if teardown := getattr(sys.modules.get("wandb"), "teardown", None):
         # It keeps the first settings it read, and names its service process to all later processes.
         teardown()
-        os.environ.pop("WANDB_SERVICE", None)
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -69,6 +69,13 @@ def test_what_a_fork_cannot_take_over_runs_in_a_new_interpreter(tmp_path):
     assert not is_forked([python, "-m", "lockstep", "--version"], env=other)
 
 
+@pytest.mark.parametrize("turn", [1, 2])
+def test_what_a_test_sets_the_next_does_not_find(turn):
+    """Else one import of cv2, which sets variables, would make all later processes new interpreters."""
+    assert "SET_BY_A_TEST" not in os.environ
+    os.environ["SET_BY_A_TEST"] = "1"
+
+
 def test_a_fork_can_be_stopped_and_killed_and_leaves_nothing(tmp_path):
     process = forked.Popen(
         [str(BIN / "python"), SCRIPT, "0"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
