@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup wheels train test test-slow test-slow-rest test-slow-slurm test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
-BENCHMARKS := speedrun overhead any_model textbook scaling sharded network streaming dataloader startup stall roofline
+BENCHMARKS := speedrun overhead any_model generality textbook scaling sharded network streaming dataloader startup stall roofline
 
 setup: $(VENV)/.ready
 
