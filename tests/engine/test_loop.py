@@ -5,16 +5,15 @@ from copy import deepcopy
 
 import pytest
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from lockstep.engine import build_optimizer, lr_factor, take_step, train
+from lockstep.engine import lr_factor, take_step, train
 from lockstep.engine.checks.finite_check import FiniteCheck
 from lockstep.engine.loop import stop_if_not_finite
 from lockstep.errors import RunStopped
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
-from runs import record_gradients, reference_gradients, small_config, small_run
+from runs import overflow_in, record_gradients, reference_gradients, scale_losses, small_config, small_run
 
 
 class RecordSink:
@@ -102,19 +101,13 @@ def test_an_overflowed_step_is_counted_and_does_not_advance_the_schedule():
         train=TrainConfig(steps=4, log_every=1), schedule=ScheduleConfig(name="cosine", warmup=0.5)
     )
     run, _ = small_run(config)
-    accelerator = run.ranks.accelerator
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    bare = build_optimizer(run.model, config.optimizer, fused=False)  # as build_run does for fp16
-    run.optimizer = AcceleratedOptimizer(bare, device_placement=False, scaler=scaler)
-    accelerator.scaler, accelerator.native_amp, accelerator._optimizers = scaler, True, [run.optimizer]
-    accelerator.state._mixed_precision = "fp16"
+    scale_losses(run, torch.amp.GradScaler("cpu", init_scale=2.0**16))
     sink, start = RecordSink(), deepcopy(run.model.state_dict())
     run.sinks = [sink]
 
     run.num_steps = 1
-    overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
+    overflow_in(run, {1})
     train(run)
-    overflow.remove()
     assert (run.step, run.skipped_steps) == (1, 1)
     assert all(torch.equal(value, start[name]) for name, value in run.model.state_dict().items())
 

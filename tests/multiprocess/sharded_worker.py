@@ -7,20 +7,17 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, Config, ModelConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import (
     Observer,
     Observers,
     OrderCheck,
-    ShardedReduction,
-    build_optimizer,
     save_checkpoint_of,
     take_step,
 )
 from lockstep.runs.checkpoints.checkpoint import load_checkpoint, weights_sha256
-from runs import built_run, fresh_ranks, record_gradients, small_config
+from runs import built_run, fresh_ranks, overflow_in, record_gradients, scale_losses, small_config
 from tasks import sentences
 
 FOLDER = Path(sys.argv[1])
@@ -35,7 +32,8 @@ def digest_after(config, num_steps=4, task=None, is_scaled=False):
     """Of weights and averages after some steps."""
     run = built_run(config, fresh_ranks(), task=task)
     if is_scaled:
-        overflow_in_step_2(run, config)
+        scale_losses(run, torch.amp.GradScaler("cpu", init_scale=2.0**16))
+        overflow_in(run, {2})  # of the smallest parameter: one rank has it
     for _ in range(num_steps):
         take_step(run)
     assert run.skipped_steps == is_scaled
@@ -43,20 +41,6 @@ def digest_after(config, num_steps=4, task=None, is_scaled=False):
         {} if run.average is None else {f"ema {name}": each for name, each in run.average.named().items()}
     )
     return weights_sha256(run.model.state_dict() | averages)
-
-
-def overflow_in_step_2(run, config):
-    """Sets up the fp16 code path on a CPU, and an overflow of the smallest parameter: one rank has it."""
-    accelerator = run.ranks.accelerator
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    bare = build_optimizer(run.model, config.optimizer, fused=False)  # as build_run does for fp16
-    run.optimizer = AcceleratedOptimizer(bare, device_placement=False, scaler=scaler)
-    if run.owners is not None:
-        forward, timer = run.reduction.model, run.timer
-        run.reduction = ShardedReduction(forward, run.traits, run.ranks, run.owners, run.optimizer, timer)
-    accelerator.scaler, accelerator.native_amp, accelerator._optimizers = scaler, True, [run.optimizer]
-    accelerator.state._mixed_precision = "fp16"
-    run.model.linear3.bias.register_hook(lambda each: each * torch.inf if run.step == 1 else each)
 
 
 def check_bits():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
@@ -63,6 +65,21 @@ def built_run(
     ranks = ranks or fresh_ranks(config.precision)
     config, task = find_task(with_task(config, task), task)
     return build_run(config, ranks, make_parts(config, task, ranks), checkpoint)
+
+
+def scale_losses(run: Run, scaler: torch.amp.GradScaler) -> None:
+    """Lets a run take the steps of fp16, on a CPU too, where Accelerate offers its scaler but not fp16."""
+    accelerator = run.ranks.accelerator
+    # In place: a sharded reduction knows it.
+    AcceleratedOptimizer.__init__(run.optimizer, run.optimizer.optimizer, False, scaler)
+    accelerator.scaler, accelerator.native_amp, accelerator._optimizers = scaler, True, [run.optimizer]
+    accelerator.state._mixed_precision = "fp16"
+
+
+def overflow_in(run: Run, steps: Collection[int]) -> None:
+    """Lets the gradient of an mlp overflow in some steps, counted from 1."""
+    parameter = run.model.linear3.bias
+    parameter.register_hook(lambda gradient: gradient * torch.inf if run.step + 1 in steps else gradient)
 
 
 def record_gradients(run: Run) -> list[dict[str, torch.Tensor]]:

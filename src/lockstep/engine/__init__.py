@@ -25,6 +25,7 @@ from lockstep.engine.optimizer.optimizer_formulas import Formula, off_formula
 from lockstep.engine.optimizer.optimizer_kinds import OPTIMIZERS, OptimizerKind, optimizer_kind
 from lockstep.engine.optimizer.ownership import Owners, drop_others, find_owners, own_part, parameters_of
 from lockstep.engine.optimizer.schedule import check_schedule, check_schedule_name, lr_factor
+from lockstep.engine.optimizer.skipped_steps import SkippedSteps
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
 from lockstep.engine.reduction.reduction import Reduction
@@ -54,6 +55,7 @@ __all__ = [
     "ScoredSet",
     "Selection",
     "ShardedReduction",
+    "SkippedSteps",
     "StepResult",
     "StepScores",
     "StepTimer",

@@ -50,10 +50,11 @@ def snapshot(run: Run, others: Mapping[int, Any] | None = None) -> Checkpoint:
         others: the entries of other ranks in the optimizer's state dict, if it is sharded and has stepped.
     """
     scaler = run.ranks.accelerator.scaler
+    skipped_steps = run.skipped_steps  # which sets the rates of the step too
     optimizer = run.optimizer.state_dict()
     if others:
         optimizer["state"] = dict(sorted({**optimizer["state"], **others}.items()))
-    state: dict[str, Any] = {"optimizer": optimizer, "skipped_steps": run.skipped_steps}
+    state: dict[str, Any] = {"optimizer": optimizer, "skipped_steps": skipped_steps}
     state["traits"] = asdict(run.traits)
     ema = None if run.average is None else run.average.state_dict()
     if run.selection is not None:

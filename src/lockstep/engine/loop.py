@@ -81,7 +81,8 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     """Takes one optimizer step over the next global batch. All ranks must call it.
 
     Gradients accumulate over the rank's window of micro-batches. Nothing waits for the device, with two
-    exceptions: in fp16 the scaler's check for an overflowed gradient, and the count of a loss that counts.
+    exceptions: the count of a loss that counts, and in fp16 the scaler's check for an overflowed gradient if
+    an observer watches, the optimizer is not fused, or none has been updated in this start.
 
     Args:
         run: the run.
@@ -125,7 +126,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     # after the sum: the limit is for the global batch, and every rank then computes the same norm. The norm
     # stays on the device until a record is due.
     grad_norm = captured.update(run) if captured is not None else None
-    is_skipped = False
+    is_skipped: bool | None = False
     if grad_norm is None:
         accelerator.unscale_gradients()
         observer.on_unscale(run)
@@ -133,23 +134,15 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         clip_gradients(run.trained, run.max_grad_norm, grad_norm)
         observer.on_clip(run, grad_norm)
 
-        # The learning rate is a pure function of the number of updates and is written just before it is used,
-        # so there is no scheduler state that a resume could get wrong.
-        set_learning_rate(optimizer, run.lr_factor(run.num_updates))
-        observer.on_schedule(run)
-
-        # In fp16 this waits for the device: the scaler skips the update if the gradient overflowed.
-        is_empty = reduction.begin_update()
-        with own_mistakes():
-            optimizer.step()
-        is_skipped = optimizer.step_was_skipped or is_empty
+        is_skipped = update(run, observer)
     reduction.end_step()
     observer.on_update(run)
 
     run.step += 1
-    run.skipped_steps += is_skipped
-    if run.average is not None and not is_skipped:
-        run.average.update(run.num_updates)
+    if is_skipped is not None:
+        run.skips.add(optimizer.optimizer, is_skipped=is_skipped)
+        if run.average is not None and not is_skipped:
+            run.average.update(run.num_updates)
     result = StepResult(
         window=window,
         losses=padded(losses, run.plan.window, run.ranks.device),
@@ -159,6 +152,30 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     )
     observer.on_step_end(run, result)
     return result
+
+
+def update(run: Run, observer: Observer) -> bool | None:
+    """Updates the weights by the gradient in `.grad`; in fp16 only if it has not overflowed.
+
+    Returns:
+        Whether the step was skipped; None: only the device knows, and the moving average is updated too.
+    """
+    optimizer, scaler = run.optimizer, run.ranks.accelerator.scaler
+    is_plain = observer is NO_OBSERVER and not run.traits.loss.has_own_count
+    if scaler is not None and is_plain and run.skips.can_update(optimizer.optimizer):
+        run.reduction.begin_update()
+        with own_mistakes():
+            run.skips.update(optimizer.optimizer, scaler, run.average, run.step, run.num_steps, run.lr_factor)
+        return None
+
+    # The learning rate is a pure function of the number of updates and is written just before it is used,
+    # so there is no scheduler state that a resume could get wrong.
+    set_learning_rate(optimizer, run.lr_factor(run.num_updates))
+    observer.on_schedule(run)
+    is_empty = run.reduction.begin_update()
+    with own_mistakes():
+        optimizer.step()  # in fp16 it waits for the device
+    return optimizer.step_was_skipped or is_empty
 
 
 @contextmanager

@@ -69,6 +69,7 @@ def step_record(run: Run, result: StepResult) -> Record:
     assert result.scores is not None, "only a logged step is measured"
     rows = result.scores.rows(len(result.losses), run.ranks.device)  # (window, names, 2)
     slots = torch.cat([result.losses[:, None], rows.flatten(1)], dim=1)
+    skipped_steps = run.skipped_steps  # which sets the rates of the step too
     once = [result.grad_norm, *([] if result.total_count is None else [result.total_count])]
     local = torch.cat([slots.flatten(), *(value.to(slots.device).reshape(1) for value in once)])
     everyone = run.ranks.gather(local.unsqueeze(0))  # in one copy from the device
@@ -86,7 +87,7 @@ def step_record(run: Run, result: StepResult) -> Record:
     }
     if run.ranks.accelerator.scaler is not None:
         record["loss_scale"] = run.ranks.accelerator.scaler.get_scale()
-        record["skipped_steps"] = run.skipped_steps
+        record["skipped_steps"] = skipped_steps
     return record
 
 

@@ -17,6 +17,7 @@ from lockstep.engine.evaluation.selection import ScoredSet, Selection
 from lockstep.engine.measuring.timers import StepTimer, Stopwatch
 from lockstep.engine.model_traits.try_model import ModelTraits
 from lockstep.engine.optimizer.ownership import Owners
+from lockstep.engine.optimizer.skipped_steps import SkippedSteps
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.reduction.reduction import Reduction
 from lockstep.launch import StopRequest
@@ -39,8 +40,8 @@ class Run:
 
     step: int = 0
     """Optimizer steps taken so far."""
-    skipped_steps: int = 0
-    """Steps among these whose gradient overflowed (fp16): they changed no weight and no learning rate."""
+    skips: SkippedSteps = field(default_factory=SkippedSteps)
+    """Counts the steps among these that changed no weight and no learning rate."""
     clock: Stopwatch
     """Measures training time; paused during evaluations and checkpoints."""
     timer: StepTimer
@@ -115,6 +116,14 @@ class Run:
         return self.watch_every > 0 and step % self.watch_every == 0
 
     @property
+    def skipped_steps(self) -> int:
+        """Steps whose gradient overflowed (fp16) or whose loss counted nothing. In fp16 it waits."""
+        return self.skips.count(self.optimizer.optimizer)
+
+    @property
     def num_updates(self) -> int:
-        """Steps that changed the weights. The schedule follows these; the data follows all steps."""
+        """Steps that changed the weights. The schedule follows these; the data follows all steps.
+
+        In fp16 it waits for the device.
+        """
         return self.step - self.skipped_steps

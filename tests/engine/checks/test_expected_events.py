@@ -4,14 +4,12 @@ import math
 
 import pytest
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 
 from lockstep.config import BatchConfig, OptimizerConfig, TrainConfig
 from lockstep.engine import (
     EventKind,
     OrderCheck,
     OrderTrace,
-    build_optimizer,
     first_violation,
     format_events,
     take_step,
@@ -21,7 +19,7 @@ from lockstep.engine.checks.expected_events import Event, OrderError, expected_o
 from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import share_of_mean
-from runs import small_config, small_run
+from runs import overflow_in, scale_losses, small_config, small_run
 
 
 @pytest.fixture(autouse=True)
@@ -229,24 +227,13 @@ def test_the_same_loop_unbroken_passes():
     broken_step(run, "none", OrderCheck())
 
 
-def scaled(run):
-    """Sets up the fp16 code path on a CPU, where Accelerate does not offer it."""
-    accelerator = run.ranks.accelerator
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    bare = build_optimizer(run.model, OptimizerConfig(), fused=False)  # as build_run does for fp16
-    run.optimizer = AcceleratedOptimizer(bare, device_placement=False, scaler=scaler)
-    accelerator.scaler, accelerator.native_amp, accelerator._optimizers = scaler, True, [run.optimizer]
-    accelerator.state._mixed_precision = "fp16"
-    return scaler
-
-
 def test_fp16_unscales_before_it_clips_and_may_skip_a_step():
     run, _ = small_run(small_config())
-    scaler = scaled(run)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    scale_losses(run, scaler)
+    overflow_in(run, {1})
     trace = OrderTrace()
-    overflow = run.model.linear3.bias.register_hook(lambda gradient: gradient * torch.inf)
     take_step(run, trace)
-    overflow.remove()
     assert trace.events[-1] == Event(EventKind.SKIPPED_STEP)
     assert trace.events[:-1] == expected_order(4, is_scaled=True)[:-1]
     take_step(run, trace)

@@ -1,5 +1,6 @@
 import functools
 import math
+import subprocess
 import sys
 from copy import deepcopy
 
@@ -121,7 +122,7 @@ take_step(small_run(small_config())[0])
 if HEAVY & set(sys.modules):
     sys.exit(f"a run imported {HEAVY & set(sys.modules)}")
 """
-    result = run([sys.executable, "-c", program, *OPTIMIZERS], env=with_support())
+    result = run([sys.executable, "-c", program, *OPTIMIZERS], env=with_support(), popen=subprocess.Popen)
     assert result.returncode == 0, result.stderr
 
 

@@ -33,7 +33,7 @@ class OptimizerConfig:
 
     name: str = "adam"
     """A class of torch.optim in lower case, such as adam, adamw, sgd or rmsprop, or your own as
-    'package.module:Class'. adam, adamw and sgd are fused, but not in fp16: that would hide an overflow."""
+    'package.module:Class'. adam, adamw and sgd are fused."""
     lr: float = 0.005
     """Peak learning rate, which the schedule multiplies. With optimizer.groups, each group has its own."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def build_optimizer(
     require(decays or config.weight_decay == 0, "optimizer.weight_decay", config.weight_decay, rule)
     rule = f"{make.__name__} has no weight decay; leave it out"
     require(decays or not config.no_decay, "optimizer.no_decay", config.no_decay, rule)
-    # An optimizer that is fused in fp16 would hide an overflow, so this is not for a user to set.
+    # Groups that are fused skip a step on the device, others do not, so this is not for a user to set.
     reserved = {"params", *arguments, *(("fused",) if is_torchs else ())}
     check_arguments("optimizer.args", make, config.args, reserved=reserved)
     own = groups_by_module(model, config) if groups is None else groups_of_task(model, groups, make, config)
@@ -69,13 +70,16 @@ def build_optimizer(
         if id(parameter) not in trained:
             parameter.requires_grad_(False)
     try:
-        return make(own, **arguments, **config.args)
+        made = make(own, **arguments, **config.args)
     except (RuntimeError, TypeError, ValueError) as error:
         if not is_torchs:
             raise
         reason = str(error).splitlines()[0]
         rule = f"torch refuses it with this model and these settings ({reason}); see optimizer.args"
         raise refuse("optimizer.name", config.name, rule) from error
+    # Or the scaler of fp16 would call it in a skipped step too, and Accelerate take that for an update.
+    made._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return made
 
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float, norm: torch.Tensor) -> None:
@@ -97,6 +101,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Sets the learning rate of each group to its peak rate times the factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(group, factor)
+
+
+@contextmanager
+def rates_on_device(optimizer: torch.optim.Optimizer, rates: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Lets the groups of a fused optimizer read their learning rates, each (), from the device meanwhile."""
+    before = [dict(group) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+        if "capturable" in group:
+            group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group, values in zip(optimizer.param_groups, before, strict=True):
+            group.update(values)
 
 
 def learning_rate(group: Mapping[str, Any], factor: float) -> float:

@@ -31,11 +31,26 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
         """To be called after each update of the weights; `num_updates` includes it."""
-        decay = min(self._decay, (1 + num_updates) / (10 + num_updates))
-        weights = [
-            each.detach().to(own.dtype) for each, own in zip(self._trained, self._averages, strict=True)
-        ]
-        torch._foreach_lerp_(self._averages, weights, 1 - decay)
+        torch._foreach_lerp_(self._averages, self._weights(), self.weight(num_updates))
+
+    @torch.no_grad()
+    def update_unless(self, is_skipped: Tensor, weight: Tensor) -> None:
+        """The same with what only the device knows.
+
+        Args:
+            is_skipped: not 0 if the weights were not updated, (); then nothing changes.
+            weight: as `weight` gives it, ().
+        """
+        is_skipped = is_skipped.bool()
+        for own, each in zip(self._averages, self._weights(), strict=True):
+            torch.where(is_skipped, own, torch.lerp(own, each, weight.to(own.dtype)), out=own)
+
+    def weight(self, num_updates: int) -> float:
+        """The weight 1 - decay_t of the weights in their average after update t."""
+        return 1 - min(self._decay, (1 + num_updates) / (10 + num_updates))
+
+    def _weights(self) -> list[Tensor]:
+        return [each.detach().to(own.dtype) for each, own in zip(self._trained, self._averages, strict=True)]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The model's state dict with the averages in place of the trained parameters, by name."""

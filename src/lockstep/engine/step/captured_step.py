@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from lockstep.data import MicroBatch, restored_generators, seed_generators
 from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.model_traits.buffers import restored_buffers
-from lockstep.engine.optimizer.optimizer import clip_gradients, set_learning_rate
+from lockstep.engine.optimizer.optimizer import clip_gradients, rates_on_device, set_learning_rate
 from lockstep.engine.run import Run
 from lockstep.engine.step.micro_step import add_gradient
 from lockstep.engine.step.observer import NO_OBSERVER
@@ -139,7 +139,7 @@ class _CapturedUpdate:
     def _capture(self, run: Run) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         with (
-            _capturable(run.optimizer.optimizer, self._rates),
+            rates_on_device(run.optimizer.optimizer, self._rates),
             _side_stream(run.ranks.device) as stream,
             torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"),
         ):
@@ -200,21 +200,6 @@ def _can_capture_update(run: Run) -> bool:
     is_fused = all(group.get("fused") for group in run.optimizer.param_groups)
     waits = run.ranks.accelerator.scaler is not None or run.traits.loss.has_own_count
     return is_fused and not waits and run.owners is None
-
-
-@contextmanager
-def _capturable(optimizer: torch.optim.Optimizer, rates: Sequence[Tensor]) -> Iterator[None]:
-    """Lets the groups read their learning rates from the device meanwhile."""
-    before = [dict(group) for group in optimizer.param_groups]
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
-        if "capturable" in group:
-            group["capturable"] = True
-    try:
-        yield
-    finally:
-        for group, values in zip(optimizer.param_groups, before, strict=True):
-            group.update(values)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from lockstep.engine import (
     ScoredSet,
     Selection,
     ShardedReduction,
+    SkippedSteps,
     StepTimer,
     Stopwatch,
     WeightAverage,
@@ -108,7 +109,7 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     timer = StepTimer(ranks.device)
     run = Run(
         step=first_step,
-        skipped_steps=checkpoint.state["skipped_steps"] if checkpoint else 0,
+        skips=SkippedSteps(checkpoint.state["skipped_steps"] if checkpoint else 0),
         clock=Stopwatch(first_step, earlier_seconds, ranks.device),
         timer=timer,
         folder=run_path(config),
@@ -177,7 +178,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, k
         keeps_rates: whether the run continues from another under settings of its own.
     """
     own = [{name: group[name] for name in RATES if name in group} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
+    groups = [dict(group) for group in state["param_groups"]]
+    for saved, group in zip(groups, optimizer.param_groups, strict=False):
+        if "fused" in group:  # how an update is launched is the process's own; in fp16 it once was not fused
+            saved["fused"] = group["fused"]
+    optimizer.load_state_dict({**state, "param_groups": groups})
     for group, rates in zip(optimizer.param_groups, own if keeps_rates else (), strict=False):
         group.update(rates)
 

@@ -93,10 +93,8 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     Raises:
         ConfigError: a setting of it is wrong.
     """
-    # A fused optimizer skips an overflowed step inside its kernel, where Accelerate cannot see or count it.
     # torch's fused optimizers take no complex parameters.
-    is_complex = any(parameter.is_complex() for parameter in model.parameters())
-    fused = None if config.precision == "fp16" or is_complex else True
+    fused = None if any(parameter.is_complex() for parameter in model.parameters()) else True
     groups = task.parameter_groups(model) if task.parameter_groups else None
     return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
 
