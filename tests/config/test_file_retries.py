@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.config import parse_config, with_retries
+from lockstep.config import is_file, is_folder, parse_config, with_retries
 from lockstep.config.file_retries import PAUSES_SECONDS
 from lockstep.errors import ConfigError
 from run_folders import UNREADABLE, back_in_a_moment
@@ -62,3 +62,28 @@ def test_a_config_that_cannot_be_read_is_refused_with_the_name_of_the_error(tmp_
     (tmp_path / "recipe.yaml").symlink_to(UNREADABLE)
     with pytest.raises(ConfigError, match=r"recipe\.yaml': cannot be read \(Input/output error, EIO\)"):
         parse_config(["--config", str(tmp_path / "recipe.yaml")])
+
+
+@pytest.mark.parametrize(("look", "name"), [(is_file, "file"), (is_folder, "folder")])
+def test_a_look_at_a_path_is_tried_again_and_what_stays_unknown_is_refused(
+    tmp_path, monkeypatch, capsys, impatient, look, name
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "round").symlink_to("round")
+    assert [look(tmp_path / each) for each in ("file", "folder")] == [name == "file", name == "folder"]
+    assert not any(look(tmp_path / each) for each in ("none", "file/below", "round"))
+    action, calls = failing(errno.ESTALE, 2)
+    whole = os.stat
+
+    def stat(path):
+        action()
+        return whole(path)
+
+    monkeypatch.setattr("lockstep.config.file_retries.os.stat", stat)
+    assert look(tmp_path / name)
+    assert len(calls) == 3
+    assert capsys.readouterr().err.endswith(f"/{name}: Stale file handle, ESTALE; trying again\n")
+    action, _ = failing(errno.EACCES, 99)
+    with pytest.raises(ConfigError, match=rf"/{name}: cannot be read \(Permission denied, EACCES\); make it"):
+        look(tmp_path / name)

@@ -1,7 +1,14 @@
 """The settings of a run: one tree of dataclasses, read from flags and YAML."""
 
 from lockstep.config.choices import nearest
-from lockstep.config.file_retries import PASSING, error_text, with_retries
+from lockstep.config.file_retries import (
+    PASSING,
+    error_text,
+    is_file,
+    is_folder,
+    unreadable,
+    with_retries,
+)
 from lockstep.config.parsing.arguments import parse, parse_config, take_count, take_option
 from lockstep.config.parsing.serialization import as_dict, leaves, plain_values, to_yaml
 from lockstep.config.parsing.yaml_file import yaml_flags
@@ -69,6 +76,8 @@ __all__ = [
     "error_text",
     "import_reference",
     "imported_digests",
+    "is_file",
+    "is_folder",
     "is_installed",
     "leave_run_folders",
     "leaves",
@@ -82,6 +91,7 @@ __all__ = [
     "take_count",
     "take_option",
     "to_yaml",
+    "unreadable",
     "users_modules",
     "with_retries",
     "yaml_flags",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from lockstep.errors import ConfigError
 
 T = TypeVar("T")
 PASSING = (
@@ -15,6 +19,8 @@ PASSING = (
     *(errno.ENOTCONN, errno.ESHUTDOWN),
 )
 """What may be over in a moment. Any other error, such as a lack of permission, is raised at once."""
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What looking at a path gives if nothing is there: the last one for a link that leads to itself."""
 PAUSES_SECONDS = (0.25, 0.75, 2.0, 5.0)
 """How long to wait before each further try: eight seconds in all."""
 
@@ -27,8 +33,17 @@ def with_retries(path: Path, action: Callable[[], T]) -> T:
         action: is called from its beginning at each try.
 
     Raises:
-        OSError: the action's last one.
+        OSError: the action's last one; it names the path.
     """
+    try:
+        return _with_retries(path, action)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # that of a failed read, unlike that of a failed open, names nothing
+        raise
+
+
+def _with_retries(path: Path, action: Callable[[], T]) -> T:
     for number, seconds in enumerate(PAUSES_SECONDS):
         try:
             return action()
@@ -39,6 +54,43 @@ def with_retries(path: Path, action: Callable[[], T]) -> T:
                 print(f"lockstep: {path}: {error_text(error)}; trying again", file=sys.stderr, flush=True)
             time.sleep(seconds)
     return action()
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file, or a link to one.
+
+    `Path.is_file` does not try again, and from Python 3.14 on takes a file that it cannot look at for none.
+
+    Raises:
+        ConfigError: nobody knows: a folder on the way cannot be searched, or its disk does not answer.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder, or a link to one; see `is_file`."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """The kind and the permissions of what a path leads to; 0 if there is nothing."""
+    try:
+        return with_retries(path, lambda: os.stat(path)).st_mode
+    except OSError as error:
+        if error.errno in ABSENT:
+            return 0
+        raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> ConfigError:
+    """The error for a file or folder that cannot be read, which does not mean that it is damaged.
+
+    Args:
+        error: of `with_retries`; or one without a number, whose text says all.
+    """
+    if error.errno is None:
+        return ConfigError(str(error))
+    return ConfigError(f"{error.filename}: cannot be read ({error_text(error)}); make it readable")
 
 
 def error_text(error: OSError) -> str:

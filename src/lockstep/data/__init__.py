@@ -19,7 +19,7 @@ from lockstep.data.reading.workers import worker_warnings
 from lockstep.data.samples.dataset_samples import samples_of
 from lockstep.data.samples.held_out import HeldOutSamples
 from lockstep.data.samples.image_samples import ImageSamples
-from lockstep.data.samples.samples import Chunks, Samples, chunks_of, describe_data
+from lockstep.data.samples.samples import CONTENT, Chunks, Samples, chunks_of, describe_data
 from lockstep.data.sources.digit_sets import (
     DATA_SOURCES,
     fetch_dataset,
@@ -29,6 +29,7 @@ from lockstep.data.sources.digit_sets import (
 )
 
 __all__ = [
+    "CONTENT",
     "DATA_SOURCES",
     "DIGIT_FACTS",
     "Change",

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from lockstep.config import DataConfig
+from lockstep.config import DataConfig, unreadable
 from lockstep.data.batches import Span, without_padding
 from lockstep.data.images.image_store import ImageFiles
-from lockstep.data.reading.workers import Workers
+from lockstep.data.reading.workers import ReadFailure, Workers
 from lockstep.plan import Plan
 
 SPAN_SAMPLES = 2048
@@ -26,19 +26,24 @@ Arrays = tuple[Tensor, Tensor, Tensor]
 """Sample ids (steps, window, micro), images (steps, window, micro, 28, 28), labels (steps, window, micro)."""
 
 
-class SpanReader(IterableDataset[Arrays]):
+class SpanReader(IterableDataset[Arrays | ReadFailure]):
     """Read by the workers of one rank, which take turns: its spans from a step on, without end."""
 
     def __init__(self, files: ImageFiles, plan: Plan, rank: int, first_step: int) -> None:
         self.files, self.plan, self.rank, self.first_step = files, plan, rank, first_step
 
-    def __iter__(self) -> Iterator[Arrays]:
+    def __iter__(self) -> Iterator[Arrays | ReadFailure]:
         worker = get_worker_info()
         turn, num_turns = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         spans = self.plan.spans(self.first_step, SPAN_SAMPLES)
         for steps in islice(spans, turn, None, num_turns):
             ids = torch.from_numpy(self.plan.span_ids(steps, self.rank))
-            yield ids, *self.files.read(without_padding(ids))
+            try:
+                images, labels = self.files.read(without_padding(ids))
+            except OSError as error:
+                yield ReadFailure(message=str(unreadable(error)))
+                return
+            yield ids, images, labels
 
 
 class Prefetcher(Workers):
@@ -54,6 +59,6 @@ class Prefetcher(Workers):
         super().__init__(reader, None, config, device)
 
     def __next__(self) -> Span:
-        """Raises DataError, if a worker died."""
+        """Raises DataError, if the files cannot be read, or a worker died."""
         ids, images, labels = super().__next__()
         return Span(ids=ids, windows=zip(images, labels, strict=True))

@@ -2,6 +2,7 @@
 
 from lockstep.plan.keyed_random import Purpose, random_words, uniform
 from lockstep.plan.plan import PADDING, Plan
+from lockstep.plan.sample_order import SampleOrder
 from lockstep.plan.seeds import derive_seed
 from lockstep.plan.window import micro_sizes, window_for_reduction, window_length
 
@@ -9,6 +10,7 @@ __all__ = [
     "PADDING",
     "Plan",
     "Purpose",
+    "SampleOrder",
     "derive_seed",
     "micro_sizes",
     "random_words",

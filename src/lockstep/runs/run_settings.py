@@ -17,6 +17,7 @@ from lockstep.config import (
     check_stated_code,
     close_to_imports,
     enclosing_run_folder,
+    is_file,
     leaves,
     parse_config,
     plain_values,
@@ -56,7 +57,7 @@ def run_settings(
         ConfigError: it is no run folder, a setting is wrong, or the folder names code that is not imported.
     """
     rule = "is not a run folder; name one such as runs/NAME"
-    require((folder / SETTINGS_FILE).is_file(), "RUN", str(folder), rule)
+    require(is_file(folder / SETTINGS_FILE), "RUN", str(folder), rule)
     path = folder if folder.name not in ("", "..") else folder.resolve()
     place = [f"--run.dir={path.parent}", f"--run.name={path.name}"]
     return stated_settings(folder, [*place, *flags], str(folder), imports=imports, uses=uses)

@@ -6,6 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from lockstep.config.file_retries import is_file
+from lockstep.errors import ConfigError
+
 SETTINGS, STARTS = "config.yaml", "starts.jsonl"
 """The files that make a folder a run folder."""
 _opened: set[Path] = set()
@@ -32,9 +35,18 @@ def enclosing_run_folder(path: Path) -> Path | None:
     """The run folder that a path is, or lies in, by its name or by where its links lead; None: in none."""
     for form in (path.absolute(), path.resolve()):
         for folder in (form, *form.parents):
-            if folder in _opened or ((folder / SETTINGS).is_file() and (folder / STARTS).is_file()):
+            if folder in _opened or (_is_there(folder / SETTINGS) and _is_there(folder / STARTS)):
                 return folder
     return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return is_file(path)
+    except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return False  # a folder that cannot be searched gives no module either
+        raise
 
 
 def importable_folders() -> list[str]:

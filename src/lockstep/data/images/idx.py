@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lockstep.config import with_retries
+
 DTYPES: dict[int, np.dtype] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 """Code in the header → type of the numbers. Only the types that the data sets use."""
 
@@ -28,8 +30,13 @@ class IdxFile:
         """Reads the header of a file.
 
         Raises:
+            OSError: it cannot be read.
             ValueError: it is not such a header, or the file does not have the length that it states.
         """
+        return with_retries(path, lambda: cls._open(path))
+
+    @classmethod
+    def _open(cls, path: Path) -> IdxFile:
         with path.open("rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES:
@@ -47,10 +54,20 @@ class IdxFile:
         return self.shape[0]
 
     def first(self, count: int) -> NDArray:
-        """The first `count` rows, (count, ...)."""
-        shape = (count, *self.shape[1:])
-        numbers = np.fromfile(self.path, self.dtype, count=math.prod(shape), offset=self._header_bytes)
-        return numbers.reshape(shape)
+        """The first `count` rows, (count, ...).
+
+        Raises:
+            OSError: the file cannot be read, or has become shorter.
+        """
+        numbers = np.empty((count, *self.shape[1:]), self.dtype)
+
+        def read() -> int:
+            with self.path.open("rb") as file:
+                file.seek(self._header_bytes)
+                return file.readinto(numbers.view(np.uint8))  # np.fromfile hides an error in reading
+
+        self._check_length(with_retries(self.path, read), numbers.nbytes)
+        return numbers
 
     def rows(self, indices: NDArray[np.int64]) -> NDArray:
         """The rows at some indices (rows,), shape (rows, ...).
@@ -62,12 +79,19 @@ class IdxFile:
             OSError: the file cannot be read, or has become shorter.
         """
         size, offsets = self._row_bytes, self._header_bytes + indices * self._row_bytes
-        with self.path.open("rb", buffering=0) as file:
-            descriptor = file.fileno()
-            content = bytearray().join([os.pread(descriptor, size, offset) for offset in offsets.tolist()])
-        if len(content) < size * len(indices):
-            raise OSError(f"{self.path} has become shorter while it was in use")
+
+        def read() -> bytearray:
+            with self.path.open("rb", buffering=0) as file:
+                descriptor = file.fileno()
+                return bytearray().join([os.pread(descriptor, size, offset) for offset in offsets.tolist()])
+
+        content = with_retries(self.path, read)
+        self._check_length(len(content), size * len(indices))
         return np.frombuffer(content, self.dtype).reshape(len(indices), *self.shape[1:])
+
+    def _check_length(self, num_bytes: int, expected: int) -> None:
+        if num_bytes < expected:
+            raise OSError(f"{self.path} has become shorter while it was in use")
 
     @property
     def _header_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lockstep.config import error_text, with_retries
 from lockstep.errors import refuse
 
 GREY_MODES = ("1", "L", "LA", "La")
@@ -21,18 +23,31 @@ class UnreadableImage(ValueError):
     """There is no image, or a damaged one; the message says why."""
 
 
+class UnreadableFile(UnreadableImage):
+    """The disk does not give the file, whose image may well be whole."""
+
+
 def read_image(path: Path) -> Image.Image:
     """The image in a file.
 
     Raises:
         UnreadableImage: there is none that can be read.
+        UnreadableFile: nobody knows.
     """
-    try:
-        with Image.open(path) as image:
+
+    def read() -> Image.Image:
+        with path.open("rb") as file, Image.open(file) as image:  # of an error, PIL would leave it open
             image.load()
             return image.copy()
+
+    try:
+        return with_retries(path, read)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(" ".join(str(error).split()).replace(f" {str(path)!r}", "")) from error
+        if isinstance(error, OSError) and error.errno is not None:  # PIL's own have no number
+            raise UnreadableFile(error_text(error)) from error
+        # PIL names the file as its object is shown.
+        reason = re.sub(rf" <[^<>]*{re.escape(repr(str(path)))}>", "", " ".join(str(error).split()))
+        raise UnreadableImage(reason) from error
 
 
 def plain_image(where: str, image: Any) -> Image.Image | Tensor:

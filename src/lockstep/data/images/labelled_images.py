@@ -26,6 +26,8 @@ class LabelledImages:
     """A map-style Dataset whose samples are pairs (image, label)."""
     paths: Sequence[str] = ()
     """The file of each sample, if each has one. Such a set may be read by several threads."""
+    folder: str = ""
+    """The folder that these files are in, or below."""
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lockstep.config import error_text, is_file, is_folder, with_retries
 from lockstep.data.images.idx import IdxFile
 from lockstep.data.prediction.pictures import (
     ArrayPictures,
@@ -19,6 +20,7 @@ from lockstep.data.prediction.pictures import (
     rows_of,
 )
 from lockstep.data.sources.huggingface_sets import import_datasets
+from lockstep.data.sources.image_folder import files_below
 from lockstep.errors import ConfigError, refuse, require
 
 IMAGES = "images"
@@ -39,13 +41,13 @@ def find_pictures(words: Sequence[str], *, is_transposed: bool = False) -> Pictu
     """
     sources: list[PictureSource] = []
     for path in map(Path, words):
-        require(path.exists(), "WHAT", str(path), "there is no such file or folder")
-        if path.is_dir():
+        if is_folder(path):
             files = image_files(path)
             rule = "holds no image files; name files, or a folder that holds some"
             require(bool(files), "WHAT", str(path), rule)
             sources += [PictureFile(path=file) for file in files]
         else:
+            require(is_file(path), "WHAT", str(path), "there is no such file or folder")
             sources.append(_source(path, is_transposed))
     return Pictures(sources=sources)
 
@@ -58,9 +60,10 @@ def find_files(words: Sequence[str]) -> list[Path]:
     """
     files: list[Path] = []
     for path in map(Path, words):
-        require(path.exists(), "WHAT", str(path), "there is no such file or folder")
-        inside = sorted(each for each in path.rglob("*") if each.is_file() and each.name[0] != ".")
-        found = inside if path.is_dir() else [path]
+        is_whole = is_folder(path)
+        require(is_whole or is_file(path), "WHAT", str(path), "there is no such file or folder")
+        inside = map(Path, files_below(path, "WHAT") if is_whole else ())
+        found = sorted(each for each in inside if each.name[0] != ".") if is_whole else [path]
         require(bool(found), "WHAT", str(path), "holds no files; name files, or a folder that holds some")
         files += found
     return files
@@ -70,24 +73,28 @@ def image_files(folder: Path) -> list[Path]:
     """The image files in a folder and below, in the order of their paths."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
-    )
+    inside = map(Path, files_below(folder, "WHAT"))
+    return sorted(path for path in inside if path.suffix.lower() in IMG_EXTENSIONS)
 
 
 def _source(path: Path, is_transposed: bool) -> PictureSource:
     try:
-        if path.suffix == ".npz":
-            return _npz(path)
-        if path.suffix == ".parquet":
-            return _parquet(path)
-        with path.open("rb") as file:
-            is_idx = file.read(2) == b"\0\0"  # no image file begins like this
-        return _idx(path, is_transposed) if is_idx else PictureFile(path=path)
+        return with_retries(path, lambda: _opened(path, is_transposed))
     except ConfigError:
         raise
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        return PictureFile(path=path, damage=" ".join(str(error).split()) or type(error).__name__)
+        reason = error_text(error) if isinstance(error, OSError) else str(error)
+        return PictureFile(path=path, damage=" ".join(reason.split()) or type(error).__name__)
+
+
+def _opened(path: Path, is_transposed: bool) -> PictureSource:
+    if path.suffix == ".npz":
+        return _npz(path)
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    with path.open("rb") as file:
+        is_idx = file.read(2) == b"\0\0"  # no image file begins like this
+    return _idx(path, is_transposed) if is_idx else PictureFile(path=path)
 
 
 def _idx(path: Path, is_transposed: bool) -> PictureSource:
@@ -115,6 +122,8 @@ def _parquet(path: Path) -> PictureSource:
     datasets = import_datasets("WHAT", str(path))
     try:
         rows = rows_of(path)
+    except OSError:
+        raise
     except Exception as error:  # the package's own errors have no class in common
         raise ValueError(str(error)) from error
     found = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]

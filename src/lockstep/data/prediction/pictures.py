@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lockstep.config import error_text, with_retries
 from lockstep.data.images.idx import IdxFile
 from lockstep.data.images.image_pixels import UnreadableImage, read_image
-from lockstep.data.sources.huggingface_sets import import_datasets
+from lockstep.data.sources.huggingface_sets import import_datasets, read_again
 
 
 class PictureSource(Protocol):
@@ -68,7 +69,7 @@ class IdxPictures:
         try:
             pixels = self.file.rows(np.array([index]))[0]
         except OSError as error:
-            raise UnreadableImage(str(error)) from error
+            raise UnreadableImage(error_text(error)) from error
         return pixels.T if self.is_transposed else pixels
 
 
@@ -136,11 +137,16 @@ def _cached_starts(lengths: tuple[int, ...]) -> list[int]:
 @lru_cache(maxsize=1)
 def array_in(path: Path, key: str) -> np.ndarray:
     """An array of an npz file, which is unpacked once."""
-    with np.load(path, allow_pickle=False) as file:
-        return file[key]
+
+    def read() -> np.ndarray:
+        with np.load(path, allow_pickle=False) as file:
+            return file[key]
+
+    return with_retries(path, read)
 
 
 @lru_cache(maxsize=1)
 def rows_of(path: Path) -> Any:
     """The rows of a parquet file."""
-    return import_datasets("WHAT", str(path)).Dataset.from_parquet(str(path))
+    datasets = import_datasets("WHAT", str(path))
+    return read_again(path, lambda: datasets.Dataset.from_parquet(str(path)))

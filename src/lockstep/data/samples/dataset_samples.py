@@ -20,6 +20,7 @@ from lockstep.data.reading.keyed_reader import CPU, Collate, KeyedReader
 from lockstep.data.reading.sample_checks import check_labels, refused_data
 from lockstep.data.reading.sample_trees import add_value
 from lockstep.data.reading.workers import AHEAD, ReadFailure, Workers
+from lockstep.data.samples.content_digests import samples_digest
 from lockstep.data.samples.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.data.samples.tensor_samples import TensorSamples
 from lockstep.errors import DataError, refuse
@@ -130,6 +131,12 @@ class DatasetSamples(Samples):
         with refused_data():
             for index in spread_ids(len(self), NUM_DIGESTED):
                 add_value(digest, self.reader.evaluation_sample(index))
+
+    def content(self) -> dict[str, str]:
+        """Raises ConfigError, if a sample cannot be read."""
+        known = spread_ids(len(self), NUM_DIGESTED)
+        with refused_data():
+            return {"samples": samples_digest(len(self), known, self.reader.evaluation_sample)}
 
 
 def _windows(

@@ -48,5 +48,8 @@ class HeldOutSamples(Samples):
         digest.update(self.ids.numpy().tobytes())
         self.whole.update_digest(digest)
 
+    def content(self) -> dict[str, str]:
+        return self.whole.content()
+
     def pictures(self, ids: Tensor) -> Tensor | None:
         return self.whole.pictures(self.ids[ids])

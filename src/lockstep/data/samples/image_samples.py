@@ -19,6 +19,7 @@ from lockstep.data.images.augment import Augment
 from lockstep.data.images.image_store import ImageFiles, ImageStore, StoredImages
 from lockstep.data.prefetch import Prefetcher, SpanReader
 from lockstep.data.reading.sample_trees import add_value
+from lockstep.data.samples.content_digests import rows_digest
 from lockstep.data.samples.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.plan import Plan
 
@@ -72,10 +73,14 @@ class ImageSamples(Samples):
         """All pixels and labels of digits, without torch: W&B's thread may call it while a step computes."""
         if self.facts is not None:
             update_image_digest(digest, len(self), StoredImages(images=self.images).__getitem__)
-            return
-        for start in range(0, len(self), DIGEST_SIZE):
-            for array in self.images.slice(start, start + DIGEST_SIZE):
-                digest.update(np.ascontiguousarray(array).data)
+        else:
+            update_digit_digest(digest, self.images)
+
+    def content(self) -> dict[str, str]:
+        if self.facts is None:
+            return {}  # that of digits is of all
+        assert isinstance(self.images, ImageStore)
+        return {"pixels": rows_digest(self.images.images, self.images.labels)}
 
     def description(self) -> dict[str, Any]:
         return self.facts.as_json() if self.facts else {}
@@ -93,6 +98,13 @@ def as_pictures(pixels: Tensor) -> Tensor | None:
     if pixels.ndim == 3:
         return pixels
     return pixels.movedim(1, -1).contiguous() if pixels.shape[1] in (1, 3) else None
+
+
+def update_digit_digest(digest: hashlib._Hash, images: ImageStore | ImageFiles) -> None:
+    """Adds all pixels and labels."""
+    for start in range(0, len(images), DIGEST_SIZE):
+        for array in images.slice(start, start + DIGEST_SIZE):
+            digest.update(np.ascontiguousarray(array).data)
 
 
 def update_image_digest(

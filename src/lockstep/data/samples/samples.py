@@ -15,6 +15,8 @@ from torch import Tensor
 from lockstep.data.batches import MicroBatch
 from lockstep.plan import Plan
 
+CONTENT = "content"
+"""In the description of a data set: the digests of `Samples.content`."""
 NUM_DIGESTED = 16
 """Samples, evenly spread, that stand for a data set in its digest: reading all may take hours."""
 
@@ -72,6 +74,16 @@ class Samples(ABC):
     @abstractmethod
     def update_digest(self, digest: hashlib._Hash) -> None:
         """Adds to a digest what distinguishes these samples from others."""
+
+    def content(self) -> dict[str, str]:
+        """Digests of more than `update_digest` looks at, by what each is of, such as 'pixels'.
+
+        They cost more than a few samples, and not all data has all of them: only a resume compares them.
+
+        Raises:
+            ConfigError: something cannot be read.
+        """
+        return {}
 
     def description(self) -> dict[str, Any]:
         """What else a run keeps of its training data besides a digest, as JSON values."""
@@ -148,18 +160,22 @@ def describe_data(
 ) -> dict[str, Any]:
     """What distinguishes data from other data: a name, sizes, what is known of train, and a SHA-256.
 
-    The SHA-256 is empty if two reads do not give the same.
+    The SHA-256 is empty if two reads do not give the same. If it is not of all there is, 'content' has more:
+    'train pixels', 'test files' and so on.
     """
     digest = hashlib.sha256()
-    for samples in (train, test, validation):
+    content: dict[str, str] = {}
+    for split, samples in {"train": train, "test": test, "validation": validation}.items():
         if samples is not None and is_repeatable:
             digest.update(str(len(samples)).encode())
             samples.update_digest(digest)
+            content |= {f"{split} {kind}": value for kind, value in samples.content().items()}
     return {
         "name": name,
         "num_train": len(train),
         "num_test": len(test) if test is not None else 0,
         **({} if validation is None else {"num_validation": len(validation)}),
         "sha256": digest.hexdigest() if is_repeatable else "",
+        **({CONTENT: content} if content else {}),
         **train.description(),
     }

@@ -14,10 +14,12 @@ from torch import Tensor
 from lockstep.data.batches import MicroBatch, aligned
 from lockstep.data.image_measures import ImageFacts
 from lockstep.data.images.augment import Augment
+from lockstep.data.images.image_store import StoredImages
 from lockstep.data.images.labelled_images import DecodedImages
+from lockstep.data.samples.content_digests import files_digest, samples_digest
 from lockstep.data.samples.dataset_samples import DatasetSamples
-from lockstep.data.samples.image_samples import CPU, as_pictures, update_image_digest
-from lockstep.data.samples.samples import Samples
+from lockstep.data.samples.image_samples import CPU, as_pictures, update_digit_digest, update_image_digest
+from lockstep.data.samples.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.plan import Plan
 
 
@@ -82,6 +84,18 @@ class StreamedImages(Samples):
 
     def update_digest(self, digest: hashlib._Hash) -> None:
         update_image_digest(digest, len(self), self.images.__getitem__)
+
+    def content(self) -> dict[str, str]:
+        """Of files their names and sizes: to read all pixels may take hours."""
+        source, count = self.images.source, len(self)
+        if source.paths:
+            return {"files": files_digest(source.paths[:count], source.folder)}
+        if isinstance(source.dataset, StoredImages):
+            digest = hashlib.sha256()
+            update_digit_digest(digest, source.dataset.images)
+            return {"pixels": digest.hexdigest()}
+        known = spread_ids(count, NUM_DIGESTED)
+        return {"samples": samples_digest(count, known, self.images.__getitem__)}
 
     def description(self) -> dict[str, Any]:
         return self.facts.as_json()

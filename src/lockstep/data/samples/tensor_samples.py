@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lockstep.data.batches import MicroBatch, resident_spans, windows
 from lockstep.data.reading.sample_trees import add_value
+from lockstep.data.samples.content_digests import rows_digest
 from lockstep.data.samples.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.plan import Plan
 
@@ -44,3 +45,6 @@ class TensorSamples(Samples):
     def update_digest(self, digest: hashlib._Hash) -> None:
         for index in spread_ids(len(self), NUM_DIGESTED):
             add_value(digest, (self.inputs[index], self.targets[index]))
+
+    def content(self) -> dict[str, str]:
+        return {"tensors": rows_digest(self.inputs, self.targets)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from lockstep.config import DataConfig
+from lockstep.config import DataConfig, is_file, unreadable
 from lockstep.data.images.image_store import Dataset, ImageFiles
 from lockstep.data.sources.fetch import fetch_files
 from lockstep.data.sources.idx_source import FileSource
@@ -79,10 +79,17 @@ def load_dataset(config: DataConfig, seed: int) -> Dataset:
         seed: the run's; only the synthetic set depends on it.
 
     Raises:
-        ConfigError: the files could not be fetched, a file is not what it should be, or there are fewer
-            samples than `config.num_train`.
+        ConfigError: the files could not be fetched, a file cannot be read or is not what it should be, or
+            there are fewer samples than `config.num_train`.
     """
     fetch_dataset(config)
+    try:
+        return _read_dataset(config, seed)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def _read_dataset(config: DataConfig, seed: int) -> Dataset:
     train, test = DATA_SOURCES[config.name].open(Path(config.root), seed)
     rule = f"{config.name} has {len(train)} samples; 0 uses all of them"
     require(config.num_train <= len(train), "data.num_train", config.num_train, rule)
@@ -121,4 +128,4 @@ def missing_files(config: DataConfig) -> list[Path]:
     if not config.is_digits:
         return []
     missing = DATA_SOURCES[config.name].missing_files(Path(config.root))
-    return [path for path in missing if not path.with_name(f"{path.name}.gz").is_file()]
+    return [path for path in missing if not is_file(path.with_name(f"{path.name}.gz"))]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lockstep.config import DataConfig
+from lockstep.config import DataConfig, is_file
 from lockstep.data.sources.idx_source import FileSource
 from lockstep.errors import ConfigError
 
@@ -72,7 +72,7 @@ def unpack_files(source: FileSource, root: Path) -> None:
     """Unpacks what is missing and lies there as .gz, as the sets' own sites offer it; says what is bad."""
     for path in source.missing_files(root):
         packed = path.with_name(f"{path.name}.gz")
-        if not packed.is_file():
+        if not is_file(packed):
             continue
         scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=path.parent.parent))
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lockstep.config import DataConfig
+from lockstep.config import PASSING, DataConfig, is_file, is_folder, unreadable, with_retries
 from lockstep.data.images.labelled_images import LabelledImages
-from lockstep.data.sources.image_folder import ImageSource
+from lockstep.data.sources.image_folder import ImageSource, files_below
 from lockstep.errors import first_line, refuse, require
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
@@ -42,7 +44,8 @@ def open_huggingface(config: DataConfig) -> ImageSource:
     """
     datasets = import_datasets("data.name", config.name)
     path = Path(config.name.partition(":")[2])
-    require(path.exists(), "data.name", config.name, f"there is no {path}; name a local file or folder")
+    is_there = is_file(path) or is_folder(path)
+    require(is_there, "data.name", config.name, f"there is no {path}; name a local file or folder")
     for name, value in config.args.items():
         require(name in COLUMNS, f"data.args.{name}", value, "is not a column; state image or label")
     splits = _splits(datasets, config, path)
@@ -85,21 +88,41 @@ def import_datasets(field: str, value: str) -> Any:
 def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:
     """Split → set."""
     files: dict[str, list[str]] = {}
-    if path.is_file():
+    if is_file(path):
         files = {TRAIN: [str(path)]}
     else:
-        for file in sorted(path.rglob("*.parquet")):
+        inside = sorted(map(Path, files_below(path, "data.name")))
+        for file in (each for each in inside if each.suffix == ".parquet"):
             scored = (TEST, VALIDATION) if config.has_split else (TEST,)
             split = next((name for name in scored if file.name.startswith(name)), TRAIN)
             files.setdefault(split, []).append(str(file))
-    try:
+
+    def load() -> Any:
         if files:
-            return dict(datasets.load_dataset("parquet", data_files=files))
-        loaded = datasets.load_from_disk(str(path))
+            return datasets.load_dataset("parquet", data_files=files)
+        return datasets.load_from_disk(str(path))
+
+    try:
+        loaded = read_again(path, load)
     except Exception as error:  # the package's own errors have no class in common
+        if isinstance(error, OSError) and error.errno in (*PASSING, errno.EACCES):
+            raise unreadable(error) from error
         rule = f"cannot be read ({first_line(error)}); name a folder of save_to_disk, or parquet files"
         raise refuse("data.name", config.name, rule) from error
     return dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
+
+
+def read_again(path: Path, load: Callable[[], Any]) -> Any:
+    """`with_retries` for the package `datasets`, which wraps what a disk says in errors of its own."""
+
+    def unwrapped() -> Any:
+        try:
+            return load()
+        except Exception as error:
+            cause = error.__cause__
+            raise cause if isinstance(cause, OSError) else error from None
+
+    return with_retries(path, unwrapped)
 
 
 def _column(config: DataConfig, what: str, features: Any, kind: type) -> str:

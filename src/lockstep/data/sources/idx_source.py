@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lockstep.config import IMAGE_SIZE, NUM_CLASSES
+from lockstep.config import IMAGE_SIZE, NUM_CLASSES, is_file, with_retries
 from lockstep.data.images.idx import IdxFile
 from lockstep.data.images.image_store import ImageFiles
 from lockstep.errors import ConfigError
@@ -37,13 +37,18 @@ class FileSource:
         return [root / self.folder / name for name in self.files]
 
     def missing_files(self, root: Path) -> list[Path]:
-        """The files that do not exist."""
-        return [path for path in self.paths(root) if not path.is_file()]
+        """The files that do not exist.
+
+        Raises:
+            ConfigError: nobody knows, as a folder cannot be looked into.
+        """
+        return [path for path in self.paths(root) if not is_file(path)]
 
     def open(self, root: Path, seed: int) -> tuple[ImageFiles, ImageFiles]:
         """The training and the test images, after a check of all files. They do not depend on the seed.
 
         Raises:
+            OSError: a file cannot be read.
             ConfigError: a file does not have the content that it should have.
         """
         train_images, train_labels, test_images, test_labels = self.paths(root)
@@ -61,8 +66,7 @@ class FileSource:
         """
         if path.name not in self.sha256:
             return
-        with content.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = with_retries(content, lambda: file_digest(content))
         expected = self.sha256[path.name]
         if digest != expected:
             raise ConfigError(
@@ -97,3 +101,13 @@ class FileSource:
             raise ConfigError(
                 f"data.root: {path} is damaged ({error}); delete it and start again to fetch it"
             ) from error
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

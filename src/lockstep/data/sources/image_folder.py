@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from lockstep.config import DataConfig
-from lockstep.data.images.image_pixels import UnreadableImage, read_image
+from lockstep.config import DataConfig, is_folder, unreadable, with_retries
+from lockstep.data.images.image_pixels import UnreadableFile, UnreadableImage, read_image
 from lockstep.data.images.labelled_images import LabelledImages
 from lockstep.errors import refuse, require
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
+FIELD = "data.root"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +41,14 @@ class FileImages:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Raises ConfigError, if the file is not an image."""
+        """Raises ConfigError, if the file cannot be read or is not an image."""
         path = self.paths[index]
         try:
             return read_image(Path(path)), self.labels[index]
+        except UnreadableFile as error:
+            raise refuse(FIELD, path, f"cannot be read ({error}); make it readable") from error
         except UnreadableImage as error:
-            raise refuse("data.root", path, f"is not a readable image ({error}); remove it") from error
+            raise refuse(FIELD, path, f"is not a readable image ({error}); remove it") from error
 
 
 def open_folder(config: DataConfig) -> ImageSource:
@@ -55,10 +59,10 @@ def open_folder(config: DataConfig) -> ImageSource:
     """
     root = Path(config.root)
     expected = f"expected {root / TRAIN}/CLASS/FILE.jpg (or .png, …), and optionally {root / TEST}/CLASS/…"
-    is_there = (root / TRAIN).is_dir()
-    require(is_there, "data.root", config.root, f"has no folder {TRAIN!r}; {expected}")
+    is_there = is_folder(root / TRAIN)
+    require(is_there, FIELD, config.root, f"has no folder {TRAIN!r}; {expected}")
     classes = _classes(root / TRAIN)
-    require(bool(classes), "data.root", config.root, f"has no folder of a class in {TRAIN!r}; {expected}")
+    require(bool(classes), FIELD, config.root, f"has no folder of a class in {TRAIN!r}; {expected}")
     return ImageSource(
         train=_split(root / TRAIN, classes, classes),
         test=_scored_split(root / TEST, root, classes, expected),
@@ -69,7 +73,7 @@ def open_folder(config: DataConfig) -> ImageSource:
 
 def _scored_split(folder: Path, root: Path, classes: Sequence[str], expected: str) -> LabelledImages | None:
     """The images of a split that is not trained on; None if there is no such folder."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return None
     found = _classes(folder)
     unknown = [name for name in found if name not in classes]
@@ -77,25 +81,62 @@ def _scored_split(folder: Path, root: Path, classes: Sequence[str], expected: st
         rule = (
             f"has a class that {root / TRAIN} does not have; the classes there are {', '.join(classes[:20])}"
         )
-        raise refuse("data.root", str(folder / unknown[0]), rule)
-    require(bool(found), "data.root", str(folder), f"holds no folder of a class; {expected}")
+        raise refuse(FIELD, str(folder / unknown[0]), rule)
+    require(bool(found), FIELD, str(folder), f"holds no folder of a class; {expected}")
     return _split(folder, classes, found)
 
 
 def _classes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    try:
+        names = with_retries(folder, lambda: os.listdir(folder))
+    except OSError as error:
+        raise unreadable(error) from error
+    return sorted(name for name in names if name[0] != "." and is_folder(folder / name))
 
 
 def _split(folder: Path, classes: Sequence[str], found: Sequence[str]) -> LabelledImages:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+    from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    numbers = {name: classes.index(name) for name in found}
-    samples = make_dataset(str(folder), numbers, extensions=IMG_EXTENSIONS, allow_empty=True)
-    labels = [label for _, label in samples]
-    filled = set(labels)
-    for name, number in numbers.items():
-        if number not in filled:
-            rule = f"holds no images ({', '.join(IMG_EXTENSIONS)}); remove it or fill it"
-            raise refuse("data.root", str(folder / name), rule)
-    paths = [path for path, _ in samples]
-    return LabelledImages(name=str(folder), dataset=FileImages(paths=paths, labels=labels), paths=paths)
+    paths: list[str] = []
+    labels: list[int] = []
+    for name in found:
+        inside = [path for path in files_below(folder / name) if path.lower().endswith(IMG_EXTENSIONS)]
+        rule = f"holds no images ({', '.join(IMG_EXTENSIONS)}); remove it or fill it"
+        require(bool(inside), FIELD, str(folder / name), rule)
+        paths += inside
+        labels += [classes.index(name)] * len(inside)
+    files = FileImages(paths=paths, labels=labels)
+    return LabelledImages(name=str(folder), dataset=files, paths=paths, folder=str(folder))
+
+
+def files_below(folder: Path, field: str = FIELD) -> list[str]:
+    """The files in a folder and below, in the order of torchvision's ImageFolder.
+
+    torchvision's own walk passes over a folder that it cannot list, and goes round a link that leads back.
+
+    Raises:
+        ConfigError: a folder cannot be listed, or a link leads back to a folder above it.
+    """
+
+    def failed(error: OSError) -> None:
+        raise error
+
+    def walked() -> list[tuple[str, list[str], list[str]]]:
+        found = []
+        for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+            for path in (os.path.join(parent, name) for name in folders):
+                rule = "leads back to a folder above it, whose images would count again; remove the link"
+                require(not os.path.islink(path) or not leads_back(path), field, path, rule)
+            found.append((parent, folders, files))
+        return sorted(found)
+
+    try:
+        walk = with_retries(folder, walked)
+    except OSError as error:
+        raise unreadable(error) from error
+    return [os.path.join(parent, name) for parent, _, files in walk for name in sorted(files)]
+
+
+def leads_back(link: str) -> bool:
+    """Whether a link leads to a folder that it lies in."""
+    return Path(os.path.realpath(os.path.dirname(link))).is_relative_to(os.path.realpath(link))

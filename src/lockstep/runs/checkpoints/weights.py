@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from lockstep.config import nearest, with_retries
+from lockstep.config import is_file, nearest, with_retries
 from lockstep.errors import refuse
 from lockstep.runs.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint, newest_checkpoint
@@ -50,10 +50,10 @@ def read_weights(word: str, field: str = "RUN") -> Weights:
         ConfigError: there are no such weights, or they are damaged.
     """
     path, which = split_name(word, field)
-    if path.suffix == ".safetensors" and path.is_file():
+    if path.suffix == ".safetensors" and is_file(path):
         return Weights(tensors=_read_file(path, field), which=LAST, checkpoint=None, run=None)
     run: Path | None = path
-    if (path / SETTINGS_FILE).exists():
+    if is_file(path / SETTINGS_FILE):
         checkpoint = _checkpoint_of_run(path, which, word, field)
     else:
         if which in (BEST, BEST_EMA):

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from lockstep.config import error_text, with_retries
+from lockstep.config import error_text, is_file, with_retries
 from lockstep.errors import ConfigError, require
 from lockstep.runs.folder.disk import written
 
@@ -88,7 +88,7 @@ def newest_checkpoint_step(folder: Path) -> int:
 def run_folder_of(path: Path) -> Path | None:
     """The run folder that a path names, itself or by a checkpoint in it; None if it is neither."""
     candidates = (path, path.resolve().parent.parent)
-    return next((folder for folder in candidates if (folder / SETTINGS_FILE).exists()), None)
+    return next((folder for folder in candidates if is_file(folder / SETTINGS_FILE)), None)
 
 
 def check_writable(folder: Path, name: str, value: str, remedy: str) -> None:

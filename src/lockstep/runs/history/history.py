@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lockstep.config import Config, as_dict, error_text, with_retries
+from lockstep.config import Config, as_dict, error_text, is_file, with_retries
 from lockstep.errors import ConfigError, counted
 from lockstep.launch import process_rank
 from lockstep.runs.folder.files import (
@@ -81,7 +81,7 @@ def recorded_run(word: str) -> Path:
         ConfigError: it is not a run folder, or has no records yet.
     """
     folder = Path(word)
-    if not (folder / SETTINGS_FILE).exists():
+    if not is_file(folder / SETTINGS_FILE):
         raise ConfigError(f"RUN = {word!r}: is not a run folder; name one, such as runs/NAME")
     if not read_metrics(folder):
         raise ConfigError(f"RUN = {word!r}: has no records yet; wait for train.log_every steps")

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from lockstep.config import Config, take_option
+from lockstep.config import Config, is_file, take_option
 from lockstep.errors import refuse, require
 from lockstep.runs.checkpoints.checkpoint import (
     MANIFEST_FILE,
@@ -49,7 +49,7 @@ def resumed_config(word: str, flags: list[str]) -> Config:
     require(not file, "--config", file, rule)
     source = _source(word)
     rule = "must be a run folder, RUN:best, a checkpoint, or wandb:[ENTITY/]PROJECT/NAME:ALIAS"
-    require((source / SETTINGS_FILE).is_file(), OPTION, word, rule)
+    require(is_file(source / SETTINGS_FILE), OPTION, word, rule)
     flags = [*flags, f"--train.resume-from={word}"]
     config = stated_settings(source, flags, str(source), imports=TO_TRAIN, uses=("data.root",))
     is_other = run_path(config).resolve() != source.resolve()
@@ -85,7 +85,7 @@ def install_from_run(config: Config, folder: Path) -> None:
     kept = [record for record in read_metrics(source) if record["step"] <= checkpoint.step]
     write_atomically(folder / METRICS_FILE, "".join(json.dumps(record) + "\n" for record in kept))
     for name in (TASK_FILE, DATASET_FILE):
-        if (source / name).exists():
+        if is_file(source / name):
             shutil.copyfile(source / name, folder / name)
     best = _best_before(source, checkpoint.step)
     if best is not None:
@@ -106,5 +106,5 @@ def _best_before(source: Path, step: int) -> Checkpoint | None:
 def _source(word: str) -> Path:
     """The run folder that a word names, or that its checkpoint lies in."""
     path, _ = split_name(word, OPTION)
-    is_checkpoint = (path / MANIFEST_FILE).is_file()
+    is_checkpoint = is_file(path / MANIFEST_FILE)
     return path.resolve().parent.parent if is_checkpoint else path

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lockstep.config import Config, take_option
+from lockstep.config import Config, is_file, take_option
 from lockstep.errors import ConfigError, RankError, refuse, require
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
@@ -175,7 +175,7 @@ def check_download(artifact: ModelArtifact, download: Path) -> None:
 def publish(artifact: ModelArtifact, download: Path, folder: Path) -> None:
     """Moves what was downloaded and checked into the run folder: the id of the W&B run last."""
     for name in RECORDS:
-        if not (folder / name).exists():
+        if not is_file(folder / name):
             os.replace(download / name, folder / name)
     (folder / CHECKPOINTS_FOLDER).mkdir(exist_ok=True)
     target = folder / CHECKPOINTS_FOLDER / step_name(artifact.step)

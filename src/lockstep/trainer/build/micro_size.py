@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lockstep.config import Config
+from lockstep.config import Config, is_file
 from lockstep.data import restored_generators, seed_generators
 from lockstep.engine import restored_buffers
 from lockstep.errors import RankFailed, refuse
@@ -27,7 +27,7 @@ OPTIMIZER_TENSORS = 2
 
 def recorded_micro_size(config: Config, folder: Path) -> Config:
     """The config with the number that the run in a folder has found for 'auto', if it has."""
-    if config.batch.micro_size != "auto" or not (folder / SETTINGS_FILE).exists():
+    if config.batch.micro_size != "auto" or not is_file(folder / SETTINGS_FILE):
         return config
     size = read_settings(folder).get("batch", {}).get("micro_size", config.batch.micro_size)
     return with_micro_size(config, size, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lockstep.config import Config
-from lockstep.data import ImageSamples, Samples, describe_data
+from lockstep.config import Config, is_file
+from lockstep.data import CONTENT, ImageSamples, Samples, describe_data
 from lockstep.engine import build_optimizer
 from lockstep.errors import refuse, require
 from lockstep.launch.ranks.ranks import Ranks
@@ -111,7 +112,7 @@ def check_same_parts(parts: Parts, folder: Path) -> None:
         kind = type(parts.model).__name__
         raise refuse("task.model", kind, f"run {str(folder)!r} began with other weights; {remedy}")
     check_same_data(parts, folder)
-    for name in ("headline", "higher_is_better") if (folder / TASK_FILE).exists() else ():
+    for name in ("headline", "higher_is_better") if is_file(folder / TASK_FILE) else ():
         was, value = getattr(before, name), getattr(now, name)
         rule = f"run {str(folder)!r} began with {was!r}, and compares its checkpoints by it; keep it"
         require(value == was, f"task.{name}", value, rule)
@@ -126,12 +127,22 @@ def check_same_data(parts: Parts, folder: Path) -> None:
     remedy = "use that data, or choose another run.name"
     before, now = read_facts(folder / DATASET_FILE), parts.data
     if before is not None:
-        changed = ", ".join(name for name in now if now[name] != before.get(name))
+        known = content_of(before)
+        differing = [name for name in now if name != CONTENT and now[name] != before.get(name)]
+        # A start of an older version has none of these digests, and one that kept the data elsewhere others.
+        differing += [name for name, each in content_of(now).items() if known.get(name, each) != each]
+        changed = ", ".join(differing)
         field = data_field(parts.train)
         if field == "data.name":
             remedy = "put the same images back, or choose another run.name"
         rule = f"run {str(folder)!r} began with other data ({changed} differ); {remedy}"
         require(not changed, field, now["name"], rule)
+
+
+def content_of(facts: Mapping[str, Any] | None) -> dict[str, str]:
+    """The digests of what data holds, by what each is of, in the facts that a run keeps of its data."""
+    content = (facts or {}).get(CONTENT)
+    return content if isinstance(content, dict) else {}
 
 
 def data_field(train: Samples) -> str:
@@ -143,7 +154,9 @@ def data_field(train: Samples) -> str:
 def write_parts(parts: Parts, folder: Path) -> None:
     """Writes what a later start compares its parts with, and what reports need to know of the task."""
     write_task_facts(folder, task_facts(parts.task, parts.initial_weights))
-    write_atomically(folder / DATASET_FILE, to_json(parts.data))
+    content = content_of(read_facts(folder / DATASET_FILE)) | content_of(parts.data)
+    data = parts.data | ({CONTENT: content} if content else {})
+    write_atomically(folder / DATASET_FILE, to_json(data))
 
 
 def task_facts(task: Task, initial_weights: str = "") -> TaskFacts:
