@@ -51,7 +51,11 @@ def test_mean_and_deviation_are_those_of_all_pixels(tmp_path):
 def test_streamed_images_are_the_resident_ones(tmp_path):
     root = colour_folder(tmp_path)
     resident, streamed = (folder_config(root, storage=storage) for storage in ("resident", "streamed"))
-    assert description(resident) == description(streamed)
+    one, other = description(resident), description(streamed)
+    assert {*one.pop("content"), *other.pop("content")} == {
+        f"{split} {kind}" for split in ("train", "test") for kind in ("pixels", "files")
+    }
+    assert one == other
     read = [
         image_samples(config, 0, load_image_set(config), "train").read(torch.tensor([5, 100]))
         for config in (resident, streamed)

@@ -110,7 +110,7 @@ def test_a_worker_that_dies_is_an_error_and_no_hang(files):
 def test_a_file_that_fails_is_named(files):
     with Prefetcher(SpanReader(files, make_plan(), 0, 0), CPU, with_workers(1)) as spans:
         os.truncate(files.images.path, 1000)
-        with pytest.raises(OSError, match=f"{files.images.path.name} has become shorter"):
+        with pytest.raises(DataError, match=f"{files.images.path.name} has become shorter"):
             list(islice(spans, 10))
 
 

@@ -64,7 +64,7 @@ class IdxFile:
         def read() -> int:
             with self.path.open("rb") as file:
                 file.seek(self._header_bytes)
-                return file.readinto(numbers.view(np.uint8))  # np.fromfile hides an error in reading
+                return file.readinto(numbers.view(np.uint8).data)  # np.fromfile hides an error in reading
 
         self._check_length(with_retries(self.path, read), numbers.nbytes)
         return numbers

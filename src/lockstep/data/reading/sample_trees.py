@@ -23,7 +23,7 @@ def add_value(digest: hashlib._Hash, value: Any) -> None:
             add_value(digest, entry)
     elif isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, str | int | float | bool) or value is None:
         digest.update(json.dumps(value).encode())
     else:
