@@ -18,8 +18,9 @@ OVERFLOWS = {1, 2, 6, 7, 11}
 NUM_STEPS = 14
 
 
-def fp16_run(checkpoint=None, **optimizer):
+def fp16_run(folder="unused", checkpoint=None, **optimizer):
     config = small_config(
+        folder,
         optimizer=OptimizerConfig(weight_decay=0.1, **optimizer),
         schedule=ScheduleConfig(name="one-cycle"),
         train=TrainConfig(steps=NUM_STEPS, ema=0.9, log_every=4, digest_every=100),
@@ -62,17 +63,17 @@ class Records:
     ],
     ids=["adam", "adamw", "sgd", "sgd without momentum", "sgd with dampening"],
 )
-def test_what_the_device_skips_has_the_bits_of_what_the_host_does(optimizer, monkeypatch):
+def test_what_the_device_skips_has_the_bits_of_what_the_host_does(optimizer, monkeypatch, tmp_path):
     monkeypatch.setattr(skipped_steps, "NUM_UPDATES", 4)  # so the rates on the device are renewed
     asked = []
     update = SkippedSteps.update
     monkeypatch.setattr(SkippedSteps, "update", lambda *args: asked.append(args[4]) or update(*args))
-    run, sink = fp16_run(**optimizer), Records()
+    run, sink = fp16_run(tmp_path / "one", **optimizer), Records()
     run.sinks = [sink]
     train(run)
     assert asked == list(range(3, NUM_STEPS))  # the first update is that of step 3
     monkeypatch.setattr(SkippedSteps, "can_update", lambda *_: False)
-    other, expected = fp16_run(**optimizer), Records()
+    other, expected = fp16_run(tmp_path / "other", **optimizer), Records()
     other.sinks = [expected]
     train(other)
     assert other.skipped_steps == len(OVERFLOWS)
@@ -99,7 +100,7 @@ def test_a_checkpoint_of_an_optimizer_that_was_not_fused_goes_on_fused():
     content = deepcopy(snapshot(run))
     for group in content.state["optimizer"]["param_groups"]:
         group["fused"] = None
-    resumed = fp16_run(content, name="adam")
+    resumed = fp16_run(checkpoint=content, name="adam")
     resumed.ranks.accelerator.scaler.load_state_dict(content.state["scaler"])
     for each in (run, resumed):
         for _ in range(4):
