@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # If exported, every process compiles torch's Python code again: tens of seconds per rank and test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup wheels train test test-slow test-slow-rest test-slow-slurm test-slurm slurm-programs check check-lowest check-newest docs bench clean
+.PHONY: setup wheels train test test-slow test-slow-slurm test-slow-ranks test-slow-rest test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
 BENCHMARKS := speedrun overhead any_model generality textbook scaling sharded network streaming dataloader startup stall roofline
 
@@ -33,12 +33,14 @@ check: setup
 test: setup
 	$(BIN)/pytest
 
-# The slow tests in two halves; on an otherwise idle machine at the same time, as the SLURM tests mostly wait: make -j2 test-slow
-test-slow: test-slow-slurm test-slow-rest
+# The slow tests in parts that may run at the same time, two on 2 cores: make -j2 test-slow. The SLURM tests mostly wait.
+test-slow: test-slow-slurm test-slow-ranks test-slow-rest
 test-slow-slurm: setup
 	$(BIN)/pytest -q -m "slow and slurm"
+test-slow-ranks: setup
+	$(BIN)/pytest -q -m slow tests/multiprocess
 test-slow-rest: setup
-	$(BIN)/pytest -q -m "slow and not slurm"
+	$(BIN)/pytest -q -m "slow and not slurm" --ignore=tests/multiprocess
 
 # The fast tests in a temporary environment: with the lowest versions that pyproject.toml states of what the package
 # needs, and with the newest of all; on another Python: make check-newest PYTHON=python3.13. Old versions warn of newer

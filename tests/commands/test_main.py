@@ -134,13 +134,9 @@ def test_a_users_own_model_is_imported_from_the_current_folder(tmp_path):
     assert [path.name.rpartition("-")[0] for path in (tmp_path / "runs").iterdir()] == ["synthetic-MyNet"]
 
 
-def test_a_resume_keeps_the_number_of_threads_and_says_so_if_it_cannot(tmp_path):
+def test_a_resume_that_cannot_keep_the_number_of_threads_says_so(tmp_path):
     words = ["train", *QUICK, "--run.dir", str(tmp_path), "--run.name", "run", "--train.epochs", "1"]
     assert lockstep(*words).returncode == 0
-    (tmp_path / "run" / "summary.json").unlink()
-    result = lockstep(*words, env={"OMP_NUM_THREADS": "2"})
-    assert "num_threads = 1, as in the start before, and not 2" in result.stdout
-    assert "may differ in their last bits" not in result.stdout
     (tmp_path / "run" / "summary.json").unlink()
     starts = tmp_path / "run" / "starts.jsonl"
     starts.write_text(starts.read_text().replace('"num_threads": 1', '"num_threads": 999'))
@@ -209,9 +205,3 @@ def test_help_lists_every_option():
     assert result.returncode == 0
     for option in ("--batch.global-size", "--optimizer.max-grad-norm", "--tracking.mode", "--config"):
         assert option in result.stdout
-
-
-def test_doctor_works_without_the_environment_on_the_path(tmp_path):
-    words = ["--processes-per-node", "2", "--run.dir", str(tmp_path)]
-    result = lockstep("doctor", *QUICK, *words, env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
-    assert "ok     world size: 2 processes started in one world" in result.stdout

@@ -160,10 +160,13 @@ def tiny(command: str, root: Path) -> str:
     """A command as it is shown, on a few generated images or a task, two processes and a free port."""
     command = re.sub(r"(--num_processes) [2-9]", rf"\1 2 --main_process_port {free_port()}", command)
     command = re.sub(r"(--nproc_per_node) [2-9]", rf"\1 2 --master_port {free_port()}", command)
+    command = re.sub(r"(--processes) [2-9]", r"\1 2", command)
     name = [*lockstep_words(command), ""][0]
     more = {"train": TINY, "explain": SYNTHETIC, "doctor": SYNTHETIC}.get(name, [])
     if "--task" in command or "--data.name folder" in command:  # it has data of its own
         more = [*UNTRACKED, *(SHORT if name == "train" else [])]
+    if "resnet18" in command:
+        more = [*more, "--batch.global-size", "32"]
     if "streamed" in command:
         more = [*more, *streamed_words(root)]
     return f"{command} {shlex.join(more)}"
@@ -179,7 +182,8 @@ def test_a_shown_command_runs(command: str, workplace: Path, tmp_path: Path) -> 
         "OMP_NUM_THREADS": "1",
     }
     shortened = tiny(command, tmp_path / "data")
-    words = ["bash", "-ec", shortened] if set(command) & set("$`|&;<>=(") else shlex.split(shortened)
+    needs_shell = re.search(r"[$`|&;<>(]|^\w+=", command)
+    words = ["bash", "-ec", shortened] if needs_shell else shlex.split(shortened)
     result = run(words, cwd=workplace, env=environment, typed=KEYS, timeout=170)
     assert result.returncode == 0, f"{SHOWN[command]}: {command}\n{result.stdout}\n{result.stderr}"
     if "pdb" in command or "--break" in command:

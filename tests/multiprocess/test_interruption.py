@@ -82,7 +82,9 @@ def test_processes_of_its_own_stop_with_a_checkpoint_and_keep_their_threads(tmp_
     assert output.count("interrupted after step") == 1
     assert "Traceback" not in output
     assert start(tmp_path, 1, env={"OMP_NUM_THREADS": "2"}).wait(timeout=60) == 0
-    assert "num_threads = 1, as in the start before, and not 2" in (tmp_path / "output").read_text()
+    output = (tmp_path / "output").read_text()
+    assert "num_threads = 1, as in the start before, and not 2" in output
+    assert "may differ in their last bits" not in output
     assert_same_run(tmp_path, undisturbed)
 
 
