@@ -86,8 +86,8 @@ def test_a_name_that_is_not_listed_is_refused(section, field):
     ("make", "message"),
     [
         (
-            lambda: ScheduleConfig(name="linear"),
-            "schedule.name = 'linear': must be one of constant, one-cycle, cosine, "
+            lambda: ScheduleConfig(name="polynomial"),
+            "schedule.name = 'polynomial': must be one of constant, one-cycle, cosine, linear, "
             "or your own as 'package.module:function'",
         ),
         (
@@ -137,4 +137,4 @@ def test_a_setting_that_the_choice_does_not_use_is_refused(make, message):
 
 def test_the_nearest_name_is_none_that_looks_different():
     assert nearest("minst", DATA_SOURCES) == "mnist"
-    assert nearest("linear", SCHEDULES) == ""
+    assert nearest("polynomial", SCHEDULES) == ""

@@ -33,9 +33,16 @@ def test_cosine_warms_up_and_goes_to_zero():
     assert 0 < factors[-1] < 1e-3
 
 
+def test_linear_warms_up_and_goes_down_along_a_line():
+    config = ScheduleConfig(name="linear", warmup=0.1)
+    factors = [lr_factor(step, 100, config) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10:] == pytest.approx([(100 - step) / 90 for step in range(10, 100)])
+
+
 def test_constant_and_single_step_schedules():
     assert lr_factor(7, 10, ScheduleConfig(name="constant")) == 1.0
-    for name in ("one-cycle", "cosine"):
+    for name in ("one-cycle", "cosine", "linear"):
         for warmup in (0.0, 0.5):
             assert 0 < lr_factor(0, 1, ScheduleConfig(name=name, warmup=warmup)) <= 1.0
 

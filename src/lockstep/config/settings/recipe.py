@@ -22,6 +22,7 @@ SCHEDULE_SETTINGS: dict[str, tuple[str, ...]] = {
     "constant": (),
     "one-cycle": ("warmup",),
     "cosine": ("warmup",),
+    "linear": ("warmup",),
 }
 """Schedule → the settings that it uses and some other schedule does not."""
 
@@ -178,10 +179,11 @@ class ScheduleConfig:
     """The learning rate as a pure function of the step."""
 
     name: str = "one-cycle"
-    """one-cycle: up, then down, both along a cosine. cosine: linear warm-up, then down along a cosine. Or
-    constant. Or your own, as 'package.module:function', from (step, number of steps) to the factor."""
+    """one-cycle: up, then down, both along a cosine. cosine, linear: linear warm-up, then down along a cosine
+    or a line. Or constant. Or your own, as 'package.module:function', from (step, number of steps) to the
+    factor."""
     warmup: float = 0.3
-    """Fraction of all steps in which the rate goes up (one-cycle and cosine only)."""
+    """Fraction of all steps in which the rate goes up (not with constant)."""
 
     def __post_init__(self) -> None:
         if ":" not in self.name:

@@ -75,10 +75,12 @@ def constant(step: int, num_steps: int, config: ScheduleConfig) -> float:
 
 def cosine(step: int, num_steps: int, config: ScheduleConfig) -> float:
     """Linear warm-up, then down to 0 along half a cosine: Loshchilov and Hutter, "SGDR" (2017), one cycle."""
-    warmup = config.warmup * num_steps
-    if step + 1 <= warmup:
-        return (step + 1) / warmup
-    return _half_cosine(1.0, 0.0, (step - warmup) / (num_steps - warmup))
+    return _warm_up_then(functools.partial(_half_cosine, 1.0, 0.0), step, num_steps, config.warmup)
+
+
+def linear(step: int, num_steps: int, config: ScheduleConfig) -> float:
+    """Linear warm-up, then down along a line: Devlin et al., "BERT" (2019). The step after the last has 0."""
+    return _warm_up_then(lambda fraction: 1.0 - fraction, step, num_steps, config.warmup)
 
 
 def one_cycle(step: int, num_steps: int, config: ScheduleConfig) -> float:
@@ -87,6 +89,14 @@ def one_cycle(step: int, num_steps: int, config: ScheduleConfig) -> float:
     if step <= peak:
         return _half_cosine(ONE_CYCLE_START, 1.0, step / peak if peak > 0 else 1.0)
     return _half_cosine(1.0, ONE_CYCLE_END, (step - peak) / (end - peak) if peak > 0 else step / max(end, 1))
+
+
+def _warm_up_then(decay: Callable[[float], float], step: int, num_steps: int, warmup: float) -> float:
+    """Up along a line for a fraction of the steps, then `decay` of the part of the others that is over."""
+    num_up = warmup * num_steps
+    if step + 1 <= num_up:
+        return (step + 1) / num_up
+    return decay(max(0.0, step - num_up) / (num_steps - num_up))
 
 
 def _half_cosine(start: float, end: float, fraction: float) -> float:
@@ -98,5 +108,6 @@ SCHEDULES: dict[str, Callable[[int, int, ScheduleConfig], float]] = {
     "constant": constant,
     "one-cycle": one_cycle,
     "cosine": cosine,
+    "linear": linear,
 }
 """Name → the factor, from a step, the number of steps, and the settings."""
