@@ -22,6 +22,9 @@ def hang(what, is_so=True):
 
 
 class Numbers(Dataset):
+    def __init__(self):
+        hang("data")
+
     def __len__(self):
         return 32
 
@@ -47,6 +50,16 @@ def metric(outputs, targets):
     return outputs.sum()
 
 
+class Model(nn.Linear):
+    def __init__(self):
+        hang("model")
+        super().__init__(4, 1)
+
+    def forward(self, inputs):
+        hang("rehearsal")
+        return super().forward(inputs)
+
+
 def schedule(step, num_steps):
     hang("schedule", step == 2)
     return 1.0
@@ -54,20 +67,21 @@ def schedule(step, num_steps):
 
 TASK = lockstep.Task(
     name="numbers",
-    model=lambda: nn.Linear(4, 1),
+    model=Model,
     train=Numbers,
     test=Numbers,
     loss=nn.functional.mse_loss,
     metrics={"metric": metric},
 )
-WORDS = ["--run.timeout-seconds", "2", "--batch.global-size", "16", "--batch.micro-size", "8"]
+WORDS = ["--run.timeout-seconds", "2", "--batch.global-size", "16"]
 WORDS += ["--schedule.name", "standstill_worker:schedule", "--tracking.mode", "disabled", "--train.no-report"]
 WORDS += ["--train.log-every", "1", "--run.dir", FOLDER]
 
 
 def train(what):
     os.environ["WHAT"] = what
-    words = [*WORDS, "--run.name", what, "--data.num-workers", "1" if what == "worker" else "0"]
+    words = [*WORDS, "--run.name", what, "--batch.micro-size", "auto" if what == "rehearsal" else "8"]
+    words += ["--data.num-workers", "1" if what == "worker" else "0"]
     lockstep.train(TASK, lockstep.parse_config(words), observers=[Slow()], sinks=[Slow()])
 
 

@@ -18,6 +18,9 @@ ENDS = {
     "stuck": f"has been in step 7, computing for 3 s (run.timeout_seconds), at {WORKER}:",
 }
 STANDSTILLS = {
+    "model": ["before its first step, making the model", "hang; if that needs more time, raise run.timeout_"],
+    "data": ["before its first step, making the training data", "hang; if that needs more time, raise run."],
+    "rehearsal": ["before its first step, trying out the model", "hang"],
     "sample": ["before its first step, reading data", "hang"],
     "metric": ["before its first step, trying out the model", "hang"],
     "worker": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from lockstep.data.images.image_store import ImageStore
 from lockstep.data.images.labelled_images import DecodedImages
 from lockstep.data.reading.generators import seed_generators
 from lockstep.errors import ConfigError, refuse, require
-from lockstep.launch import num_cores
+from lockstep.launch import advance, num_cores
 
 CHUNK = 256
 """Images that are decoded, and measured, together."""
@@ -121,9 +121,16 @@ def _chunks(images: DecodedImages) -> Iterator[tuple[int, list[tuple[Tensor, int
         for start in range(0, len(images), CHUNK):
             ids = range(start, min(start + CHUNK, len(images)))
             if images.source.paths:  # PIL decodes files without holding the interpreter's lock
-                yield start, list(pool.map(images.__getitem__, ids))
+                yield start, list(_counted(pool.map(images.__getitem__, ids)))
             else:
-                yield start, [_seeded(images, index) for index in ids]
+                yield start, list(_counted(_seeded(images, index) for index in ids))
+
+
+def _counted(samples: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, int]]:
+    """The same samples; each shows that this rank gets on, as all of them may take hours."""
+    for sample in samples:
+        advance()
+        yield sample
 
 
 def _seeded(images: DecodedImages, index: int) -> tuple[Tensor, int]:

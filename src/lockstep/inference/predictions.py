@@ -132,7 +132,7 @@ def predict(
         weights = ranks.on_main(lambda: read_weights(run))
         folder = weights.run
         assert folder is not None, "a command takes its settings from there"
-        config, task = first_on_each_node(ranks, lambda: find_task(config, None, folder))
+        config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, None, folder))
         ranks.on_all(lambda: check_same_classes(task, folder))
         model = model_with_weights(config, task, ranks, weights.tensors)
         samples = find_samples(words, config, task, invert, ranks)

@@ -64,7 +64,7 @@ def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     """Keeps the run to this function: its process groups have threads, which must end before the process."""
     # The formula is checked with each parameter's state, and the bits do not depend on who has it.
     config = replace(config, optimizer=replace(config.optimizer, sharded=False))
-    config, task = first_on_each_node(ranks, lambda: find_task(config, None))
+    config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, None))
     parts = make_parts(config, task, ranks)
     take_initial_weights(config, parts.model, ranks)
     config = fit_micro_size(config, ranks, parts, run_path(config))

@@ -177,7 +177,7 @@ def _replay_on(
     changed = changed_sources(folder, step, source_digests(config))
     changes = [*environment_changes(before, now), *(f"source of {each}" for each in changed)]
     checkpoint = broadcast_newest_checkpoint(folder, ranks, before=step)
-    config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
+    config, found = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
     parts = make_parts(config, found, ranks)
     ranks.on_main(lambda: check_same_data(parts, folder))
     run = build_run(config, ranks, parts, checkpoint)

@@ -11,7 +11,7 @@ from lockstep.launch.launcher.command_lines import accelerate_options, launch_co
 from lockstep.launch.launcher.rendezvous_address import Rendezvous, rendezvous
 from lockstep.launch.launcher.variables import Launch, array_group, forget_launcher, process_rank, read_launch
 from lockstep.launch.liveness.last_words import leave_words, tell_launcher
-from lockstep.launch.liveness.limited_work import SHOW_STACK, advance, limited, unlimited
+from lockstep.launch.liveness.limited_work import SHOW_STACK, advance, limited, making, unlimited
 from lockstep.launch.machine import num_cores
 from lockstep.launch.process.garbage_collector import imported_at_once
 from lockstep.launch.process.home import lend_home
@@ -38,6 +38,7 @@ __all__ = [
     "leave_words",
     "lend_home",
     "limited",
+    "making",
     "num_cores",
     "process_rank",
     "read_allocation",

@@ -71,7 +71,7 @@ def evaluate_checkpoint(
     with join_ranks(launch, precision, config.run.timeout_seconds) as ranks:
         weights = ranks.on_main(lambda: read_weights(word, "CHECKPOINT"))
         folder = weights.run
-        config, task = first_on_each_node(ranks, lambda: find_task(config, task, folder))
+        config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
         require(task.test is not None, "task.test", None, "is missing, so there is nothing to score")
         model = model_with_weights(config, task, ranks, weights.tensors)
         _, test = read_data(config, task, ranks)

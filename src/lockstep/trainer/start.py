@@ -15,7 +15,7 @@ from lockstep.data import reported_deaths, restored_generators
 from lockstep.engine import NO_OBSERVER, Observer, Observers, OrderCheck, PhaseTimer, Run, snapshot
 from lockstep.engine import train as train_loop
 from lockstep.errors import Interrupted, require
-from lockstep.launch import Launch, array_group, limited, read_launch, tell_run_folder
+from lockstep.launch import Launch, array_group, limited, making, read_launch, tell_run_folder
 from lockstep.launch.liveness.heartbeats import BETWEEN
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process.process_state import restored_process_state
@@ -153,8 +153,9 @@ def run_training(
             if summary is not None:
                 return TrainingResult(folder=folder, summary=summary, was_finished=True)
             ranks, facts = facts_of_start(config, folder, ranks, changed, accepts=accept_source)
-            ranks.on_all(lambda: check_names(config))
-            config, found = first_on_each_node(ranks, lambda: find_task(config, task, folder))
+            with making("what the settings name"):
+                ranks.on_all(lambda: check_names(config))
+            config, found = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
             with reported_deaths(), named_memory(config, folder):  # deaths of processes that read its data
                 summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)

@@ -40,8 +40,8 @@ class RunConfig:
     dir: str = "runs"
     """Where run folders are kept. With several nodes, a folder that all of them share."""
     timeout_seconds: float = 600.0
-    """How long a rank may give no sign of life, or stand still in training or an evaluation, before all end.
-    Other long work of the main rank, such as a download, has no limit."""
+    """How long a rank may give no sign of life, or stand still as model and data are made, in training or in
+    an evaluation, before all end. Other long work of the main rank, such as a download, has no limit."""
 
     def __post_init__(self) -> None:
         is_one_name = "/" not in self.name and self.name not in (".", "..")

@@ -16,6 +16,7 @@ from filelock import FileLock
 from lockstep.config import DataConfig, is_file
 from lockstep.data.sources.idx_source import FileSource
 from lockstep.errors import ConfigError
+from lockstep.launch import unlimited
 
 
 def fetch_files(source: FileSource, config: DataConfig) -> str:
@@ -30,7 +31,7 @@ def fetch_files(source: FileSource, config: DataConfig) -> str:
     root = Path(config.root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".fetch.lock"):
+        with unlimited(), FileLock(root / ".fetch.lock"):
             return _fetch_locked(source, config)
     except OSError as error:
         raise ConfigError(

@@ -14,6 +14,7 @@ from lockstep.config import DataConfig, check_arguments, nearest
 from lockstep.data.images.labelled_images import LabelledImages
 from lockstep.data.sources.image_folder import ImageSource
 from lockstep.errors import first_line, refuse, require
+from lockstep.launch import unlimited
 
 PASSED = ("root", "train", "download")
 
@@ -74,7 +75,7 @@ def _download(name: str, config: DataConfig, train: bool) -> None:
     reason = f"no answer within {seconds:g} s (data.fetch_timeout_seconds)"
     try:
         Path(config.root).mkdir(parents=True, exist_ok=True)
-        with FileLock(Path(config.root) / ".fetch.lock"):
+        with unlimited(), FileLock(Path(config.root) / ".fetch.lock"):
             done = subprocess.run(
                 [sys.executable, "-c", program], capture_output=True, text=True, timeout=seconds
             )

@@ -12,7 +12,7 @@ COMPUTING = "computing"
 BETWEEN = "between two steps"
 EVALUATING = "evaluating"
 BUSY = ""
-"""Work that has no limit: making the parts of a run, a checkpoint, a download, a debugger."""
+"""Work that has no limit: a checkpoint, a download, a debugger."""
 
 
 class Heartbeat(NamedTuple):

@@ -122,7 +122,7 @@ class Lifeline(ABC):
             part = WAITING
         elif part != BUSY and self._is_in_debugger():
             part = BUSY
-        return Heartbeat(step, part, limited_work.state.count)
+        return Heartbeat(step, part, limited_work.progress())
 
     def _look_at_itself(self, heartbeat: Heartbeat, now: float) -> None:
         """Notes it as this rank's failure if it stands still."""
@@ -131,6 +131,8 @@ class Lifeline(ABC):
         place = limited_work.place_in_code(sys._current_frames().get(self._trainer))
         if heartbeat.part == READING and limited_work.show_stacks_of_children():
             place += "; the processes that read its data stand where it says above"
+        if heartbeat.part.startswith(limited_work.MAKING):
+            place += "; if that needs more time, raise run.timeout_seconds"
         self._stands_still = True
         self._own_failure = (
             f"rank {self.rank} on {self.node} has been {heartbeat} for {self.limit_seconds:g} s "

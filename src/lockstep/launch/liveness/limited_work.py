@@ -18,6 +18,9 @@ from lockstep import errors
 from lockstep.launch.liveness.heartbeats import BUSY
 
 OWN = Path(errors.__file__).parent
+MAKING = "making"
+"""How the part of a heartbeat begins while what a user's code makes is being made."""
+IO_COUNTERS = Path("/proc/self/io")
 SHOWING_SECONDS = 0.5
 SHOW_STACK = signal.SIGURG
 """Lets a process that reads data print where it stands. Others ignore it, unless they say otherwise."""
@@ -27,6 +30,7 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 class _State:
     part = BUSY
     count = 0
+    bytes_looked_at = 0
 
 
 state = _State()
@@ -51,6 +55,14 @@ class limited:  # read as a word: `with limited(...)`
         state.count += 1
 
 
+def making(what: str) -> limited:
+    """A block in which a user's code makes a part of a run. What it reads and writes counts as getting on.
+
+    It may download or prepare data for hours, and cannot call `advance`.
+    """
+    return limited(f"{MAKING} {what}")
+
+
 def unlimited() -> limited:
     """A block that may take as long as it needs, inside of one that may not."""
     return limited(BUSY)
@@ -59,6 +71,23 @@ def unlimited() -> limited:
 def advance() -> None:
     """Notes that this process gets on: it has finished one of several like things."""
     state.count += 1
+
+
+def progress() -> int:
+    """A number that changes as this process gets on; only the thread of the lifeline calls it."""
+    return state.count + (_bytes_moved() if state.part.startswith(MAKING) else 0)
+
+
+def _bytes_moved() -> int:
+    """The bytes that this process has read and written so far; 0 where the system does not count them."""
+    try:
+        text = IO_COUNTERS.read_text()
+        counters = dict(line.split(": ") for line in text.splitlines())
+        moved = int(counters["rchar"]) + int(counters["wchar"]) - state.bytes_looked_at
+    except (OSError, ValueError, KeyError):
+        return 0
+    state.bytes_looked_at += len(text)  # the next look finds these bytes counted
+    return moved
 
 
 def place_in_code(frame: FrameType | None) -> str:

@@ -31,6 +31,7 @@ from lockstep.engine import (
     use_deterministic_kernels,
 )
 from lockstep.errors import require
+from lockstep.launch import making
 from lockstep.launch.ranks.gpus import connect_gpus, differing_gpus, unused_device
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.launch.ranks.threads import fullest_node
@@ -82,7 +83,8 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
     first_step = checkpoint.step if checkpoint else 0
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
-    ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
+    with making("the schedule"):
+        ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
     rule = f"ends the run at step {num_steps}, and its checkpoint is of step {first_step}; state more"
     ranks.on_all(lambda: require(first_step <= num_steps, "train.steps", config.train.steps, rule))
     # Workers start here, and what cannot be sent to them one rank alone may find.

@@ -13,12 +13,13 @@ from lockstep.config import Config, is_file
 from lockstep.data import restored_generators, seed_generators
 from lockstep.engine import restored_buffers
 from lockstep.errors import RankFailed, refuse
+from lockstep.launch import advance, limited
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import micro_sizes, window_for_reduction
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings
 from lockstep.task import share_of_mean, training_forward
 from lockstep.trainer.build.build import make_plan, prepare_forward
-from lockstep.trainer.build.find_traits import first_of_slot
+from lockstep.trainer.build.find_traits import TRYING, first_of_slot
 from lockstep.trainer.parts.parts import Parts
 
 OPTIMIZER_TENSORS = 2
@@ -75,12 +76,18 @@ def rehearse(config: Config, ranks: Ranks, parts: Parts) -> None:
     plan = make_plan(config, ranks, len(parts.train), parts.num_held_out)
     window = window_for_reduction(config.batch, config.reduction, ranks.world_size)
     partial_sums = window.bit_length() if config.reduction == "exact" else 1
-    with ExitStack() as closing, restored_buffers(parts.model), restored_generators(ranks.device):
+    with (
+        ExitStack() as closing,
+        restored_buffers(parts.model),
+        restored_generators(ranks.device),
+        limited(TRYING),
+    ):
         model = prepare_forward(parts.model.train(), ranks, closing)
         num_copies = OPTIMIZER_TENSORS + partial_sums
         held = [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(num_copies)]
         batch = first_of_slot(plan, parts.train, 0, plan.micro_batch_sizes(0)[0])
         for _ in range(2):
+            advance()
             seed_generators(ranks.device, config.seed, "try out", 0)
             outputs, targets = training_forward(parts.task, model, batch)
             share_of_mean(parts.task.loss(outputs, targets), batch).total.backward()

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from lockstep.config import Config
 from lockstep.data import Samples, seed_generators
 from lockstep.errors import ConfigError, require
+from lockstep.launch import making
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import Task, call_model, evaluating, is_instance
@@ -25,7 +26,8 @@ def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str
 
     def make() -> nn.Module:
         seed_generators(ranks.device, config.seed, "model")
-        model = model_of(task)
+        with making("the model"):
+            model = model_of(task)
         check_loss(task)
         check_model((config.task.name and "task.model") or "model.name", model)
         return model
@@ -94,7 +96,7 @@ def materialise(config: Config, task: Task, model: nn.Module, train: Samples) ->
     """
     inputs, _ = train.read(torch.arange(min(2, len(train))))
     seed_generators(next(model.parameters()).device, config.seed, "lazy parameters")
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), making("the model"):
         call_model(model, inputs)
     for name, parameter in model.named_parameters():
         rule = f"{name!r} is lazy, and the forward does not use it, so it has no shape; remove it or use it"

@@ -14,6 +14,7 @@ from lockstep.config import Config, is_file
 from lockstep.data import CONTENT, ImageSamples, Samples, describe_data
 from lockstep.engine import build_optimizer
 from lockstep.errors import refuse, require
+from lockstep.launch import making
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs import (
     DATASET_FILE,
@@ -96,8 +97,9 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     """
     # torch's fused optimizers take no complex parameters.
     fused = None if any(parameter.is_complex() for parameter in model.parameters()) else True
-    groups = task.parameter_groups(model) if task.parameter_groups else None
-    return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
+    with making("the optimizer"):
+        groups = task.parameter_groups(model) if task.parameter_groups else None
+        return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
 
 
 def check_same_parts(parts: Parts, folder: Path) -> None:

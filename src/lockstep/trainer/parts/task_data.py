@@ -10,6 +10,7 @@ import torch
 from lockstep.config import SPLIT, Config
 from lockstep.data import Samples, samples_of, seed_generators
 from lockstep.errors import ConfigError, counted, require
+from lockstep.launch import making
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import micro_sizes
 from lockstep.task import Task, is_instance
@@ -24,10 +25,10 @@ def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Sample
         ConfigError: on every rank, if the data cannot be fetched or read.
     """
 
-    train = first_on_each_node(ranks, lambda: task_samples(config, task, "train"))
+    train = first_on_each_node(ranks, "the training data", lambda: task_samples(config, task, "train"))
     if task.test is None:
         return train.to(ranks.device), None
-    test = first_on_each_node(ranks, lambda: task_samples(config, task, "test"))
+    test = first_on_each_node(ranks, "the test data", lambda: task_samples(config, task, "test"))
     return train.to(ranks.device), test.to(ranks.device)
 
 
@@ -44,7 +45,10 @@ def read_validation(config: Config, task: Task, ranks: Ranks) -> Samples | None:
     require(not is_given or stated in (0, SPLIT), "data.validation", stated, rule)
     if not is_given:
         return None
-    return first_on_each_node(ranks, lambda: task_samples(config, task, "validation")).to(ranks.device)
+    samples = first_on_each_node(
+        ranks, "the validation data", lambda: task_samples(config, task, "validation")
+    )
+    return samples.to(ranks.device)
 
 
 def task_samples(config: Config, task: Task, which: Literal["train", "test", "validation"]) -> Samples:
@@ -66,13 +70,25 @@ def task_samples(config: Config, task: Task, which: Literal["train", "test", "va
     )
 
 
-def first_on_each_node(ranks: Ranks, action: Callable[[], T]) -> T:
-    """Runs an action on one process of each node, which may download files, then on the others."""
+def first_on_each_node(ranks: Ranks, what: str, make: Callable[[], T]) -> T:
+    """Makes something on one process of each node, which may download files, then on the others.
+
+    Args:
+        ranks: all of them must call it.
+        what: is made, for messages, such as 'the task'.
+        make: returns it.
+    """
     is_first = ranks.accelerator.is_local_main_process
-    done: list[T] = []
-    ranks.on_all(lambda: done.append(action()) if is_first else None)
-    ranks.on_all(lambda: None if is_first else done.append(action()))
-    return done[0]
+    made: list[T] = []
+
+    def make_in_turn(is_mine: bool) -> None:
+        if is_mine:
+            with making(what):
+                made.append(make())
+
+    ranks.on_all(lambda: make_in_turn(is_first))
+    ranks.on_all(lambda: make_in_turn(not is_first))
+    return made[0]
 
 
 def differing_reads(
