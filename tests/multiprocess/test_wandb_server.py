@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.runs.checkpoints.weights import read_weights
 from lockstep.tracking import time_limits
 from lockstep.tracking.upload.wandb_run import WandbRun
-from processes import QUICK, lockstep, read_run, train_quick
+from processes import QUICK, lockstep, read_run, run, train_quick
 from wandb_artifacts import metadata
 from wandb_server import KEY, WandbServer, install
 
@@ -100,6 +101,38 @@ def test_a_run_that_ends_before_a_slow_server_answers_is_uploaded(tmp_path, serv
     run.close("finished")
     assert (run.is_complete, messages) == (True, [])
     assert server.steps((tmp_path / "wandb-id").read_text()) == [1]
+
+
+SLOW_END = """
+import sys, time
+from pathlib import Path
+from lockstep.config import TrackingConfig
+from lockstep.tracking import time_limits
+from lockstep.tracking.upload.wandb_run import WandbRun
+
+def main(folder):
+    time_limits.CLOSE_SECONDS["interrupted"], time_limits.EXIT_SECONDS = 0.1, 120
+    run = WandbRun(Path(folder), TrackingConfig(), "online", {}, notify=print)
+    run.log({"step": 1, "samples_seen": 64})
+    while run._run is None:
+        time.sleep(0.01)
+    run.close("interrupted")
+
+sys.exit(main(sys.argv[1]))
+"""
+
+
+def test_a_run_whose_server_is_too_slow_when_it_is_interrupted_is_not_shown_as_finished(tmp_path, server):
+    """wandb's own hook would end it with exit code 0: it does not see the process's own."""
+    server.delay_seconds = 0.4
+    words = [sys.executable, "-c", SLOW_END, str(tmp_path)]
+    result = run(
+        words, env=server.env | {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}, popen=subprocess.Popen
+    )
+    assert "W&B's server does not have all of this run" in result.stdout, result.stderr
+    identity = (tmp_path / "wandb-id").read_text()
+    assert (server.ends, server.preempted) == ({identity: [1]}, {identity})
+    assert result.stderr == ""
 
 
 def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path, server):

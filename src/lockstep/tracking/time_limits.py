@@ -19,6 +19,10 @@ LAST_ATTEMPT_SECONDS = 5
 CLOSE_SECONDS: dict[Status, float] = {"finished": 60, "interrupted": 10, "failed": 10}
 """At the end of a start, for the uploads to a server that answers. The next start uploads what is left."""
 
+EXIT_SECONDS = 5
+"""When the process exits, for wandb to tell the server how a run ended whose uploads have not. With those
+above it stays within the 30 s that torchrun and SLURM leave a process after a signal."""
+
 OFFLINE_SYNC_SECONDS = 600
 """For `wandb sync` to upload what the offline starts of one run left."""
 

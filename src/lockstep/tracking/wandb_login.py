@@ -72,6 +72,7 @@ def has_key() -> bool:
         return True
     if not any(path.exists() for path in [*files, *netrc_files()]):
         return False
+    without_telemetry()
     from wandb.errors import AuthenticationError
     from wandb.sdk.lib.wbauth import read_netrc_auth
 
@@ -83,10 +84,19 @@ def has_key() -> bool:
 
 def wandbs_settings():  # type: ignore[no-untyped-def]  # wandb's own class, which takes a second to import
     """The settings as wandb reads them from its files and the environment; starts no process."""
+    without_telemetry()
     from wandb.sdk import wandb_setup
 
     follow_environment()
     return wandb_setup.singleton().settings
+
+
+def without_telemetry() -> None:
+    """Turns off wandb's reports of its own errors, unless the user says otherwise; before wandb's import.
+
+    At exit they would wait 10 s for a slow server, of the 30 s that a scheduler grants.
+    """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
 def follow_environment() -> None:

@@ -19,7 +19,7 @@ from lockstep.tracking import time_limits
 from lockstep.tracking.artifacts.artifacts import dataset_artifact, model_artifacts
 from lockstep.tracking.offline.offline_runs import highest_logged_step, upload_offline_starts
 from lockstep.tracking.upload.evaluation_tables import evaluation_tables
-from lockstep.tracking.wandb_login import ask_server, follow_environment
+from lockstep.tracking.wandb_login import ask_server, follow_environment, without_telemetry
 
 
 class CouldNotConnect(Exception):
@@ -51,6 +51,7 @@ class WandbClient:
         Raises:
             CouldNotConnect: it is worth another attempt.
         """
+        without_telemetry()
         import wandb
 
         settings = wandb.Settings(
@@ -111,14 +112,17 @@ class WandbClient:
         row = {key: value for key, value in record.items() if key != "step"}
         run.log(row | _histograms(wandb, tensors), step=record["step"])
 
-    def log_results(self, run: Any, status: Status, reason: str) -> None:
-        """Logs how this start ended: an alert if it failed, the summary, evaluations and checkpoints."""
-        import wandb
-
+    def tell_ending(self, run: Any, status: Status, reason: str) -> None:
+        """Says how this start ended: an alert if it failed, and whether it was interrupted."""
         if status == "failed":
             run.alert(f"{self.folder.name} stopped", reason or "see its output", level="ERROR")
         if status == "interrupted":
             run.mark_preempting()
+
+    def log_results(self, run: Any) -> None:
+        """Logs what this start has led to: the summary, evaluations and checkpoints."""
+        import wandb
+
         run.summary.update(_summary(self.folder) | evaluation_tables(wandb, self.folder))
         if self.is_online:
             for artifact, aliases in model_artifacts(wandb, self.folder, self.run_id):
@@ -126,7 +130,12 @@ class WandbClient:
 
     def finish(self, run: Any, status: Status) -> None:
         """Waits for the uploads and ends the run."""
-        run.finish(exit_code=0 if status == "finished" else 1)
+        run.finish(exit_code=exit_code(status))
+
+
+def exit_code(status: Status) -> int:
+    """What W&B shows as the exit code of a start."""
+    return 0 if status == "finished" else 1
 
 
 def _forget_service_of_other_process() -> None:

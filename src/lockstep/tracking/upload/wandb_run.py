@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from lockstep.config import TrackingConfig
 from lockstep.runs import SYNCED_FILE, WANDB_ENDING_FILE, Record, Status, read_metrics, write_atomically
 from lockstep.tracking import time_limits
 from lockstep.tracking.sync_command import sync_command
+from lockstep.tracking.upload.end_at_exit import end_at_exit
 from lockstep.tracking.upload.upload_state import Stage, UploadState
-from lockstep.tracking.upload.wandb_client import CouldNotConnect, WandbClient
+from lockstep.tracking.upload.wandb_client import CouldNotConnect, WandbClient, exit_code
 from lockstep.tracking.wandb_id import read_or_make_id
 
 MAX_QUEUED_RECORDS = 50
@@ -86,6 +87,10 @@ class WandbRun:
         for record in read_metrics(folder):  # W&B may miss records of earlier starts
             self._queue.put((record, {}))
         self._upload = UploadState()
+        self._run: Any = None
+        """wandb's run, once it is open."""
+        self._may_tell = Lock()  # never released
+        self._is_finishing = Event()  # wandb waits for the uploads, and knows the exit code
         self._closing = Event()  # no further attempt to open the run
         self._thread = Thread(target=self._serve, name="wandb", daemon=True)
 
@@ -113,6 +118,8 @@ class WandbRun:
         self._closing.set()
         if self._upload.wait_while(Stage.RETRYING, time_limits.LAST_ATTEMPT_SECONDS + self._extra_seconds):
             self._thread.join(time_limits.CLOSE_SECONDS[status] + self._extra_seconds)
+        if self._thread.is_alive():
+            end_at_exit(exit_code(status), lambda: self._hurry(status, reason))
         if self._upload.enter(Stage.ABANDONED):
             is_online = self._client.is_online
             state = "W&B's server does not have all of this run" if is_online else "W&B was offline"
@@ -123,6 +130,17 @@ class WandbRun:
         if self._thread.ident is None:
             self._thread.start()
 
+    def _tell_ending(self, status: Status, reason: str) -> None:
+        """Tells W&B how this start has ended, once: the thread, or, if that is too slow, the exit hook."""
+        if self._run is not None and self._may_tell.acquire(blocking=False):
+            self._client.tell_ending(self._run, status, reason)
+
+    def _hurry(self, status: Status, reason: str) -> None:
+        """What is left to do as the process exits: the next thing cancels whatever wandb is doing."""
+        self._tell_ending(status, reason)
+        if self._is_finishing.is_set():
+            self._thread.join(0.8 * time_limits.EXIT_SECONDS)
+
     def _serve(self) -> None:
         """What the thread does: opens the run, logs what W&B does not have yet, ends the run."""
         client = self._client
@@ -131,6 +149,7 @@ class WandbRun:
             if opened is None:
                 return
             run, next_step = opened
+            self._run = run
             with self._failure_reported():
                 client.use_dataset(run)
             while not isinstance(item := self._queue.get(), Ending):
@@ -140,7 +159,9 @@ class WandbRun:
                     with self._failure_reported():
                         client.log_record(run, record, tensors)
             with self._failure_reported():
-                client.log_results(run, item.status, item.reason)
+                self._tell_ending(item.status, item.reason)
+                client.log_results(run)
+            self._is_finishing.set()
             client.finish(run, item.status)
             if client.is_online and self._upload.stage is Stage.SENDING:
                 write_atomically(self._folder / SYNCED_FILE, item.status)
