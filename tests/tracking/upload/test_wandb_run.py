@@ -59,9 +59,7 @@ def test_each_step_is_sent_once_over_two_starts(tmp_path, hostile_repository, mo
     slow = {"extra_seconds": 60}  # a busy machine imports wandb for longer than a start waits
     first = WandbRun(tmp_path, TrackingConfig(), "offline", {}, lines.append, **slow)
     first.close("interrupted")
-    second = WandbRun(
-        tmp_path, TrackingConfig(watch=2), "offline", {}, lines.append, tensors=tensors, **slow
-    )
+    second = WandbRun(tmp_path, TrackingConfig(watch=2), "offline", {}, lines.append, tensors=tensors, **slow)
     for record in records[2:]:  # step 3 is computed again after a resume
         second.log(record)
     second.close("finished")
