@@ -280,6 +280,18 @@ def test_a_set_of_hugging_face_is_read(tmp_path, form, monkeypatch):
         load_image_set(wrong)
 
 
+def test_encoded_images_in_a_parquet_file_are_a_set(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = colour_folder(tmp_path / "files", 12, 6)
+    files = [file.read_bytes() for file in sorted((folder / "train").rglob("*.*"))]
+    parquet.write_table(pyarrow.table({"image": files, "label": [0, 1, 2] * 4}), tmp_path / "a.parquet")
+    images = load_image_set(DataConfig(name=f"huggingface:{tmp_path}/a.parquet", image_size=16))
+    assert images.facts.classes == ("0", "1", "2")
+    assert images.stored["train"].images.shape == (12, 3, 16, 16)
+
+
 def test_a_missing_extra_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"pip install lockstep-trainer\[datasets\]"):

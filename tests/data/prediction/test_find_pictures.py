@@ -1,5 +1,6 @@
 """What a user names: image files, folders, IDX, npz and parquet files."""
 
+import io
 import re
 import sys
 
@@ -12,6 +13,13 @@ from lockstep.data.images.idx import encode_idx
 from lockstep.errors import ConfigError
 
 ARRAY = np.arange(5 * 6 * 4, dtype=np.uint8).reshape(5, 6, 4)
+
+
+def encoded(pixels):
+    """The content of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def read_all(pictures):
@@ -67,6 +75,27 @@ def test_parquet_files(tmp_path):
     found = read_all(find_pictures([str(path)]))
     assert list(found) == [f"{path}[{index}]" for index in range(5)]
     assert list(found.values()) == ARRAY.tolist()
+
+
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_encoded_images_in_a_parquet_file_need_no_metadata(tmp_path, is_pair):
+    pytest.importorskip("datasets", exc_type=ImportError)
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    files = [encoded(each) for each in ARRAY]
+    column = [{"bytes": file, "path": None} for file in files] if is_pair else files
+    parquet.write_table(pyarrow.table({"picture": column, "number": list(range(5))}), path)
+    assert list(read_all(find_pictures([str(path)])).values()) == ARRAY.tolist()
+    other = tmp_path / "b.parquet"
+    parquet.write_table(pyarrow.table({"picture": [b"no image", files[1]]}), other)
+    assert list(read_all(find_pictures([str(other)])).values()) == [
+        "cannot identify image file",
+        ARRAY[1].tolist(),
+    ]
+    other = tmp_path / "c.parquet"
+    parquet.write_table(pyarrow.table({"number": list(range(5))}), other)
+    with pytest.raises(ConfigError, match=r"no column of images, .*; its columns are number"):
+        find_pictures([str(other)])
 
 
 def test_a_parquet_file_without_the_package(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ START = {
     "versions": {"python": "3.14.0", "torch": "2.15.0", "accelerate": "1.15.0"},
     "git": {"commit": "a" * 40, "is_clean": True},
     "sources": {"mine": "c" * 64},
+    "signature": "d" * 64,
 }
 
 
@@ -84,6 +85,7 @@ def test_the_report_has_all_parts_and_nothing_from_elsewhere(tmp_path, capsys):
         assert f"<tr><td>{name}</td><td>{value}</td></tr>" in text
     assert "<td>0</td><td>2</td><td>cpu</td><td>1</td><td>2.15.0</td><td>aaaaaaaaaaaa</td>" in text
     assert "aten::mm        &lt;16&gt;" in text
+    assert "signature" not in text
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
@@ -140,6 +142,13 @@ def test_a_moving_average_has_a_line_of_its_own():
     ]
     lines = {line.name: line.y for line in curves(records, [], "accuracy").data if line.yaxis == "y2"}
     assert lines["moving average, test"] == (0.75, 0.75)
+
+
+def test_a_loss_that_falls_far_has_a_logarithmic_axis():
+    for losses, kind in (([2.0, 0.2], "log"), ([2.0, 1.0], None), ([2.0, 0.0], None)):
+        records = [{**make_record(step), "loss": loss} for step, loss in enumerate(losses, 1)]
+        assert curves(records, [], "accuracy").layout.yaxis.type == kind
+        assert comparison({"a": records}, "accuracy").layout.yaxis.type == kind
 
 
 def test_a_confusion_matrix_of_many_classes_has_no_numbers():

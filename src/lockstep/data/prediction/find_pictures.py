@@ -129,7 +129,8 @@ def _parquet(path: Path) -> PictureSource:
     found = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
     if not found:
         columns = ", ".join(rows.features)
-        raise refuse("WHAT", str(path), f"has no column of images; its columns are {columns}")
+        rule = f"has no column of images, encoded or of the type Image; its columns are {columns}"
+        raise refuse("WHAT", str(path), rule)
     rule = f"has several columns of images, {', '.join(found)}; keep one"
     require(len(found) == 1, "WHAT", str(path), rule)
     return ParquetPictures(path=path, column=found[0], count=len(rows))

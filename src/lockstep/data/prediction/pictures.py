@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from lockstep.config import error_text, with_retries
 from lockstep.data.images.idx import IdxFile
 from lockstep.data.images.image_pixels import UnreadableImage, read_image
-from lockstep.data.sources.huggingface_sets import import_datasets, read_again
+from lockstep.data.sources.huggingface_sets import import_datasets, read_again, with_images
 
 
 class PictureSource(Protocol):
@@ -99,13 +100,15 @@ class ArrayPictures(_NumberedPictures):
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetPictures(_NumberedPictures):
-    """The images of a parquet file in the format of Hugging Face's `datasets`."""
+    """The images of a parquet file, as images of Hugging Face's `datasets` or as encoded bytes."""
 
     column: str
 
     def read(self, index: int) -> Any:
         try:
             return rows_of(self.path)[index][self.column]
+        except UnidentifiedImageError as error:  # which names a buffer in memory
+            raise UnreadableImage("cannot identify image file") from error
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableImage(" ".join(str(error).split())) from error
 
@@ -149,4 +152,4 @@ def array_in(path: Path, key: str) -> np.ndarray:
 def rows_of(path: Path) -> Any:
     """The rows of a parquet file."""
     datasets = import_datasets("WHAT", str(path))
-    return read_again(path, lambda: datasets.Dataset.from_parquet(str(path)))
+    return with_images(read_again(path, lambda: datasets.Dataset.from_parquet(str(path))))

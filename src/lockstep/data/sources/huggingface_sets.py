@@ -15,6 +15,8 @@ from lockstep.errors import first_line, refuse, require
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 COLUMNS = ("image", "label")
+BINARY = ("binary", "large_binary")
+"""Types of a column of encoded images, each the content of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,22 @@ def import_datasets(field: str, value: str) -> Any:
     return datasets
 
 
+def with_images(rows: Any) -> Any:
+    """A set whose encoded images, which other writers than `datasets` leave untyped, are decoded as images.
+
+    Encoded is a column of bytes, or of {bytes, path}, in a set without a column of the type Image.
+    """
+    import datasets
+
+    if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
+        return rows
+    for name, feature in rows.features.items():
+        is_pair = isinstance(feature, dict) and set(feature) == {"bytes", "path"}
+        if is_pair or getattr(feature, "dtype", "") in BINARY:
+            rows = rows.cast_column(name, datasets.Image())
+    return rows
+
+
 def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:
     """Split → set."""
     files: dict[str, list[str]] = {}
@@ -109,7 +127,8 @@ def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:
             raise unreadable(error) from error
         rule = f"cannot be read ({first_line(error)}); name a folder of save_to_disk, or parquet files"
         raise refuse("data.name", config.name, rule) from error
-    return dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
+    splits = dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
+    return {name: with_images(rows) for name, rows in splits.items()}
 
 
 def read_again(path: Path, load: Callable[[], Any]) -> Any:

@@ -19,6 +19,8 @@ NAMES = {
     "sources": "source of",
 }
 """Names in starts.jsonl → in the report."""
+HIDDEN = ("step", "format", "signature")
+"""Not of the machine; and the signature is for its user's own start, not for whom a report is sent to."""
 DIGITS = 12
 """Shown of a commit, and of the digest of a user's module."""
 
@@ -27,7 +29,7 @@ def environment(starts: Sequence[Mapping[str, Any]]) -> str:
     """What the newest start ran on, one line for each fact."""
     if not starts:
         return ""
-    newest = {name: value for name, value in starts[-1].items() if name not in ("step", "format")}
+    newest = {name: value for name, value in starts[-1].items() if name not in HIDDEN}
     own = {name: newest.pop(name) for name in ("git", "sources") if name in newest}
     return named_values(dict(_lines("", {**newest.pop("versions", {}), **newest, **own})))
 

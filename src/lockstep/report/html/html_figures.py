@@ -37,6 +37,7 @@ def curves(records: Sequence[Record], resumes: Sequence[int], headline: str) -> 
     for row, value in enumerate(values, 1):
         for name, prefix, colour in KINDS:
             _line(figure, row, records, "step", prefix + value, name, colour, is_first=row == 1)
+        _fit_y(figure, row)
         if is_fraction_correct(value):
             figure.update_yaxes(tickformat=".4~%", row=row, col=1)
     rates = sorted({key for record in records for key in record if key.startswith("lr/")})
@@ -64,6 +65,8 @@ def comparison(runs: Mapping[str, Sequence[Record]], headline: str) -> go.Figure
     for (name, records), colour in zip(runs.items(), cycle(COLOURS)):
         for row, key in enumerate(("loss", keys[name]), 1):
             _line(figure, row, records, "samples_seen", key, name, colour, is_first=row == 1)
+    for row in (1, 2):
+        _fit_y(figure, row)
     if is_fraction_correct(headline):
         figure.update_yaxes(tickformat=".4~%", row=2, col=1)
     figure.update_xaxes(title_text="training samples seen", row=2, col=1)
@@ -100,6 +103,13 @@ def _panels(titles: Sequence[str]) -> go.Figure:
         figure.update_yaxes(title_text=html.escape(title), row=row, col=1)
     figure.update_layout(height=PANEL_PIXELS * len(titles), hovermode="x unified")
     return figure
+
+
+def _fit_y(figure: go.Figure, row: int) -> None:
+    """A logarithmic axis if the values span more than a factor of 4, so that late progress is visible."""
+    values = [value for line in figure.select_traces(row=row, col=1) for value in line.y]
+    if values and min(values) > 0 and max(values) > 4 * min(values):
+        figure.update_yaxes(type="log", dtick=1, minor={"dtick": "D1", "showgrid": True}, row=row, col=1)
 
 
 def _line(
