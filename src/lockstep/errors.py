@@ -1,6 +1,6 @@
 """The ways a command ends early, each with its exit code: a user's mistake, or a stop all ranks agreed on.
 
-Also what messages need, `counted` and `first_line`: every package may import this module.
+Also what messages need, `counted`, `short_message` and `first_line`: every package may import this module.
 """
 
 from __future__ import annotations
@@ -82,8 +82,13 @@ def is_agreed(error: BaseException) -> bool:
     return isinstance(error, ConfigError | AgreedStop) and not isinstance(error, RankError)
 
 
+def short_message(error: BaseException) -> str:
+    """The first line of what an error says; its type if it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error, after where the innermost line outside of torch and Lockstep raised it."""
+    """The type and first line of an error, after the innermost line outside of torch and Lockstep."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if not {"torch", "lockstep"} & set(Path(each.filename).parts)]
     place = f"{Path(own[-1].filename).name} line {own[-1].lineno}: " if own else ""

@@ -1,5 +1,6 @@
 import bz2
 import hashlib
+import os
 import shutil
 import sys
 
@@ -12,6 +13,7 @@ from image_folders import colour_folder, colour_images, write_images
 from lockstep.config import DataConfig
 from lockstep.data import describe_data, image_samples, load_image_set
 from lockstep.data.image_measures import ImageFacts
+from lockstep.data.survey import MEMORY_SHARE, check_memory
 from lockstep.errors import ConfigError
 
 
@@ -176,8 +178,18 @@ def test_mixed_sizes_and_oblongs_need_an_image_size(tmp_path):
 
 def test_too_large_a_set_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("lockstep.data.survey.MEMORY_SHARE", 1e-9)
-    with pytest.raises(ConfigError, match=r"needs 0.0 GB of .*, use --data.storage streamed"):
+    with pytest.raises(ConfigError, match=r"needs 0.0 GB of .* in each process; use --data.storage streamed"):
         load_image_set(folder_config(colour_folder(tmp_path)))
+
+
+def test_the_processes_of_a_node_share_its_memory(monkeypatch):
+    limit = MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    check_memory(int(limit * 0.9))
+    launch = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"data\.storage = 'resident': needs"):
+        check_memory(int(limit * 0.9))
 
 
 def test_a_function_makes_one_set_or_two_or_names_classes():
@@ -271,6 +283,7 @@ def test_a_set_of_hugging_face_is_read(tmp_path, form, monkeypatch):
         path.mkdir()
         split(12).to_parquet(path / "train-00000-of-00001.parquet")
         split(6).to_parquet(path / "test-00000-of-00001.parquet")
+        split(3).to_parquet(path / "validation-00000-of-00001.parquet")  # not to be trained on
     images = load_image_set(DataConfig(name=f"huggingface:{path}", image_size=16))
     assert images.facts.classes == ("blue", "green", "red")
     assert images.stored["train"].images.shape == (12, 3, 16, 16)

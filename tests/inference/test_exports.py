@@ -195,6 +195,9 @@ def test_a_comparison_counts_other_predictions_and_numbers_that_are_not_finite()
     assert not flipped.is_equal
     lost = compare(model, lambda x: [outputs_of(model, x)[0] * np.nan], [inputs], is_classification=False)
     assert not lost.is_equal
+    torch.nn.init.constant_(model.bias, np.inf)
+    endless = compare(model, lambda x: [np.ones((len(x), 2))], [inputs], is_classification=False)
+    assert not endless.is_equal
 
 
 @pytest.mark.parametrize(

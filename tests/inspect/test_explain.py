@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.data import TensorDataset
 
+import lockstep
 import tasks
 from lockstep.commands.main import main
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
@@ -191,3 +194,30 @@ def test_a_step_of_a_task_without_classes_is_explained():
     assert "checked: in the expected order" in text
     assert "no formula of this optimizer" in text
     assert "random guess" not in text
+
+
+class Packed(torch.nn.Module):
+    """Reads sequences in a form that has no rows to split."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head = torch.nn.GRU(3, 4, batch_first=True), torch.nn.Linear(4, 1)
+
+    def forward(self, inputs):
+        lengths = torch.full((len(inputs),), inputs.shape[1])
+        _, last = self.gru(pack_padded_sequence(inputs, lengths, batch_first=True))
+        return self.head(last[0]).squeeze(1)
+
+
+def test_a_recurrence_over_packed_sequences_is_left_out():
+    task = lockstep.Task(
+        name="packed",
+        model=Packed,
+        train=TensorDataset(torch.randn(16, 5, 3), torch.randn(16)),
+        loss=lambda outputs, targets: (outputs - targets).square(),
+    )
+    config = small_config(batch=BatchConfig(global_size=8, micro_size=4))
+    run = built_run(config, task=task)
+    explanation = explain_step(run, config, 1)
+    assert "loss" in explanation.facts[0]
+    assert not any(fact.startswith("gru:") for fact in explanation.facts)

@@ -109,3 +109,18 @@ def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch
     with pytest.raises(ConfigError, match=r"pip install lockstep-trainer\[tensorboard\]"):
         lockstep.train(config)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_records_are_written_although_a_picture_cannot_be_drawn(tmp_path):
+    folder = tmp_path / "run"
+    make_run(folder, [])
+
+    def pictures():
+        raise ValueError("no picture")
+
+    sink = sink_in(folder, pictures=pictures)
+    sink.log(make_record(1))
+    with pytest.raises(ValueError, match="no picture"):
+        sink.close("finished")
+    assert ("loss", 1) in scalars(folder)
+    assert any(tag == "_hparams_/session_end_info" for tag, _ in events(folder))

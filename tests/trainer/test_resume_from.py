@@ -1,5 +1,6 @@
 """A run that goes on from another with all its state, under another length, schedule or rates."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,9 @@ import lockstep
 from lockstep.commands.main import main
 from lockstep.config import DataConfig, OptimizerConfig, ScheduleConfig, TrackingConfig, TrainConfig
 from lockstep.errors import ConfigError
-from lockstep.runs import read_metrics, read_starts
+from lockstep.runs import checkpoints_in, read_metrics, read_starts, record_start
 from lockstep.runs.checkpoints.checkpoint_folder import load_newest_checkpoint
-from lockstep.runs.resume.resume_from import resumed_config
+from lockstep.runs.resume.resume_from import install_from_run, resumed_config
 from processes import without_times
 from runs import built_run, reset_accelerator, small_config
 
@@ -121,3 +122,20 @@ def test_only_what_the_settings_say_of_a_group_changes(source):
     (group,) = run.optimizer.param_groups
     assert (group["base_lr"], group["weight_decay"], group["betas"]) == (0.002, 0.5, (0.8, 0.9))
     assert all(state["step"] == 6 for state in run.optimizer.state.values())
+
+
+def test_a_checkpoint_that_a_kill_kept_from_the_folder_is_brought_again(source, tmp_path):
+    _, folder = source
+    flags = [*FLAGS, "--run.dir", str(tmp_path), "--run.name", "killed", "--train.steps", "9"]
+    config, target = resumed_config(str(folder), flags), tmp_path / "killed"
+    (target / "checkpoints").mkdir(parents=True)
+    install_from_run(config, target)
+    whole = checkpoints_in(target / "checkpoints")
+    assert len(whole) == 2, "the best and the newest one"
+    shutil.rmtree(whole[-1])
+    install_from_run(config, target)
+    assert checkpoints_in(target / "checkpoints") == whole
+    record_start(config, target, 6, {})
+    shutil.rmtree(whole[-1])
+    install_from_run(config, target)
+    assert checkpoints_in(target / "checkpoints") == whole[:1], "a run that has begun keeps its own"

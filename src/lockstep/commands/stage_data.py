@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lockstep.errors import refuse, require
+from lockstep.errors import refuse, require, short_message
 
 FIELD = "LOCKSTEP_STAGE_DATA"
 
@@ -40,10 +40,9 @@ def stage_data(source: Path, place: Path) -> Path:
             try:
                 shutil.copytree(source, scratch)
             except OSError as error:  # shutil.Error is one, with all files that it could not copy
-                reason = str(error).splitlines()[0][:200]
                 shutil.rmtree(scratch, ignore_errors=True)
-                rule = f"cannot be copied to {own} ({reason}); free space there, or leave it out"
-                raise refuse(FIELD, str(source), rule) from error
+                rule = f"cannot be copied to {own} ({short_message(error)[:200]})"
+                raise refuse(FIELD, str(source), f"{rule}; free space there, or leave it out") from error
             scratch.rename(target)
     return target
 

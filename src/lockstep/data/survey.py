@@ -21,12 +21,12 @@ from lockstep.data.images.image_store import ImageStore
 from lockstep.data.images.labelled_images import DecodedImages
 from lockstep.data.reading.generators import seed_generators
 from lockstep.errors import ConfigError, refuse, require
-from lockstep.launch import advance, num_cores
+from lockstep.launch import advance, num_cores, read_launch
 
 CHUNK = 256
 """Images that are decoded, and measured, together."""
 MEMORY_SHARE = 0.5
-"""The part of the memory that resident images may take: they are copied once."""
+"""The part of a process's memory that resident images may take: they are copied once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,17 +162,19 @@ def different_sizes(images: DecodedImages, index: int, pixels: Tensor, first: Te
 
 
 def check_memory(num_bytes: int) -> None:
-    """Checks that resident images fit into the memory of this machine and of its device.
+    """Checks that resident images fit into this process's share of the machine's memory, and on its device.
+
+    Each process of a node has the images in memory, at least until they are on its device.
 
     Raises:
         ConfigError: they do not.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // read_launch().local_world_size
     if torch.cuda.is_available():
         memory = min(memory, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     fits = num_bytes <= MEMORY_SHARE * memory
-    rule = f"needs {num_bytes / 1e9:.1f} GB of {memory / 1e9:.1f} GB, use --data.storage streamed"
-    require(fits, "data.storage", "resident", rule)
+    rule = f"needs {num_bytes / 1e9:.1f} GB of {memory / 1e9:.1f} GB in each process"
+    require(fits, "data.storage", "resident", f"{rule}; use --data.storage streamed")
 
 
 def with_facts(images: DecodedImages, facts: ImageFacts) -> DecodedImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import subprocess
 import sys
@@ -48,7 +49,8 @@ class Comparison:
     @property
     def is_equal(self) -> bool:
         """Whether predictions are the same and outputs nearly so; a number that is not finite never is."""
-        return self.num_different == 0 and self.difference <= TOLERANCE * max(1.0, self.size)
+        is_close = math.isfinite(self.size) and self.difference <= TOLERANCE * max(1.0, self.size)
+        return self.num_different == 0 and is_close
 
 
 def compare(model: nn.Module, run: Run, batches: Iterable[Any], *, is_classification: bool) -> Comparison:

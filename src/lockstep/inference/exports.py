@@ -108,8 +108,6 @@ def export(
     with join_ranks(replace(launch, wants_cpu=True), "no") as ranks, ExitStack() as closing:
         weights = read_weights(run)
         model = read_model(config, weights, ranks, closing)
-        if target is None:
-            check_links(model.facts.run)
         folder = target or model.facts.run / EXPORT_FOLDER / export_name(run, weights)
         if target is None:
             check_links(model.facts.run)

@@ -48,7 +48,7 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
                 local = [_row_sums(run, module, batch) for batch in window]  # each (rows, 3)
             everyone = [each for of_rank in run.ranks.gather_objects(local) for each in of_rank]
             if any(sums is None for sums, _ in everyone):
-                continue  # the forward does not use it
+                continue  # the forward does not use it so
             sums = [each for each, _ in everyone if each is not None]
             # A loss that counts is a mean only once it is divided by what the global batch counts.
             count = sum(count for _, count in everyone) if run.traits.loss.has_own_count else 1.0
@@ -69,12 +69,14 @@ def measure_recurrences(run: Run, window: list[MicroBatch]) -> list[Recurrence]:
 def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> tuple[Tensor | None, float]:
     """Sums over one micro-batch, (rows, 3): squared gradients, saturated units, and all units; and its count.
 
-    No sums, if the forward does not use the module.
+    No sums, if the forward does not use the module, or not with a batch of sequences in one tensor.
     """
     states: list[Tensor] = []
     time = 1 if module.batch_first else 0
 
-    def row_by_row(module: nn.Module, arguments: tuple[Tensor, ...], _: object) -> tuple[Tensor, Tensor]:
+    def row_by_row(module: nn.Module, arguments: tuple[Any, ...], _: object) -> tuple[Tensor, Tensor] | None:
+        if not (arguments and isinstance(arguments[0], Tensor) and arguments[0].dim() == 3):
+            return None  # such as a PackedSequence: its output stays as it is
         inputs, state = arguments[0], arguments[1] if len(arguments) > 1 else None
         for row in inputs.split(1, dim=time):
             _, state = module.forward(row, state)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules import loss as torch_losses
 
 from lockstep.config import NUM_CLASSES, LossConfig, check_arguments, import_reference, nearest
-from lockstep.errors import refuse, require
+from lockstep.errors import refuse, require, short_message
 
 Criterion = Callable[[Tensor, Tensor], Any]
 """From logits (batch, classes) and labels (batch,) to the losses of the samples (batch,), or to a sum and
@@ -109,7 +109,7 @@ def _torchs_loss(config: LossConfig) -> Criterion:
     try:
         module = kind(reduction="none", **config.args)
     except (TypeError, ValueError) as error:
-        rule = f"do not fit {config.name} ({str(error).splitlines()[0]}); change them"
+        rule = f"do not fit {config.name} ({short_message(error)}); change them"
         raise refuse("loss.args", config.args, rule) from error
 
     def criterion(outputs: Tensor, labels: Tensor) -> Tensor:

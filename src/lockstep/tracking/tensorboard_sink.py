@@ -86,12 +86,14 @@ class TensorBoardSink:
     def close(self, status: Status, reason: str = "") -> None:
         from torch.utils.tensorboard.summary import image
 
-        for name, pixels in self._pictures().items():
-            self._write(image(name, pixels, dataformats="HWC"), self._step)
-        if status == "finished":
-            self._write(self._end, self._step)
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            for name, pixels in self._pictures().items():
+                self._write(image(name, pixels, dataformats="HWC"), self._step)
+        finally:  # without pictures too, what is queued is written
+            if status == "finished":
+                self._write(self._end, self._step)
+            if self._writer is not None:
+                self._writer.close()
 
     def _write(self, summary: Any, step: int) -> None:
         """Queues an event, which a thread writes. After a failure nothing more is written."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lockstep.data import UnreadableImage, find_files, find_pictures
+from lockstep.data import Pictures, UnreadableImage, find_files, find_pictures
 from lockstep.data.images.idx import encode_idx
 from lockstep.errors import ConfigError
 
@@ -137,3 +137,26 @@ def test_words_that_name_nothing(tmp_path):
         find_pictures([str(tmp_path)])
     with pytest.raises(ConfigError, match="holds no files"):
         find_files([str(tmp_path)])
+
+
+def test_images_of_formats_that_begin_with_zeros_are_no_idx_files(tmp_path):
+    for name in ("a.ico", "a.jp2", "a.tga"):
+        Image.new("L", (16, 16), 7).save(tmp_path / name)
+        assert (tmp_path / name).read_bytes()[:2] == b"\0\0"
+        (pixels,) = read_all(find_pictures([str(tmp_path / name)])).values()
+        assert not isinstance(pixels, str), pixels
+
+
+def test_finding_an_image_does_not_count_all_others():
+    counted = []
+
+    class Source:
+        def __len__(self):
+            counted.append(self)
+            return 2
+
+    pictures = Pictures(sources=[Source() for _ in range(10)])
+    found = [pictures.find(index) for index in range(20)]
+    assert [number for _, number in found] == [0, 1] * 10
+    assert [source for source, _ in found[::2]] == pictures.sources
+    assert len(counted) == 10

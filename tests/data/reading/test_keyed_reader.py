@@ -1,5 +1,6 @@
 """Batches of a Dataset: what they draw depends on their place alone, and a bad sample is named."""
 
+import pickle
 import random
 from contextlib import ExitStack
 from itertools import islice
@@ -213,6 +214,7 @@ def test_the_first_difference_of_two_trees_is_their_path():
     assert first_difference(one, {"a": [1, torch.ones(2)], "b": 0.0}, "input") == "input['a'][1]"
     assert first_difference(one, {"a": [1], "b": 0.0}, "input") == "input['a']"
     assert first_difference(1, 1.0, "target") == "target"
+    assert first_difference([1, 2], [12], "target") == "target"
 
 
 class Listed:
@@ -299,3 +301,12 @@ class TooFew(reading_tasks.Photographs):
 def test_a_data_set_that_reads_too_few_together_is_named():
     with pytest.raises(DataError, match=r"TooFew\.__getitems__ gave 0 samples for 3 ids"):
         reader_of(TooFew()).training_batch(0, 0, 0, IDS)
+
+
+def test_a_reader_that_has_read_can_be_sent_to_workers_that_are_not_forked():
+    reader = reader_of(reading_tasks.WithNoise())
+    first = reader.evaluation_batch(IDS)
+    content = pickle.dumps(reader)
+    assert b"itertools" not in content  # Python 3.14 pickles no iterator
+    again = pickle.loads(content).evaluation_batch(IDS)
+    assert first_difference(list(first), list(again), "batch") == ""

@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from threading import Event, Thread
 
@@ -12,6 +14,7 @@ from lockstep.launch import advance, limited, unlimited
 from lockstep.launch.liveness.heartbeats import BETWEEN, COMPUTING, EVALUATING, READING, WAITING
 from lockstep.launch.liveness.lifeline_ends import MainEnd, OtherEnd, SoloEnd
 from lockstep.launch.network import is_loopback
+from processes import with_support
 
 WAIT = 10
 """Seconds that a busy machine may need."""
@@ -160,3 +163,24 @@ def test_a_rank_alone_looks_at_itself(monkeypatch, capsys):
         end.close()
     line = "before its first step, handing a record to Sink for 0.4 s (run.timeout_seconds), at "
     assert line in capsys.readouterr().err
+
+
+def test_a_main_rank_whose_others_have_all_gone_has_no_address():
+    with lifelines(1) as (main,):
+        assert main.begin() == ""
+
+
+def test_a_main_rank_that_cannot_be_reached_leaves_nothing_to_close():
+    program = (
+        "import socket\n"
+        "from lockstep.launch.liveness.lifeline_ends import OtherEnd\n"
+        "with socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "    place = server.getsockname()\n"
+        "try:\n"
+        "    OtherEnd(1, 60, place, 'token', 'node')\n"
+        "except ConnectionRefusedError:\n"
+        "    print('refused')\n"
+    )
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, env=with_support(), timeout=60)
+    assert (result.stdout, result.stderr) == ("refused\n", "")

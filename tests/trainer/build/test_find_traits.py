@@ -6,7 +6,8 @@ from torch import nn
 
 import any_models
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from lockstep.engine import evaluate_run, take_step, train, use_deterministic_kernels
+from lockstep.data import MicroBatch
+from lockstep.engine import check_sizes, evaluate_run, take_step, train, use_deterministic_kernels
 from lockstep.errors import ConfigError, RankError, RunStopped
 from lockstep.trainer import build_run, find_task, make_parts
 from runs import fresh_ranks, small_config, small_run
@@ -69,6 +70,29 @@ def test_a_last_micro_batch_that_is_too_small_for_the_model_is_refused_and_can_b
         )
     )
     assert run.plan.steps_per_epoch == 1
+
+
+def test_what_a_short_micro_batch_raises_is_one_line():
+    def loss_of(batch):
+        if len(batch.ids) < 2:
+            raise RuntimeError("too few\nand more about it")
+        return batch.inputs.sum()
+
+    whole, short = (
+        MicroBatch(
+            inputs=torch.ones(size),
+            targets=None,
+            ids=torch.arange(size),
+            step=0,
+            slot=0,
+            weight=1,
+            is_last=True,
+        )
+        for size in (2, 1)
+    )
+    with pytest.raises(ConfigError, match=r"micro_size = 2: leaves 1 sample .* \(too few\); ") as caught:
+        check_sizes(nn.Linear(1, 1), loss_of, [whole, short], "model.name", "line")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_buffer_without_a_rule_is_refused_until_the_user_says_that_it_may_be_averaged():

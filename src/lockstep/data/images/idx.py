@@ -39,7 +39,7 @@ class IdxFile:
     def _open(cls, path: Path) -> IdxFile:
         with path.open("rb") as file:
             magic = file.read(4)
-            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES:
+            if not is_idx(magic) or not magic[3]:
                 raise ValueError("not an IDX file of bytes or 32-bit integers")
             sizes = file.read(4 * magic[3])
         if len(sizes) < 4 * magic[3]:
@@ -100,6 +100,11 @@ class IdxFile:
     @property
     def _row_bytes(self) -> int:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def is_idx(magic: bytes) -> bool:
+    """Whether a file begins like an IDX file of a known type. Images may begin with two zero bytes too."""
+    return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in DTYPES
 
 
 def encode_idx(array: NDArray[np.uint8]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lockstep.config import error_text, is_file, is_folder, with_retries
-from lockstep.data.images.idx import IdxFile
+from lockstep.data.images.idx import IdxFile, is_idx
 from lockstep.data.prediction.pictures import (
     ArrayPictures,
     IdxPictures,
@@ -93,8 +93,8 @@ def _opened(path: Path, is_transposed: bool) -> PictureSource:
     if path.suffix == ".parquet":
         return _parquet(path)
     with path.open("rb") as file:
-        is_idx = file.read(2) == b"\0\0"  # no image file begins like this
-    return _idx(path, is_transposed) if is_idx else PictureFile(path=path)
+        magic = file.read(4)
+    return _idx(path, is_transposed) if is_idx(magic) else PictureFile(path=path)
 
 
 def _idx(path: Path, is_transposed: bool) -> PictureSource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,17 +124,13 @@ class Pictures:
 
     def find(self, index: int) -> tuple[PictureSource, int]:
         """The source of an image and its number there."""
-        starts = self._starts()
-        place = bisect_right(starts, index) - 1
-        return self.sources[place], index - starts[place]
+        number = bisect_right(self._firsts, index) - 1
+        return self.sources[number], index - self._firsts[number]
 
-    def _starts(self) -> list[int]:
-        return _cached_starts(tuple(map(len, self.sources)))
-
-
-@lru_cache(maxsize=1)
-def _cached_starts(lengths: tuple[int, ...]) -> list[int]:
-    return [0, *accumulate(lengths)][:-1]
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """The number of each source's first image."""
+        return [0, *accumulate(map(len, self.sources))][:-1]
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -80,17 +79,17 @@ class DrawWatch:
 
     def __init__(self) -> None:
         self._python, self._numpy = random.Random(), np.random.RandomState()
-        self._times = count()
+        self._times = 0
         self.has_noticed = False
 
     def begin(self) -> None:
         """Starts to watch, each time from other states: what looks at these without a draw, and depends on
         them, does not read the same twice."""
-        seed = next(self._times)
-        random.seed(seed)
-        self._python.seed(seed)
-        np.random.seed(seed)
-        self._numpy.seed(seed)
+        random.seed(self._times)
+        self._python.seed(self._times)
+        np.random.seed(self._times)
+        self._numpy.seed(self._times)
+        self._times += 1
 
     def is_drawn(self) -> bool:
         """Whether something has drawn since then; wrong with a chance of 2**-53."""

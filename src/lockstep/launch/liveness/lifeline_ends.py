@@ -43,7 +43,7 @@ class MainEnd(Lifeline):
         address = next((each for each in addresses if not is_loopback(each)), "")
         for connection in list(self._ranks):
             connection.send(begin=True, address=address)
-        return address or next(iter(addresses))
+        return address or next(iter(addresses), "")  # none, if all have failed since
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -126,8 +126,9 @@ class OtherEnd(Lifeline):
         self, rank: int, limit_seconds: float, place: tuple[str, int], token: str, node: str
     ) -> None:
         """Raises OSError: the main rank, on the node and at the place named, cannot be reached."""
+        channel = socket.create_connection(place, CONNECT_SECONDS)  # first: what fails has nothing to close
         super().__init__(rank, limit_seconds)
-        self._connection = Connection(socket.create_connection(place, CONNECT_SECONDS))
+        self._connection = Connection(channel)
         self._connection.send(token=token, rank=rank, node=self.node)
         self._main = f"rank 0 on {node}"
         self._begun: str | None = None

@@ -97,7 +97,5 @@ def restored_handlers() -> Iterator[None]:
     finally:
         if current_thread() is main_thread():
             for number, handler in before.items():
-                if (
-                    handler is not None
-                ):  # None: a handler that is not Python's, which nothing here can put back
+                if handler is not None:  # None: not Python's, and nothing here can put it back
                     signal.signal(number, handler)

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 
 from lockstep.config import error_text, with_retries
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, short_message
 from lockstep.runs.folder.disk import written
 from lockstep.runs.folder.files import (
     MISSING,
@@ -201,8 +201,7 @@ def _decoded(path: Path, name: str, decode: Callable[[], T]) -> T:
     except (DamagedCheckpoint, UnreadableCheckpoint, MemoryError):
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise DamagedCheckpoint(f"{path}: {name} cannot be decoded ({reason})") from error
+        raise DamagedCheckpoint(f"{path}: {name} cannot be decoded ({short_message(error)})") from error
 
 
 def _manifest_sha256(manifest: dict[str, Any]) -> str:

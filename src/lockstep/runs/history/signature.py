@@ -40,14 +40,15 @@ def is_own(folder: Path) -> bool:
     """
     starts = read_starts(folder)
     signature = starts[-1].get("signature") if starts else None
-    key = _own_key() if isinstance(signature, str) and signature else b""
+    if not isinstance(signature, str) or not signature.isascii():  # compare_digest takes no other text
+        return False
+    key = _own_key() if signature else b""
     try:
         settings = with_retries(folder / SETTINGS_FILE, (folder / SETTINGS_FILE).read_bytes)
     except OSError:
         return False  # whoever reads the settings says why
-    return bool(key) and hmac.compare_digest(
-        _signature(key, settings, starts[-1].get("sources", {})), str(signature)
-    )
+    expected = _signature(key, settings, starts[-1].get("sources", {}))
+    return bool(key) and hmac.compare_digest(expected, signature)
 
 
 def _signature(key: bytes, settings: bytes, sources: Mapping[str, str]) -> str:
@@ -69,6 +70,8 @@ def _own_key(*, makes_one: bool = False) -> bytes:
             scratch = folder / f".key.{secrets.token_hex(4)}"
             with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())  # a key that a power loss leaves empty would never be made again
             try:
                 os.link(scratch, path)  # unlike a rename, leaves the key that another start has just made
             finally:

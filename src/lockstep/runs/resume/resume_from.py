@@ -26,7 +26,7 @@ from lockstep.runs.folder.files import (
     checkpoints_in,
     write_atomically,
 )
-from lockstep.runs.history.history import read_metrics, read_settings
+from lockstep.runs.history.history import read_metrics, read_settings, read_starts
 from lockstep.runs.resume.naming import run_path
 from lockstep.runs.resume.resume_rules import GOING_ON, check_format, differences
 from lockstep.runs.run_settings import TO_TRAIN, stated_settings
@@ -59,7 +59,7 @@ def resumed_config(word: str, flags: list[str]) -> Config:
 
 
 def install_from_run(config: Config, folder: Path) -> None:
-    """Puts the checkpoint that a new run goes on from into its folder, unless it has checkpoints of its own.
+    """Puts the checkpoint that a new run goes on from into its folder, unless the run has begun there.
 
     With it come the records up to its step, the best checkpoint so far, and what describes task and data. The
     run's own first start begins after that step. The main rank calls it.
@@ -68,7 +68,8 @@ def install_from_run(config: Config, folder: Path) -> None:
         ConfigError: there is no such checkpoint, or it is of a run whose data, model or batch differ.
     """
     word = config.train.resume_from
-    if checkpoints_in(folder / CHECKPOINTS_FOLDER):
+    # Without a start, the process that brought them was killed, perhaps before the one to go on from.
+    if checkpoints_in(folder / CHECKPOINTS_FOLDER) and read_starts(folder):
         return
     found = read_weights(word, OPTION)
     rule = "names no checkpoint of a run with all its state; name RUN, RUN:best or a checkpoint"

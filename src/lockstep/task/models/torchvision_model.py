@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from torch import Tensor, nn
 
 from lockstep.config import ModelConfig, check_arguments, nearest
-from lockstep.errors import refuse, require
+from lockstep.errors import refuse, require, short_message
 from lockstep.task.models.image_shape import ImageShape
 
 
@@ -27,11 +27,9 @@ def make_torchvision_model(config: ModelConfig, shape: ImageShape) -> nn.Module:
     builder = find_torchvision_model(config)
     try:
         model = builder(weights=None, num_classes=shape.num_classes, **config.args)
-    except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise refuse(
-            "model.args", config.args, f"do not fit {config.name} ({reason}); change them"
-        ) from error
+    except (AssertionError, NotImplementedError, TypeError, ValueError) as error:  # it asserts sizes too
+        rule = f"do not fit {config.name} ({short_message(error)}); change them"
+        raise refuse("model.args", config.args, rule) from error
     if shape.channels == 1:
         model.register_forward_pre_hook(_repeat_channel)
     return model

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lockstep.config import TrackingConfig
+from lockstep.errors import short_message
 from lockstep.runs import DATASET_FILE, Record, Status, read_summary
 from lockstep.runs.checkpoints.weights import BEST
 from lockstep.runs.saved_evaluations import VALIDATION, read_evaluation
@@ -86,7 +87,7 @@ class WandbClient:
                 settings=settings,
             )
         except (OSError, wandb.errors.Error) as error:
-            raise CouldNotConnect((str(error) or repr(error)).splitlines()[0]) from error
+            raise CouldNotConnect(short_message(error)) from error
         run.define_metric("samples_seen")
         run.define_metric("*", step_metric="samples_seen")
         return run, run.starting_step if self.is_online else first_offline_step

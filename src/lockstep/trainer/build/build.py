@@ -52,11 +52,19 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
 
     Raises:
         ConfigError: on every rank, if batch sizes do not divide, the trials of the model fail, or the ranks'
-            GPUs are not equal and the reduction is exact.
+            GPUs are not equal and the reduction is exact. The model and the processes are then as before.
     """
+    with ExitStack() as closing:
+        run = _built(config, ranks, parts, checkpoint, closing)
+        run.closing = closing.pop_all()
+    return run
+
+
+def _built(
+    config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint | None, closing: ExitStack
+) -> Run:
     plan = ranks.on_all(lambda: make_plan(config, ranks, len(parts.train), parts.num_held_out))
     model = parts.model
-    closing = ExitStack()
     prepared = prepare_forward(model, ranks, closing)
     optimizer = ranks.accelerator.prepare_optimizer(parts.optimizer)
     owners: Owners | None = None
@@ -139,7 +147,6 @@ def build_run(config: Config, ranks: Ranks, parts: Parts, checkpoint: Checkpoint
         test=sets.get("test"),
         average=average,
         selection=selection_at(checkpoint) if has_validation else None,
-        closing=closing,
     )
     connect_gpus(ranks)  # now that the processes that read data were forked
     run.captured = captured_step(config, run)

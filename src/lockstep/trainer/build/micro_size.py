@@ -12,7 +12,7 @@ import torch
 from lockstep.config import Config, is_file
 from lockstep.data import restored_generators, seed_generators
 from lockstep.engine import restored_buffers
-from lockstep.errors import RankFailed, refuse
+from lockstep.errors import RankFailed, refuse, short_message
 from lockstep.launch import advance, limited
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import micro_sizes, window_for_reduction
@@ -113,8 +113,8 @@ def named_memory(config: Config, folder: Path) -> Iterator[None]:
                 "this run keeps that size, so go on with it on a device with more memory; or start a new run "
                 f"with a smaller one from these weights: --init-from {folder}"
             )
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RankFailed(f"out of memory with batch.micro_size = {size}: {remedy} ({reason})") from error
+        text = f"out of memory with batch.micro_size = {size}: {remedy} ({short_message(error)})"
+        raise RankFailed(text) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
