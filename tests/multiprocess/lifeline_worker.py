@@ -25,7 +25,7 @@ def main():
             elif what == "failed":
                 raise DataError("a sample cannot be read")
             elif what == "stuck":
-                ranks.lifeline.place = lambda: (6, "computing")
+                ranks.lifeline.position = lambda: (6, "computing")
                 with limited("between two steps"):
                     time.sleep(60)
         ranks.agree(False)

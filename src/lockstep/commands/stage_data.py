@@ -15,7 +15,7 @@ from lockstep.errors import refuse, require, short_message
 FIELD = "LOCKSTEP_STAGE_DATA"
 
 
-def stage_data(source: Path, place: Path) -> Path:
+def stage_data(source: Path, disk: Path) -> Path:
     """A copy of a data folder, in a folder of this user's that nobody else can read or write.
 
     Its name is the digest of the source: the path, and the names, sizes and times of its files. So another
@@ -23,7 +23,7 @@ def stage_data(source: Path, place: Path) -> Path:
 
     Args:
         source: the data folder.
-        place: a folder on the node's disk, which others may write to as well, such as /tmp.
+        disk: a folder on the node's disk, which others may write to as well, such as /tmp.
 
     Raises:
         ConfigError: there is no such folder, its copy does not fit, or someone else made the folder for it.
@@ -31,7 +31,7 @@ def stage_data(source: Path, place: Path) -> Path:
     require(source.is_dir(), FIELD, str(source), "is not a folder on this node; name one that all nodes see")
     files = listing(source)
     digest = hashlib.sha256(repr((str(source.resolve()), files)).encode()).hexdigest()[:16]
-    own = own_folder(place / f"lockstep-data-{os.getuid()}")
+    own = own_folder(disk / f"lockstep-data-{os.getuid()}")
     target, scratch = own / digest, own / f".{digest}.partial"
     with FileLock(own / f".{digest}.lock"):
         if not target.exists() or listing(target) != files:  # something deletes old files of /tmp

@@ -63,9 +63,9 @@ def final_scores(summary: dict[str, Any], headline: str) -> str:
         prefixes |= {f"best, step {summary['best_step']}": "best_", "best-ema": "best_ema_"}
     for split in ("test", "validation"):
         keys = {name: f"{prefix}{split}_{headline}" for name, prefix in prefixes.items()}
-        found = {name: shown(headline, summary[key]) for name, key in keys.items() if key in summary}
-        if list(found) == ["last"]:
-            return f"{split} {headline} {found['last']}, "
-        if found:
-            return f"{split} {headline} {', '.join(f'{value} ({name})' for name, value in found.items())}, "
+        values = {name: shown(headline, summary[key]) for name, key in keys.items() if key in summary}
+        if list(values) == ["last"]:
+            return f"{split} {headline} {values['last']}, "
+        if values:
+            return f"{split} {headline} {', '.join(f'{value} ({name})' for name, value in values.items())}, "
     return ""

@@ -104,7 +104,7 @@ def gather_arguments(argv: list[str], flags: Iterable[str]) -> list[str]:
         groups[-1].append(word)
     known = tuple(flags)
     rest: list[str] = []
-    found: dict[str, dict[str, Any]] = {}
+    by_flag: dict[str, dict[str, Any]] = {}
     for first, *words in groups:
         head, equals, value = first.partition("=")
         flag = next((each for each in known if head == each or head.startswith(f"{each}.")), None)
@@ -112,14 +112,14 @@ def gather_arguments(argv: list[str], flags: Iterable[str]) -> list[str]:
             rest += [first, *words]
             continue
         values = [value, *words] if equals else words
-        arguments = found.setdefault(flag, {})
+        arguments = by_flag.setdefault(flag, {})
         if head == flag:
             arguments |= _read_pairs(flag, values)
         elif len(values) != 1:
             raise ConfigError(f"{head}: needs one value after it")
         else:
             arguments[head.removeprefix(f"{flag}.").replace("-", "_")] = _read(head, values[0])
-    return rest + [word for flag, each in found.items() for word in (flag, _one_word(each))]
+    return rest + [word for flag, each in by_flag.items() for word in (flag, _one_word(each))]
 
 
 def _read_pairs(flag: str, words: Sequence[str]) -> dict[str, Any]:

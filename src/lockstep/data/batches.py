@@ -105,14 +105,14 @@ def computed_ahead(values: Iterator[T]) -> Iterator[T]:
 
     The sample ids of the next epoch take some ms, in which a GPU would have nothing to do.
     """
-    upcoming = _begun(values)
+    upcoming = _started(values)
     while True:
         value = upcoming.result()
-        upcoming = _begun(values)
+        upcoming = _started(values)
         yield value
 
 
-def _begun(values: Iterator[T]) -> Future[T]:
+def _started(values: Iterator[T]) -> Future[T]:
     """The next value, computed in a thread that then ends: a process that is forked must find none."""
     pool = ThreadPoolExecutor(1)
     future = pool.submit(next, values)

@@ -64,14 +64,14 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
     require(not config.has_split or source.validation is not None, "data.validation", SPLIT, rule)
     train = _decoded(config, source.train, config.num_train, len(facts.classes if facts else source.classes))
     is_streamed = config.in_use == "streamed"
-    found: Survey | None = None
+    measured: Survey | None = None
     if facts is None:
-        found = survey(train, keep=not is_streamed)
-        facts = found.facts(source.classes, has_test=source.test is not None)
+        measured = survey(train, keep=not is_streamed)
+        facts = measured.facts(source.classes, has_test=source.test is not None)
     train = with_facts(train, facts)
-    if found is None and not is_streamed:
-        found = survey(train, keep=True)
-    stored = {"train": found.store()} if found and not is_streamed else {}
+    if measured is None and not is_streamed:
+        measured = survey(train, keep=True)
+    stored = {"train": measured.store()} if measured and not is_streamed else {}
     if transform is not None:
         train = replace(train, transform=transform)
         try_transforms(train)
@@ -80,10 +80,12 @@ def load_image_set(config: DataConfig, facts: ImageFacts | None = None) -> Image
         if scored is None:
             continue
         images[which] = with_facts(_decoded(config, scored, 0, len(facts.classes)), facts)
-        is_kept = config.storage == "resident"
-        if is_kept or found is not None:  # not if a run continues with images that it has checked before
-            read = survey(images[which], keep=is_kept)
-            if is_kept:
+        is_resident = config.storage == "resident"
+        if (
+            is_resident or measured is not None
+        ):  # not if a run continues with images that it has checked before
+            read = survey(images[which], keep=is_resident)
+            if is_resident:
                 stored[which] = read.store()
     return ImageSet(facts=facts, images=images, stored=stored)
 

@@ -45,11 +45,11 @@ def refused_nondeterminism() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        found = _NO_DETERMINISTIC_FORM.match(str(error))
-        if found is None:
+        match = _NO_DETERMINISTIC_FORM.match(str(error))
+        if match is None:
             raise
         rule = (
-            f"{found[1]} has no deterministic form on this device; use another operation, or accept bits "
+            f"{match[1]} has no deterministic form on this device; use another operation, or accept bits "
             "that no run repeats: --train.allow-nondeterministic"
         )
         raise refuse("reduction", "exact", rule) from error

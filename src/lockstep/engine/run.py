@@ -27,8 +27,8 @@ from lockstep.plan import Plan
 from lockstep.runs import Sink
 from lockstep.task import Evaluation, Task
 
-PARTS = {"data": READING, "after data": COMPUTING, "communication": WAITING}
-"""Part of a step, as its timer knows it → what its rank does. Anything else is work without a limit."""
+ACTIVITIES = {"data": READING, "after data": COMPUTING, "communication": WAITING}
+"""Section of a step, as its timer knows it → what its rank does. Anything else is work without a limit."""
 
 if TYPE_CHECKING:  # it takes a run itself
     from lockstep.engine.step.captured_step import CapturedStep
@@ -96,9 +96,9 @@ class Run:
     closing: ExitStack = field(default_factory=ExitStack)
     """Closed when the run ends: the processes that read data ahead."""
 
-    def place(self) -> tuple[int, str]:
+    def position(self) -> tuple[int, str]:
         """Where this rank is, for its heartbeat: the steps done, and what it does in the next one."""
-        return self.step, PARTS.get(self.timer.part, BUSY)
+        return self.step, ACTIVITIES.get(self.timer.current, BUSY)
 
     @property
     def scored(self) -> ScoredSet | None:

@@ -67,16 +67,16 @@ def compare(model: nn.Module, run: Run, batches: Iterable[Any], *, is_classifica
     """
     num_samples, num_different, difference, size = 0, 0, 0.0, 0.0
     for inputs in batches:
-        expected, found = outputs_of(model, inputs), run(inputs)
-        shapes = [[array.shape for array in arrays] for arrays in (expected, found)]
+        expected, exported = outputs_of(model, inputs), run(inputs)
+        shapes = [[array.shape for array in arrays] for arrays in (expected, exported)]
         if shapes[0] != shapes[1]:
             raise ExportFailure(f"it returns {shapes[1]} where the model returns {shapes[0]}")
-        for one, other in zip(expected, found, strict=True):
+        for one, other in zip(expected, exported, strict=True):
             gap = np.abs(one.astype(np.float64) - other.astype(np.float64))
             difference = max(difference, float(gap.max(initial=0))) if np.isfinite(gap).all() else np.inf
             size = max(size, float(np.abs(one).max(initial=0)))
         if is_classification:
-            num_different += int((expected[0].argmax(1) != found[0].argmax(1)).sum())
+            num_different += int((expected[0].argmax(1) != exported[0].argmax(1)).sum())
         num_samples += len(expected[0])
     return Comparison(num_samples=num_samples, num_different=num_different, difference=difference, size=size)
 
@@ -152,7 +152,7 @@ def check_weights(own: Mapping[str, Tensor], path: Path) -> None:
     """
     with in_other_process("safetensors", path) as load:
         names, *values = load({})
-    found = {name: value.tobytes() for name, value in zip(names.tolist(), values, strict=True)}
+    loaded = {name: value.tobytes() for name, value in zip(names.tolist(), values, strict=True)}
     expected = {name: tensor.contiguous().flatten().view(torch.uint8) for name, tensor in own.items()}
-    if found != {name: value.numpy().tobytes() for name, value in expected.items()}:
+    if loaded != {name: value.numpy().tobytes() for name, value in expected.items()}:
         raise ExportFailure("safetensors loads other weights from it than the model has")

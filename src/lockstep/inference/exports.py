@@ -111,11 +111,11 @@ def export(
         folder = target or model.facts.run / EXPORT_FOLDER / export_name(run, weights)
         if target is None:
             check_links(model.facts.run)
-        found = []
+        exported = []
         for name in chosen:
-            found.append(export_one(name, model, folder))
-            tell(found[-1])
-        return not any(each.failure for each in found)
+            exported.append(export_one(name, model, folder))
+            tell(exported[-1])
+        return not any(each.failure for each in exported)
 
 
 def export_name(run: str, weights: Weights) -> str:

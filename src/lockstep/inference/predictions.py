@@ -142,8 +142,8 @@ def predict(
             prepare_forward(model, ranks, closing)
             closing.enter_context(evaluating(model))
             for first in range(0, len(samples), size * ranks.world_size):
-                begin = first + size * ranks.rank
-                ids = range(begin, min(begin + size, len(samples)))
+                own_first = first + size * ranks.rank
+                ids = range(own_first, min(own_first + size, len(samples)))
                 read = list(pool.map(samples.read, ids))
                 mine = ranks.on_all(partial(answers, model, task, read, ranks))
                 for each in ranks.gather_objects(mine):
@@ -176,5 +176,5 @@ def answers(model: nn.Module, task: Task, read: Sequence[tuple[Answer, Any]], ra
     if not inputs:
         return [answer for answer, _ in read]
     batch = send_to_device(default_collate(inputs), ranks.device)
-    found = iter(predictions_of(model, batch, task.classes))
-    return [answer if answer.damage else replace(answer, prediction=next(found)) for answer, _ in read]
+    predictions = iter(predictions_of(model, batch, task.classes))
+    return [answer if answer.damage else replace(answer, prediction=next(predictions)) for answer, _ in read]

@@ -75,12 +75,12 @@ class Predictor(nn.Module):
         preprocess = self.preprocess
         if preprocess is None:
             raise no_preprocessing()
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         for start in range(0, len(samples), self.batch_size):
             batch = samples[start : start + self.batch_size]
             read = [preprocess(Path(each) if isinstance(each, str) else each) for each in batch]
-            found += predictions_of(self.model, default_collate(read), self.classes)
-        return found
+            predictions += predictions_of(self.model, default_collate(read), self.classes)
+        return predictions
 
 
 def load(task: Task | str | Path | None, folder: Path | str | None = None) -> Predictor:
@@ -105,12 +105,12 @@ def load(task: Task | str | Path | None, folder: Path | str | None = None) -> Pr
     assert not isinstance(task, Path), "a task is no path"
     config = settings_of_run(path, task, uses=())
     with restored_generators(cpu):
-        config, found = find_task(config, task if isinstance(task, Task) else None, path)
+        config, resolved = find_task(config, task if isinstance(task, Task) else None, path)
         seed_generators(cpu, config.seed, "model")
-        model = model_of(found).to(cpu)
-    check_same_classes(found, path)
-    set_weights(config, found, model, read_weights(str(folder), "folder").tensors)
-    return Predictor(model, found)
+        model = model_of(resolved).to(cpu)
+    check_same_classes(resolved, path)
+    set_weights(config, resolved, model, read_weights(str(folder), "folder").tensors)
+    return Predictor(model, resolved)
 
 
 def predictions_of(model: nn.Module, inputs: Any, classes: Sequence[str]) -> list[Prediction]:

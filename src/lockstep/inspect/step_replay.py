@@ -177,8 +177,8 @@ def _replay_on(
     changed = changed_sources(folder, step, source_digests(config))
     changes = [*environment_changes(before, now), *(f"source of {each}" for each in changed)]
     checkpoint = broadcast_newest_checkpoint(folder, ranks, before=step)
-    config, found = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
-    parts = make_parts(config, found, ranks)
+    config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
+    parts = make_parts(config, task, ranks)
     ranks.on_main(lambda: check_same_data(parts, folder))
     run = build_run(config, ranks, parts, checkpoint)
     with run.closing:

@@ -77,8 +77,8 @@ def is_loopback(address: str) -> bool:
 
 def _plain(address: str) -> str:
     """An address without its scope, and an IPv4 one as such."""
-    found = ip_address(address.partition("%")[0])
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    parsed = ip_address(address.partition("%")[0])
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def join_new_group(
     allow_connections(launch.world_size)
     store, lifeline = meet(launch, limit_seconds, f"lockstep/{number}")
     with reported_failure(lifeline):
-        choose_interface(lifeline.begin())
+        choose_interface(lifeline.exchange_addresses())
         dist.init_process_group(
             backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=step_limit
         )

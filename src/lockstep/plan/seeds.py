@@ -18,13 +18,13 @@ def derive_seed(seed: int, purpose: str, *position: int) -> int:
         position: where, such as (step, slot).
     """
     *first, last = (seed, purpose, *position)
-    digest = _begun(*first).copy()
+    digest = _hash_of(*first).copy()
     digest.update(str(last).encode())
     return int.from_bytes(digest.digest(), "big")
 
 
 @lru_cache(maxsize=64)
-def _begun(*parts: object) -> hashlib.blake2b:
+def _hash_of(*parts: object) -> hashlib.blake2b:
     """The hash of all but the last part: samples that are read one after another share it."""
     text = "".join(f"{part}/" for part in parts)
     return hashlib.blake2b(text.encode(), digest_size=8)

@@ -48,8 +48,8 @@ def comparison_cells(folders: dict[str, Path]) -> tuple[list[str], list[list[str
         setting for setting in next(iter(known), {}) if len({str(values[setting]) for values in known}) > 1
     ]
     headlines = dict.fromkeys(read_task_facts(folder).headline for folder in folders.values())
-    found = {name: run_results(folder) for name, folder in folders.items()}
-    has_validation = any(is_selected(results) for results in found.values())
+    results_of = {name: run_results(folder) for name, folder in folders.items()}
+    has_validation = any(is_selected(results) for results in results_of.values())
     kinds = {"validation": "validation", "best validation": "best_validation", "test": "test"}
     kinds |= {"best test": "best_test"}
     scores = {
@@ -59,7 +59,7 @@ def comparison_cells(folders: dict[str, Path]) -> tuple[list[str], list[list[str
         if (key == "test" and name != LOSS) or (key != "test" and has_validation)
     }
     rows = []
-    for name, results in found.items():
+    for name, results in results_of.items():
         cells = [
             template.format(results[key]) if results.get(key) is not None else "-"
             for key, template in COLUMNS.values()
@@ -81,12 +81,12 @@ def best_first(folders: dict[str, Path]) -> dict[str, Path]:
 
     If all have a validation set, it is the best value on that; else the last one on the test set.
     """
-    found = {name: run_results(folder) for name, folder in folders.items()}
-    key = "best_validation" if all(map(is_selected, found.values())) else "test"
+    results_of = {name: run_results(folder) for name, folder in folders.items()}
+    key = "best_validation" if all(map(is_selected, results_of.values())) else "test"
 
     def score(name: str) -> float:
         facts = read_task_facts(folders[name])
-        value = found[name].get(f"{key}_{facts.headline}")
+        value = results_of[name].get(f"{key}_{facts.headline}")
         return -math.inf if value is None else facts.score(value)
 
     return {name: folders[name] for name in sorted(folders, key=score, reverse=True)}

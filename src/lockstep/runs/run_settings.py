@@ -59,8 +59,8 @@ def run_settings(
     rule = "is not a run folder; name one such as runs/NAME"
     require(is_file(folder / SETTINGS_FILE), "RUN", str(folder), rule)
     path = folder if folder.name not in ("", "..") else folder.resolve()
-    place = [f"--run.dir={path.parent}", f"--run.name={path.name}"]
-    return stated_settings(folder, [*place, *flags], str(folder), imports=imports, uses=uses)
+    location = [f"--run.dir={path.parent}", f"--run.name={path.name}"]
+    return stated_settings(folder, [*location, *flags], str(folder), imports=imports, uses=uses)
 
 
 def read_config(flags: list[str]) -> Config:

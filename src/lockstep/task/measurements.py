@@ -114,7 +114,7 @@ def share_of_mean(value: Any, batch: MicroBatch) -> Share:
     """
     if type(value) is Tensor and value.dtype is torch.float32 and value.shape == (batch.num_samples,):
         return Share(total=value.sum() * batch.weight)  # the usual case: digits spend no time on the others
-    found = measure("task.loss", named_values("task.loss", value)[LOSS], batch.num_samples)
-    if isinstance(found.count, Tensor):
-        return Share(total=found.total * batch.weight, count=found.count * batch.weight)
-    return Share(total=found.total * batch.weight)
+    measured = measure("task.loss", named_values("task.loss", value)[LOSS], batch.num_samples)
+    if isinstance(measured.count, Tensor):
+        return Share(total=measured.total * batch.weight, count=measured.count * batch.weight)
+    return Share(total=measured.total * batch.weight)

@@ -41,9 +41,11 @@ def sync_run(folder: Path, project: str = TrackingConfig.project, entity: str = 
             config = run_settings(folder, imports=(), uses=())
             tracking = tracking_of(read_settings(folder).get("tracking"))
             if (tracking.project, tracking.entity) != (project, entity):
-                place = f"project {tracking.project!r}" + f" of {tracking.entity!r}" * bool(tracking.entity)
+                project_name = f"project {tracking.project!r}" + f" of {tracking.entity!r}" * bool(
+                    tracking.entity
+                )
                 command = sync_command(folder, tracking)
-                say(f"{folder}: is a run of {place}; if you want to upload it there: {command}")
+                say(f"{folder}: is a run of {project_name}; if you want to upload it there: {command}")
                 return False
             environment = {
                 name: value for name, value in (read_starts(folder) or [{}])[-1].items() if name != "step"

@@ -155,9 +155,9 @@ def run_training(
             ranks, facts = facts_of_start(config, folder, ranks, changed, accepts=accept_source)
             with making("what the settings name"):
                 ranks.on_all(lambda: check_names(config))
-            config, found = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
+            config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
             with reported_deaths(), named_memory(config, folder):  # deaths of processes that read its data
-                summary = _train_to_end(config, found, mode, ranks, facts, phases, observers, sinks)
+                summary = _train_to_end(config, task, mode, ranks, facts, phases, observers, sinks)
             return TrainingResult(folder=folder, summary=summary, was_finished=False)
 
 

@@ -36,9 +36,9 @@ def test_all_come_before_any_goes_on():
     with lifelines() as (main, one, two):
         assert main.wait_for_all(WAIT)
         assert not one.wait_for_all(0.01)
-        assert is_loopback(main.begin())
+        assert is_loopback(main.exchange_addresses())
         assert [one.wait_for_all(WAIT), two.wait_for_all(WAIT)] == [True, True]
-        assert one.begin() == "127.0.0.1"
+        assert one.exchange_addresses() == "127.0.0.1"
 
 
 def test_a_failure_reaches_all_and_the_first_counts():
@@ -102,7 +102,7 @@ def test_a_stranger_is_not_heard():
 def test_a_debugger_keeps_the_sign_alive():
     """The thread that trains stands in a module of a debugger: here one that only has such a name."""
     with lifelines(2) as (main, _):
-        main.place = lambda: (3, COMPUTING)
+        main.position = lambda: (3, COMPUTING)
         found = []
         module = {"__name__": "bdb", "look": lambda: found.append(str(main.heartbeat()))}
         exec("def stop(): look()", module)
@@ -117,19 +117,19 @@ def test_a_debugger_keeps_the_sign_alive():
 def test_the_innermost_word_says_what_a_rank_does():
     """A step's own words (reading, computing) hold only while the loop runs: an error may leave one."""
     with lifelines(2) as (main, _):
-        main.place = lambda: (3, COMPUTING)
+        main.position = lambda: (3, COMPUTING)
         assert str(main.heartbeat()) == "in step 4"
         with limited(BETWEEN):
             assert str(main.heartbeat()) == "in step 4, computing"
             with limited(EVALUATING), unlimited():
                 assert str(main.heartbeat()) == "in step 4"
-            main.place = lambda: (4, "")
+            main.position = lambda: (4, "")
             before = main.heartbeat()
             assert str(before) == "in step 5, between two steps"
             advance()
             assert main.heartbeat() != before
             main.is_waiting = True
-            assert main.heartbeat().part == WAITING
+            assert main.heartbeat().activity == WAITING
 
 
 def test_a_rank_that_stands_still_says_where_and_all_others_hear_it(monkeypatch, capsys):
@@ -167,7 +167,7 @@ def test_a_rank_alone_looks_at_itself(monkeypatch, capsys):
 
 def test_a_main_rank_whose_others_have_all_gone_has_no_address():
     with lifelines(1) as (main,):
-        assert main.begin() == ""
+        assert main.exchange_addresses() == ""
 
 
 def test_a_main_rank_that_cannot_be_reached_leaves_nothing_to_close():

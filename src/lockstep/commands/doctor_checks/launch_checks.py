@@ -96,16 +96,16 @@ def network_of(answers: str, address: str, num_nodes: int) -> str:
 
     Raises: as `check_network`.
     """
-    found = [line.split(" ", 2) for line in answers.splitlines() if line.count(" ") >= 2]
-    for node, state, what in found:
+    rows = [line.split(" ", 2) for line in answers.splitlines() if line.count(" ") >= 2]
+    for node, state, what in rows:
         if state == "wrong":
             raise ConfigError(f"{node}: {what}")
-    if len(found) != num_nodes:
-        raise ConfigError(f"only {len(found)} of {counted(num_nodes, 'node')} answered")
+    if len(rows) != num_nodes:
+        raise ConfigError(f"only {len(rows)} of {counted(num_nodes, 'node')} answered")
     # SLURM can run several of its nodes on one machine, which then reaches itself.
-    if len({node for node, _, what in found if what.startswith("lo")}) > 1:
+    if len({node for node, _, what in rows if what.startswith("lo")}) > 1:
         raise refuse("MASTER_ADDR", address, "leads each node to itself; set it to the first node's address")
-    return ", ".join(f"{node} by {what}" for node, what in sorted({(node, what) for node, _, what in found}))
+    return ", ".join(f"{node} by {what}" for node, what in sorted({(node, what) for node, _, what in rows}))
 
 
 def check_world_size(allocation: Allocation, num_gpus: int, num_cores: int) -> str:

@@ -135,8 +135,8 @@ class TrainConfig:
     @property
     def profiled_steps(self) -> range:
         """The steps to profile, counted from 1; empty if there are none, or the setting is not valid."""
-        found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", self.profile)
-        return range(int(found[1]), int(found[2]) + 1) if found else range(0)
+        bounds = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", self.profile)
+        return range(int(bounds[1]), int(bounds[2]) + 1) if bounds else range(0)
 
 
 @dataclass(frozen=True, kw_only=True)

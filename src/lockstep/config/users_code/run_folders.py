@@ -33,8 +33,8 @@ def leave_run_folders() -> None:
 
 def enclosing_run_folder(path: Path) -> Path | None:
     """The run folder that a path is, or lies in, by its name or by where its links lead; None: in none."""
-    for form in (path.absolute(), path.resolve()):
-        for folder in (form, *form.parents):
+    for spelling in (path.absolute(), path.resolve()):
+        for folder in (spelling, *spelling.parents):
             if folder in _opened or (_is_there(folder / SETTINGS) and _is_there(folder / STARTS)):
                 return folder
     return None

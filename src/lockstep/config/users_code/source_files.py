@@ -65,8 +65,8 @@ def imported_digests(config: Config, before: Collection[str]) -> dict[str, str]:
     """
     modules = users_modules(config).values()
     passed_over = () if PROGRAM in modules else before
-    found = [_find(module)[1] for module in modules]
-    folders = {each.resolve() for each in found if each is not None and each.name not in INSTALLED}
+    packages = [_find(module)[1] for module in modules]
+    folders = {each.resolve() for each in packages if each is not None and each.name not in INSTALLED}
     digests = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
@@ -114,10 +114,10 @@ def module_digests(name: str, also: Collection[str] = ()) -> dict[str, str]:
         names = [*_imported(name, file), *(each for each in also if each != PROGRAM)]
     while names:
         each = names.pop()
-        found = _find(each, [str(folder)])[0] if each not in files else None
-        if found is not None:
-            files[each] = found
-            names += _imported(each, found)
+        source = _find(each, [str(folder)])[0] if each not in files else None
+        if source is not None:
+            files[each] = source
+            names += _imported(each, source)
     return {each: _digest(files[each]) for each in sorted(files)}
 
 

@@ -63,9 +63,9 @@ def find_files(words: Sequence[str]) -> list[Path]:
         is_whole = is_folder(path)
         require(is_whole or is_file(path), "WHAT", str(path), "there is no such file or folder")
         inside = map(Path, files_below(path, "WHAT") if is_whole else ())
-        found = sorted(each for each in inside if each.name[0] != ".") if is_whole else [path]
-        require(bool(found), "WHAT", str(path), "holds no files; name files, or a folder that holds some")
-        files += found
+        named = sorted(each for each in inside if each.name[0] != ".") if is_whole else [path]
+        require(bool(named), "WHAT", str(path), "holds no files; name files, or a folder that holds some")
+        files += named
     return files
 
 
@@ -126,11 +126,11 @@ def _parquet(path: Path) -> PictureSource:
         raise
     except Exception as error:  # the package's own errors have no class in common
         raise ValueError(str(error)) from error
-    found = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
-    if not found:
+    image_columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if not image_columns:
         columns = ", ".join(rows.features)
         rule = f"has no column of images, encoded or of the type Image; its columns are {columns}"
         raise refuse("WHAT", str(path), rule)
-    rule = f"has several columns of images, {', '.join(found)}; keep one"
-    require(len(found) == 1, "WHAT", str(path), rule)
-    return ParquetPictures(path=path, column=found[0], count=len(rows))
+    rule = f"has several columns of images, {', '.join(image_columns)}; keep one"
+    require(len(image_columns) == 1, "WHAT", str(path), rule)
+    return ParquetPictures(path=path, column=image_columns[0], count=len(rows))

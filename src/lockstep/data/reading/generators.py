@@ -82,7 +82,7 @@ class DrawWatch:
         self._times = 0
         self.has_noticed = False
 
-    def begin(self) -> None:
+    def restart(self) -> None:
         """Starts to watch, each time from other states: what looks at these without a draw, and depends on
         them, does not read the same twice."""
         random.seed(self._times)
@@ -108,7 +108,7 @@ def seeded_transforms(dataset: Any) -> list[Any]:
     albumentations 2 ignores the global generators: each of its transforms has generators of its own. They are
     looked for in attributes, at any depth: in lists and dicts, in a Compose, in a data set that is wrapped.
     """
-    found: list[Any] = []
+    transforms: list[Any] = []
     seen: set[int] = set()
     waiting = [dataset]
     while waiting:
@@ -117,10 +117,10 @@ def seeded_transforms(dataset: Any) -> list[Any]:
             continue
         seen.add(id(value))
         if callable(getattr(value, "set_random_seed", None)):
-            found.append(value)
+            transforms.append(value)
         elif isinstance(value, dict | list | tuple):
             if len(value) <= MAX_ENTRIES:
                 waiting += value.values() if isinstance(value, dict) else value
         else:
             waiting += vars(value).values() if hasattr(value, "__dict__") else ()
-    return found
+    return transforms

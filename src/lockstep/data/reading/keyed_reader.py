@@ -91,11 +91,11 @@ class KeyedReader:
         with _undisturbed_process():
             reads = [self._samples("", (0,), (0, 0), ids) for _ in range(2)]
             for index, *samples in zip(ids, *reads, strict=True):
-                if place := _place_in_pair(*samples):
-                    return f"sample {index} differs between two reads from equal seeds, in {place}"
+                if path := _path_in_pair(*samples):
+                    return f"sample {index} differs between two reads from equal seeds, in {path}"
             batches = [self._collated("", (0, 0), ids, reads[0]) for _ in range(2)]
-        place = _place_in_pair(*batches)
-        return place and f"two batches of the same samples from equal seeds differ in {place}"
+        path = _path_in_pair(*batches)
+        return path and f"two batches of the same samples from equal seeds differ in {path}"
 
     def _samples(
         self, prefix: str, of_sample: tuple[int, ...], of_batch: tuple[int, ...], ids: Sequence[int]
@@ -120,7 +120,7 @@ class KeyedReader:
         # All at once: between two samples, this code would have left the processor's caches.
         seeds = [derive_seed(self.seed, f"{prefix}sample", *of_sample, index) for index in ids]
         if not self._watch.has_noticed:
-            self._watch.begin()
+            self._watch.restart()
             # What it raises may depend on what it has drawn, and is raised again below.
             with suppress(Exception):
                 samples = [self._sample(*each, is_watched=True) for each in zip(ids, seeds, strict=True)]
@@ -204,7 +204,7 @@ def _undisturbed_process() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _place_in_pair(one: Any, other: Any) -> str:
+def _path_in_pair(one: Any, other: Any) -> str:
     places = zip(("input", "target"), one, other, strict=True)
     return next(filter(None, (first_difference(a, b, name) for name, a, b in places)), "")
 

@@ -146,8 +146,8 @@ def read_again(path: Path, load: Callable[[], Any]) -> Any:
 def _column(config: DataConfig, what: str, features: Any, kind: type) -> str:
     """The column that is stated, or the only one of a kind, or the one of that name."""
     stated = config.args.get(what)
-    found = [name for name, feature in features.items() if isinstance(feature, kind)]
-    name = stated or (found[0] if len(found) == 1 else what)
+    candidates = [name for name, feature in features.items() if isinstance(feature, kind)]
+    name = stated or (candidates[0] if len(candidates) == 1 else what)
     rule = f"is not one of the columns {', '.join(features)}; state --data.args.{what}"
     require(name in features, f"data.args.{what}", name, rule)
     return name

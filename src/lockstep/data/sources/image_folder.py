@@ -75,15 +75,15 @@ def _scored_split(folder: Path, root: Path, classes: Sequence[str], expected: st
     """The images of a split that is not trained on; None if there is no such folder."""
     if not is_folder(folder):
         return None
-    found = _classes(folder)
-    unknown = [name for name in found if name not in classes]
+    present = _classes(folder)
+    unknown = [name for name in present if name not in classes]
     if unknown:
         rule = (
             f"has a class that {root / TRAIN} does not have; the classes there are {', '.join(classes[:20])}"
         )
         raise refuse(FIELD, str(folder / unknown[0]), rule)
-    require(bool(found), FIELD, str(folder), f"holds no folder of a class; {expected}")
-    return _split(folder, classes, found)
+    require(bool(present), FIELD, str(folder), f"holds no folder of a class; {expected}")
+    return _split(folder, classes, present)
 
 
 def _classes(folder: Path) -> list[str]:
@@ -94,12 +94,12 @@ def _classes(folder: Path) -> list[str]:
     return sorted(name for name in names if name[0] != "." and is_folder(folder / name))
 
 
-def _split(folder: Path, classes: Sequence[str], found: Sequence[str]) -> LabelledImages:
+def _split(folder: Path, classes: Sequence[str], present: Sequence[str]) -> LabelledImages:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     paths: list[str] = []
     labels: list[int] = []
-    for name in found:
+    for name in present:
         inside = [path for path in files_below(folder / name) if path.lower().endswith(IMG_EXTENSIONS)]
         rule = f"holds no images ({', '.join(IMG_EXTENSIONS)}); remove it or fill it"
         require(bool(inside), FIELD, str(folder / name), rule)

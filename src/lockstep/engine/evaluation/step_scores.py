@@ -15,9 +15,9 @@ from lockstep.task import LOSS, Measure, Task, measure_batch, named_values
 class StepScores:
     """The parts of the loss and the metrics of one rank's micro-batches in a step."""
 
-    def __init__(self, task: Task, form: LossForm) -> None:
-        self._parts = form.parts
-        self.names = [*form.parts, *task.metrics]
+    def __init__(self, task: Task, loss_form: LossForm) -> None:
+        self._parts = loss_form.parts
+        self.names = [*loss_form.parts, *task.metrics]
         """The parts of the loss, then the metrics."""
         self._task = task
         self._rows: list[Tensor] = []

@@ -85,7 +85,7 @@ class StepTimer:
         self._on_cuda = device.type == "cuda"
         # The one that a step runs on; looking it up for each event would take as long as a launch.
         self._stream = torch.cuda.current_stream(device) if self._on_cuda else None
-        self.part = ""
+        self.current = ""
         """The section that this thread is in, or 'after' the last one."""
         self._seconds: dict[str, float] = {}
         # Pairs of CUDA events whose seconds are not known yet.
@@ -96,21 +96,21 @@ class StepTimer:
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Counts the time spent inside as this section's."""
-        begin, self.part = self._mark(), name
+        start, self.current = self._mark(), name
         with record_function(f"lockstep: {name}") if self.is_profiled else nullcontext():
             yield
-        end, self.part = self._mark(), f"after {name}"
+        end, self.current = self._mark(), f"after {name}"
         if self._on_cuda:
-            self._pending.append((name, begin, end))
+            self._pending.append((name, start, end))
         else:
-            self._add(name, end - begin)
+            self._add(name, end - start)
 
     def read(self) -> dict[str, float]:
         """Returns each section's seconds since the last call. A sync point on CUDA."""
         if self._on_cuda:
             torch.cuda.synchronize()
-        for name, begin, end in self._pending:
-            self._add(name, begin.elapsed_time(end) / 1e3)
+        for name, start, end in self._pending:
+            self._add(name, start.elapsed_time(end) / 1e3)
         self._pending.clear()
         seconds, self._seconds = self._seconds, {}
         return seconds

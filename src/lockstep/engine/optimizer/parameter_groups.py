@@ -62,11 +62,11 @@ def groups_of_task(
     owners: dict[int, str] = {id(parameter): "" for parameter in model.parameters()}
     allowed = argument_names(kind)
     groups: list[Group] = []
-    for place, entry in enumerate(stated):
-        field = f"the task's parameter group {place}"
+    for number, entry in enumerate(stated):
+        field = f"the task's parameter group {number}"
         params = entry.get("params", ())
         members = [params] if isinstance(params, torch.Tensor) else list(params)
-        group = {"lr": config.lr, "name": f"group{place}", **entry, "params": members}
+        group = {"lr": config.lr, "name": f"group{number}", **entry, "params": members}
         require(bool(members), field, members, "has no parameters; give it some as 'params'")
         for parameter in members:
             owner = owners.get(id(parameter))

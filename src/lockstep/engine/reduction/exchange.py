@@ -87,8 +87,8 @@ def _overlaps(bounds: Sequence[int], rank: int) -> tuple[list[int], list[int]]:
     length = bounds[-1] // len(ranks)
 
     def overlap(slice_of: int, part_of: int) -> int:
-        begin = max(slice_of * length, bounds[part_of])
-        return max(0, min((slice_of + 1) * length, bounds[part_of + 1]) - begin)
+        start = max(slice_of * length, bounds[part_of])
+        return max(0, min((slice_of + 1) * length, bounds[part_of + 1]) - start)
 
     return [overlap(rank, each) for each in ranks], [overlap(each, rank) for each in ranks]
 

@@ -82,10 +82,10 @@ class ShardedReduction(Reduction):
         """Leaves `.grad` to this rank's parameters alone. In fp16 an overflow becomes that of all ranks."""
         scaler = self._optimizer.scaler
         if scaler is not None:
-            found = scaler._found_inf_per_device(self._optimizer.optimizer)  # empty without parameters
-            if not found:
-                found[self._device] = torch.zeros((), device=self._device)
-            for each in found.values():
+            found_inf = scaler._found_inf_per_device(self._optimizer.optimizer)  # empty without parameters
+            if not found_inf:
+                found_inf[self._device] = torch.zeros((), device=self._device)
+            for each in found_inf.values():
                 dist.all_reduce(each, op=dist.ReduceOp.MAX)
         is_empty = super().begin_update()
         _, others = self._split(self._parameters)

@@ -63,7 +63,7 @@ class CapturedStep:
         self._pool = torch.cuda.graph_pool_handle()
         own = pytree.tree_map_only(Tensor, torch.clone, (batch.inputs, batch.targets))
         self._batch = replace(batch, inputs=own[0], targets=own[1])
-        self._tensors, self._form = _tensors_and_form(self._batch)
+        self._tensors, self._layout = _tensors_and_layout(self._batch)
         scaler = run.ranks.accelerator.scaler
         self._scale = None if scaler is None else torch.ones((), device=run.ranks.device)
         self._graphs = {is_logged: self._capture(is_logged) for is_logged in (False, True)}
@@ -73,8 +73,8 @@ class CapturedStep:
         self, batch: MicroBatch, scale: Tensor | None, scores: StepScores | None
     ) -> Tensor | None:
         """Does what the function `add_gradient` does; None if the micro-batch is unlike the captured one."""
-        tensors, form = _tensors_and_form(batch)
-        if form != self._form:
+        tensors, layout = _tensors_and_layout(batch)
+        if layout != self._layout:
             return None
         torch._foreach_copy_(self._tensors, tensors)
         if self._scale is not None and scale is not None:
@@ -225,7 +225,7 @@ def _side_stream(device: torch.device) -> Iterator[torch.cuda.Stream]:
     current.wait_stream(stream)
 
 
-def _tensors_and_form(batch: MicroBatch) -> tuple[list[Tensor], list[object]]:
+def _tensors_and_layout(batch: MicroBatch) -> tuple[list[Tensor], list[object]]:
     """The tensors of a micro-batch, and all else that a graph of it depends on."""
     leaves, structure = pytree.tree_flatten((batch.inputs, batch.targets))
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]

@@ -51,20 +51,20 @@ class StepProfile:
         """Writes rank-N.json, a trace for Perfetto or chrome://tracing, and rank-N.txt."""
         if self._profile is None:
             return
-        run, found, self._profile = self._run, self._profile, None
+        run, profiled, self._profile = self._run, self._profile, None
         run.timer.is_profiled = False
         if run.ranks.device.type == "cuda":
             torch.cuda.synchronize()
         seconds, num_steps = time.perf_counter() - self._began, run.step - self._first + 1
-        found.stop()
+        profiled.stop()
         if num_steps < 1:
             return
         folder, name = run.folder / PROFILE_FOLDER, f"rank-{run.ranks.rank}"
         text = f"steps {self._first} to {run.step} on rank {run.ranks.rank}, profiled\n\n"
-        text += summary(found.key_averages(), seconds, num_steps, on_cuda=run.ranks.device.type == "cuda")
+        text += summary(profiled.key_averages(), seconds, num_steps, on_cuda=run.ranks.device.type == "cuda")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found.export_chrome_trace(str(folder / f"{name}.json"))
+            profiled.export_chrome_trace(str(folder / f"{name}.json"))
             (folder / f"{name}.txt").write_text(text)
         except (OSError, RuntimeError) as error:
             say(f"warning: the profile could not be written ({error})")

@@ -22,12 +22,12 @@ class Heartbeat(NamedTuple):
     """
 
     step: int = -1
-    part: str = BUSY
+    activity: str = BUSY
     done: int = 0
 
     def __str__(self) -> str:
-        place = "before its first step" if self.step < 0 else f"in step {self.step + 1}"
-        return f"{place}, {self.part}" if self.part else place
+        where = "before its first step" if self.step < 0 else f"in step {self.step + 1}"
+        return f"{where}, {self.activity}" if self.activity else where
 
 
 @dataclass(kw_only=True)
@@ -86,7 +86,9 @@ class Register:
             if now - entry.heard_at >= self.limit_seconds:
                 return f"{self.name(rank)} has given no sign of life {limit}; it was {entry.heartbeat}"
         still = {r: e.heartbeat for r, e in self.entries.items() if now - e.changed_at >= self.limit_seconds}
-        if len(still) == self.world_size and all(heartbeat.part == WAITING for heartbeat in still.values()):
+        if len(still) == self.world_size and all(
+            heartbeat.activity == WAITING for heartbeat in still.values()
+        ):
             return f"all ranks have waited for each other {limit}; {self.name(0)} was {still[0]}"
         return ""
 
@@ -103,7 +105,7 @@ class Standstill:
         """Whether it has, by a heartbeat of this moment; to be asked again and again."""
         if heartbeat != self._heartbeat:
             self._heartbeat, self._since = heartbeat, now
-        return heartbeat.part not in (BUSY, WAITING) and now - self._since >= self.limit_seconds
+        return heartbeat.activity not in (BUSY, WAITING) and now - self._since >= self.limit_seconds
 
     def excuse(self) -> None:
         """The process itself was stopped for a while."""

@@ -51,7 +51,7 @@ class Lifeline(ABC):
         self.limit_seconds = limit_seconds
         self.is_waiting = False
         """Whether the rank waits in a collective; the training thread sets it."""
-        self.place: Callable[[], tuple[int, str]] = lambda: (-1, BUSY)
+        self.position: Callable[[], tuple[int, str]] = lambda: (-1, BUSY)
         """Where the rank is in its steps; the training thread sets it, once there are steps."""
         self.node = socket.gethostname()
         self._beat_seconds = min(BEAT_SECONDS, limit_seconds / 4)
@@ -109,32 +109,32 @@ class Lifeline(ABC):
 
     def heartbeat(self) -> Heartbeat:
         """Where this rank is."""
-        step, part = -1, BUSY
+        step, activity = -1, BUSY
         with suppress(Exception):  # the run is being built or taken apart
-            step, part = self.place()
-        if limited_work.state.part != BETWEEN:  # outside of the loop, and in what has a name of its own
-            part = limited_work.state.part
-        elif part == BUSY:
-            part = BETWEEN
+            step, activity = self.position()
+        if limited_work.state.activity != BETWEEN:  # outside of the loop, and in what has a name of its own
+            activity = limited_work.state.activity
+        elif activity == BUSY:
+            activity = BETWEEN
         if self.is_waiting:
-            part = WAITING
-        elif part != BUSY and self._is_in_debugger():
-            part = BUSY
-        return Heartbeat(step, part, limited_work.progress())
+            activity = WAITING
+        elif activity != BUSY and self._is_in_debugger():
+            activity = BUSY
+        return Heartbeat(step, activity, limited_work.progress())
 
     def _look_at_itself(self, heartbeat: Heartbeat, now: float) -> None:
         """Notes it as this rank's failure if it stands still."""
         if self._own_failure or self._failure or not self._standstill.has_come(heartbeat, now):
             return
-        place = limited_work.place_in_code(sys._current_frames().get(self._trainer))
-        if heartbeat.part == READING and limited_work.show_stacks_of_children():
-            place += "; the processes that read its data stand where it says above"
-        if heartbeat.part.startswith(limited_work.MAKING):
-            place += "; if that needs more time, raise run.timeout_seconds"
+        where = limited_work.line_in_code(sys._current_frames().get(self._trainer))
+        if heartbeat.activity == READING and limited_work.show_stacks_of_children():
+            where += "; the processes that read its data stand where it says above"
+        if heartbeat.activity.startswith(limited_work.MAKING):
+            where += "; if that needs more time, raise run.timeout_seconds"
         self._stands_still = True
         self._own_failure = (
             f"rank {self.rank} on {self.node} has been {heartbeat} for {self.limit_seconds:g} s "
-            f"(run.timeout_seconds), at {place}"
+            f"(run.timeout_seconds), at {where}"
         )
 
     def _end_if_it_stands_still(self) -> None:
@@ -153,7 +153,7 @@ class Lifeline(ABC):
         """Waits until all ranks have come, or one has failed; whether that is so."""
 
     @abstractmethod
-    def begin(self) -> str:
+    def exchange_addresses(self) -> str:
         """To be called once all have come: this node's address towards the others."""
 
     @abstractmethod

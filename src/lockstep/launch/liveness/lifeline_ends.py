@@ -37,12 +37,12 @@ class MainEnd(Lifeline):
         """Waits until all ranks have come or one has failed; whether that is so."""
         return self._wait(lambda: bool(self._failure) or not self.missing(), seconds)
 
-    def begin(self) -> str:
+    def exchange_addresses(self) -> str:
         """Lets the others continue once all have come. Returns this node's address towards another node."""
         addresses = [connection.channel.getsockname()[0] for connection in list(self._ranks)]
         address = next((each for each in addresses if not is_loopback(each)), "")
         for connection in list(self._ranks):
-            connection.send(begin=True, address=address)
+            connection.send(main_address=address)
         return address or next(iter(addresses), "")  # none, if all have failed since
 
     def _run(self) -> None:
@@ -112,7 +112,7 @@ class MainEnd(Lifeline):
         elif "bye" in message:
             self._register.leave(rank)
         else:
-            self._register.hear(rank, Heartbeat(message["step"], message["part"], message["done"]), now)
+            self._register.hear(rank, Heartbeat(message["step"], message["activity"], message["done"]), now)
 
     def _broadcast(self, **message: object) -> None:
         for connection in list(self._ranks):
@@ -123,25 +123,25 @@ class OtherEnd(Lifeline):
     """The end of a rank that is not the main one."""
 
     def __init__(
-        self, rank: int, limit_seconds: float, place: tuple[str, int], token: str, node: str
+        self, rank: int, limit_seconds: float, address: tuple[str, int], token: str, node: str
     ) -> None:
-        """Raises OSError: the main rank, on the node and at the place named, cannot be reached."""
-        channel = socket.create_connection(place, CONNECT_SECONDS)  # first: what fails has nothing to close
+        """Raises OSError: the main rank, on the node and at the address named, cannot be reached."""
+        channel = socket.create_connection(address, CONNECT_SECONDS)  # first: what fails has nothing to close
         super().__init__(rank, limit_seconds)
         self._connection = Connection(channel)
         self._connection.send(token=token, rank=rank, node=self.node)
         self._main = f"rank 0 on {node}"
-        self._begun: str | None = None
+        self._main_address: str | None = None
         self._thread.start()
 
     def wait_for_all(self, seconds: float) -> bool:
         """Waits until the main rank says that all ranks have come, or one has failed; whether that is so."""
-        return self._wait(lambda: bool(self._failure) or self._begun is not None, seconds)
+        return self._wait(lambda: bool(self._failure) or self._main_address is not None, seconds)
 
-    def begin(self) -> str:
+    def exchange_addresses(self) -> str:
         """This node's address towards the others, once all have come."""
         own: str = self._connection.channel.getsockname()[0]
-        return self._begun or own if is_loopback(own) else own
+        return self._main_address or own if is_loopback(own) else own
 
     def _run(self) -> None:
         heard_at, next_beat = time.monotonic(), 0.0
@@ -172,7 +172,9 @@ class OtherEnd(Lifeline):
                     limit = f"{self.limit_seconds:g} s (run.timeout_seconds)"
                     self._lose(f"{self._main} has given no sign of life for {limit}")
                 if now >= next_beat:
-                    self._connection.send(step=heartbeat.step, part=heartbeat.part, done=heartbeat.done)
+                    self._connection.send(
+                        step=heartbeat.step, activity=heartbeat.activity, done=heartbeat.done
+                    )
                     next_beat = now + self._beat_seconds
                 self._end_if_due()
         self._connection.send(**({"failed": self._own_failure} if self._own_failure else {"bye": True}))
@@ -187,8 +189,8 @@ class OtherEnd(Lifeline):
             self._lose(message["failed"])
         elif "bye" in message:
             self._is_closed = True
-        elif "begin" in message:
-            self._begun = message["address"]
+        elif "main_address" in message:
+            self._main_address = message["main_address"]
             self._notify()
 
 
@@ -207,7 +209,7 @@ class SoloEnd(Lifeline):
         """There is nobody to wait for."""
         return True
 
-    def begin(self) -> str:
+    def exchange_addresses(self) -> str:
         """No address leads to a rank alone."""
         return ""
 

@@ -19,7 +19,7 @@ from lockstep.launch.liveness.heartbeats import BUSY
 
 OWN = Path(errors.__file__).parent
 MAKING = "making"
-"""How the part of a heartbeat begins while what a user's code makes is being made."""
+"""How the activity of a heartbeat begins while what a user's code makes is being made."""
 IO_COUNTERS = Path("/proc/self/io")
 SHOWING_SECONDS = 0.5
 SHOW_STACK = signal.SIGURG
@@ -28,7 +28,7 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 
 
 class _State:
-    part = BUSY
+    activity = BUSY
     count = 0
     bytes_looked_at = 0
 
@@ -42,16 +42,16 @@ class limited:  # read as a word: `with limited(...)`
     Blocks may be nested; the innermost one counts. A class, as it is used for each sample that is read.
     """
 
-    def __init__(self, part: str) -> None:
-        """Args: part: what the process does inside, as in 'rank 0 has been in step 7, reading data'."""
-        self._part = part
+    def __init__(self, activity: str) -> None:
+        """Args: activity: what the process does inside, as in 'rank 0 has been in step 7, reading data'."""
+        self._activity = activity
 
     def __enter__(self) -> None:
-        self._before, state.part = state.part, self._part
+        self._before, state.activity = state.activity, self._activity
         state.count += 1
 
     def __exit__(self, *_: object) -> None:
-        state.part = self._before
+        state.activity = self._before
         state.count += 1
 
 
@@ -75,7 +75,7 @@ def advance() -> None:
 
 def progress() -> int:
     """A number that changes as this process gets on; only the thread of the lifeline calls it."""
-    return state.count + (_bytes_moved() if state.part.startswith(MAKING) else 0)
+    return state.count + (_bytes_moved() if state.activity.startswith(MAKING) else 0)
 
 
 def _bytes_moved() -> int:
@@ -90,7 +90,7 @@ def _bytes_moved() -> int:
     return moved
 
 
-def place_in_code(frame: FrameType | None) -> str:
+def line_in_code(frame: FrameType | None) -> str:
     """Where a thread stands: file, line and function of its innermost call that is no library's.
 
     Args:

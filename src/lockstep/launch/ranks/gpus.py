@@ -49,21 +49,23 @@ def driver_version() -> str:
         text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
         return ""
-    found = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", text)
-    return found[1] if found else ""
+    match = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", text)
+    return match[1] if match else ""
 
 
-def unused_device(found: torch.device | None) -> list[str]:
+def unused_device(accelerator: torch.device | None) -> list[str]:
     """A warning if a machine has a device that is none of CUDA's, which Accelerate would take by itself.
 
     Lockstep computes on the CPU there: its bits, timers and collectives are those of CUDA and the CPU.
 
     Args:
-        found: the machine's accelerator, as torch names it.
+        accelerator: the machine's accelerator, as torch names it.
     """
-    if found is None or found.type in ("cuda", "cpu"):
+    if accelerator is None or accelerator.type in ("cuda", "cpu"):
         return []
-    return [f"{found.type} is not used, and the CPU computes: Lockstep supports CUDA devices and the CPU"]
+    return [
+        f"{accelerator.type} is not used, and the CPU computes: Lockstep supports CUDA devices and the CPU"
+    ]
 
 
 def differing_gpus(ranks: Ranks, *, is_exact: bool) -> list[str]:

@@ -79,13 +79,13 @@ def _reached(newest: Record, summary: Mapping[str, Any]) -> str:
 
 def _scores(folder: Path) -> str:
     """The values of each set and weights that were scored, a line for each."""
-    found = {
+    evaluations = {
         (split, which): saved.scores
         for split in (TEST, VALIDATION)
         for which in OF_A_RUN
         if (saved := read_evaluation(folder, which, split)) is not None
     }
-    names = list(dict.fromkeys(name for scores in found.values() for name in scores.values))
+    names = list(dict.fromkeys(name for scores in evaluations.values() for name in scores.values))
     rows = [
         [
             split,
@@ -94,7 +94,7 @@ def _scores(folder: Path) -> str:
             f"{scores.num_samples:,}",
             *(shown(name, scores.values.get(name)) for name in names),
         ]
-        for (split, which), scores in found.items()
+        for (split, which), scores in evaluations.items()
     ]
     headings = [name.replace("top5_", "top-5 ").replace("_", " ") for name in names]
     return table(("set", "weights", "after step", "samples", *headings), rows)

@@ -71,13 +71,13 @@ def install_from_run(config: Config, folder: Path) -> None:
     # Without a start, the process that brought them was killed, perhaps before the one to go on from.
     if checkpoints_in(folder / CHECKPOINTS_FOLDER) and read_starts(folder):
         return
-    found = read_weights(word, OPTION)
+    weights = read_weights(word, OPTION)
     rule = "names no checkpoint of a run with all its state; name RUN, RUN:best or a checkpoint"
-    is_whole = found.checkpoint is not None and found.run is not None and found.which in (LAST, BEST)
+    is_whole = weights.checkpoint is not None and weights.run is not None and weights.which in (LAST, BEST)
     require(is_whole, OPTION, word, rule)
-    assert found.checkpoint is not None
-    assert found.run is not None
-    source, checkpoint = found.run, found.checkpoint
+    assert weights.checkpoint is not None
+    assert weights.run is not None
+    source, checkpoint = weights.run, weights.checkpoint
     check_format(source, f"run {str(source)!r}")
     for name, (now, before) in differences(config, read_settings(source)).items():
         if name not in GOING_ON:

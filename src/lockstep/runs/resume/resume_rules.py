@@ -108,8 +108,8 @@ def saved_values(saved: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def changed_settings(folder: Path) -> dict[str, Any]:
     """The settings that define a run and are not at their defaults, by dotted name."""
     defaults = saved_identity({})
-    found = saved_identity(read_settings(folder))
-    return {name: value for name, value in found.items() if value != defaults[name]}
+    settings = saved_identity(read_settings(folder))
+    return {name: value for name, value in settings.items() if value != defaults[name]}
 
 
 def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:

@@ -88,13 +88,13 @@ def artifact_config(reference: str, flags: list[str]) -> Config:
         )
     artifact = find_artifact(reference)
     *entity, project, name = reference.removeprefix(PREFIX).split("/")
-    place = [f"--run.name={name.partition(':')[0]}", f"--tracking.project={project}"]
-    place += [f"--tracking.entity={each}" for each in entity]
+    location = [f"--run.name={name.partition(':')[0]}", f"--tracking.project={project}"]
+    location += [f"--tracking.entity={each}" for each in entity]
     with TemporaryDirectory() as scratch:
         for each in (SETTINGS_FILE, STARTS_FILE):
             artifact.fetch(each, Path(scratch))
         uses = ("data.root", "tracking.group", "tracking.job_type")
-        return stated_settings(Path(scratch), [*place, *flags], reference, imports=TO_TRAIN, uses=uses)
+        return stated_settings(Path(scratch), [*location, *flags], reference, imports=TO_TRAIN, uses=uses)
 
 
 def install_checkpoint(reference: str, config: Config, folder: Path) -> None:

@@ -151,7 +151,7 @@ def _built(
     connect_gpus(ranks)  # now that the processes that read data were forked
     run.captured = captured_step(config, run)
     if ranks.lifeline is not None:
-        ranks.lifeline.place = run.place
+        ranks.lifeline.position = run.position
     return run
 
 

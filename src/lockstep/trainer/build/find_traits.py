@@ -84,14 +84,14 @@ def find_traits(
         others = sorted(set(plan.micro_batch_sizes(last_step)) - set(sizes[:1]))
         short = [first_of_slot(plan, samples, 0, size) for size in others]
         check_sizes(model, loss_of, [batches[0], *short], field, name)
-        form = try_measurements(task, model, batches[0], ranks.device, config.seed)
+        loss_form = try_measurements(task, model, batches[0], ranks.device, config.seed)
         for split, scored in (("test", parts.test), ("validation", parts.validation)):
             if scored is not None:
                 try_evaluation(task, model, scored, ranks.device, config.seed, split)
-        found = try_out(model, loss_of, batches, ranks.device, config.seed, config.model.sometimes_used)
+        trials = try_out(model, loss_of, batches, ranks.device, config.seed, config.model.sometimes_used)
         warnings = []
-        if found.differences:
-            text = f"two trials from equal seeds differ, first in {found.differences[0]}"
+        if trials.differences:
+            text = f"two trials from equal seeds differ, first in {trials.differences[0]}"
             if config.reduction == "exact":
                 raise refuse(
                     field,
@@ -100,11 +100,11 @@ def find_traits(
                     "buffers, or use --reduction fast, which promises no equal bits",
                 )
             warnings.append(f"model {name}: {text}, so this run cannot be repeated")
-        rules = buffer_rules(model, found.changed_buffers, config.model.average_buffers)
+        rules = buffer_rules(model, trials.changed_buffers, config.model.average_buffers)
         warnings += [
             f"buffer {name!r} is in no checkpoint, so each micro-batch resets it" for name in rules.reset
         ]
-        return ModelTraits(use=found.use, rules=rules, loss=form), warnings
+        return ModelTraits(use=trials.use, rules=rules, loss=loss_form), warnings
 
     def find_or_refuse() -> tuple[ModelTraits, list[str]]:
         with refused_nondeterminism(), limited(TRYING):
@@ -116,7 +116,7 @@ def find_traits(
 def try_measurements(
     task: Task, model: nn.Module, batch: MicroBatch, device: torch.device, seed: int
 ) -> LossForm:
-    """Computes the loss and the metrics of a micro-batch once; the form of what the loss returns.
+    """Computes the loss and the metrics of a micro-batch once; the loss_form of what the loss returns.
 
     Raises:
         ConfigError: one of them has none of the forms of a measurement.
@@ -125,19 +125,19 @@ def try_measurements(
         seed_generators(device, seed, "try out", 0)
         outputs, targets = training_forward(task, model, batch)
         loss = named_values("task.loss", task.loss(outputs, targets))
-        form = LossForm(
+        loss_form = LossForm(
             has_own_count=measure("task.loss", loss[LOSS], batch.num_samples).has_own_count,
             parts=tuple(name for name in loss if name != LOSS),
         )
-        for name in form.parts:
+        for name in loss_form.parts:
             check_value_name("task.loss", name)
             rule = "is the name of a part of the loss and of a metric; give one of them another name"
             require(name not in task.metrics, "task.metrics", name, rule)
-        StepScores(task, form).add(outputs, targets, loss, batch.num_samples)
+        StepScores(task, loss_form).add(outputs, targets, loss, batch.num_samples)
         if task.classes:
             check_classes(outputs, targets, len(task.classes))
             check_labels(targets, len(task.classes))
-    return form
+    return loss_form
 
 
 def try_evaluation(

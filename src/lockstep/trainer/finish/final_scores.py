@@ -60,18 +60,18 @@ def best_of(run: Run) -> Checkpoint | None:
 def test_results(run: Run, test: ScoredSet, best: Checkpoint | None) -> dict[str, Any]:
     """The scores of the last and the best weights, and of the moving average of each, all computed once."""
     last = score_both(run, test) if run.validation is not None else newest_evaluations(run)
-    found = dict(zip((LAST, EMA), last, strict=False))
+    evaluations = dict(zip((LAST, EMA), last, strict=False))
     if best is not None and best.step == run.step:
-        found |= dict(zip((BEST, BEST_EMA), last, strict=False))
+        evaluations |= dict(zip((BEST, BEST_EMA), last, strict=False))
     elif best is not None:
         for name, weights in ((BEST, best.weights), (BEST_EMA, best.ema)):
             if weights is not None:
                 with other_weights(run.model, weights):
                     scores = score(run, test, is_average=name == BEST_EMA)
-                found[name] = replace(scores, step=best.step)
-    run.ranks.on_main(lambda: write_all(run, test, found))
-    results = summary_of(run.task, found[LAST])
-    for name, scores in found.items():
+                evaluations[name] = replace(scores, step=best.step)
+    run.ranks.on_main(lambda: write_all(run, test, evaluations))
+    results = summary_of(run.task, evaluations[LAST])
+    for name, scores in evaluations.items():
         prefix = "best_" if name in (BEST, BEST_EMA) else ""
         results |= {prefix + key: value for key, value in scores.record().items()}
     return results
@@ -82,9 +82,9 @@ def newest_evaluations(run: Run) -> list[Evaluation]:
     return [each for each in (run.evaluation, run.ema_evaluation) if each is not None]
 
 
-def write_all(run: Run, test: ScoredSet, found: dict[str, Evaluation]) -> None:
+def write_all(run: Run, test: ScoredSet, evaluations: dict[str, Evaluation]) -> None:
     """Saves evaluations by the names of their weights."""
-    for name, scores in found.items():
+    for name, scores in evaluations.items():
         write_evaluation(run.folder, [name], scores, test.samples)
 
 
