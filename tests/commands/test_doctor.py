@@ -46,11 +46,11 @@ def test_without_options_it_is_the_allocation_or_the_gpus_of_this_machine(monkey
 
 def test_precision():
     here, login = (Allocation(num_nodes=1, processes_per_node=1, is_slurm=slurm) for slurm in (False, True))
-    assert check_device_precision(Config(), here, 0) == "auto"
-    assert check_device_precision(Config(precision="bf16"), here, 0) == "bf16"
-    assert "not checked" in check_device_precision(Config(precision="fp16"), login, 0)
+    assert check_device_precision("auto", here, 0) == "auto"
+    assert check_device_precision("bf16", here, 0) == "bf16"
+    assert "not checked" in check_device_precision("fp16", login, 0)
     with pytest.raises(RankError, match=r"precision = 'fp16': needs a CUDA device"):
-        check_device_precision(Config(precision="fp16"), here, 0)
+        check_device_precision("fp16", here, 0)
 
 
 def test_run_folder_and_disk_space(tmp_path):

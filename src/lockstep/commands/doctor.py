@@ -65,7 +65,7 @@ def doctor(argv: list[str]) -> int:
     checks: dict[str, Callable[[], str]] = {
         "batch": lambda: check_batch(config, allocation.world_size),
         "processes": lambda: check_processes(allocation, num_gpus, num_cores()),
-        "precision": lambda: check_device_precision(config, allocation, num_gpus),
+        "precision": lambda: check_device_precision(config.precision, allocation, num_gpus),
         "rendezvous": lambda: check_rendezvous(allocation),
         "network": lambda: check_network(allocation),
         "world size": lambda: check_world_size(allocation, num_gpus, num_cores()),

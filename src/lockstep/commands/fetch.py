@@ -37,8 +37,8 @@ def fetch_task(config: Config) -> int:
     from lockstep.trainer import find_task, task_samples
 
     config, task = find_task(config, None)
-    train = task_samples(config, task, "train")
-    num_test = 0 if task.test is None else len(task_samples(config, task, "test"))
+    train = task_samples(task, "train", config.data, config.seed)
+    num_test = 0 if task.test is None else len(task_samples(task, "test", config.data, config.seed))
     name = config.task.name or config.data.name
     print(f"lockstep: {name} has {len(train)} training and {num_test} test samples")
     return 0

@@ -14,7 +14,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from lockstep.config import Config
+from lockstep.config import Config, DataConfig
 from lockstep.data import chunks_of, describe_data
 from lockstep.engine import evaluate
 from lockstep.errors import require
@@ -36,7 +36,15 @@ from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs import DATASET_FILE, SETTINGS_FILE, check_links, read_facts, step_name
 from lockstep.runs.checkpoints.weights import Weights, read_weights, split_name
 from lockstep.task import Task, evaluating
-from lockstep.trainer import find_task, model_of, model_with_weights, set_weights, task_samples
+from lockstep.trainer import (
+    ModelSetting,
+    find_task,
+    model_of,
+    model_setting,
+    model_with_weights,
+    set_weights,
+    task_samples,
+)
 
 EXPORT_FOLDER = "export"
 """In the run folder."""
@@ -62,7 +70,7 @@ class Exported:
 class Model:
     """The model of a run with what it is checked on."""
 
-    config: Config
+    setting: ModelSetting
     module: nn.Module
     """In evaluation mode, on the CPU."""
     facts: Facts
@@ -96,12 +104,8 @@ def export(
     Raises:
         ConfigError: a setting is wrong, the run has no such weights, or a package is missing.
     """
-    require(
-        launch.world_size == 1,
-        "processes",
-        launch.world_size,
-        "export runs in one process; start it without a launcher",
-    )
+    rule = "export runs in one process; start it without a launcher"
+    require(launch.world_size == 1, "processes", launch.world_size, rule)
     chosen = list(formats)
     if "onnx" in chosen:
         check_onnx_packages()
@@ -137,13 +141,14 @@ def read_model(config: Config, weights: Weights, ranks: Ranks, closing: ExitStac
     check_same_classes(task, weights.run)
     module = model_with_weights(config, task, ranks, weights.tensors)
     closing.enter_context(evaluating(module))
-    samples = task_samples(config, task, "train" if task.test is None else "test")
+    samples = task_samples(task, "train" if task.test is None else "test", config.data, config.seed)
     chunks = chunks_of(samples, config.batch.eval_size, 0, 1, closing)
     step = weights.checkpoint.step
     scores = None if task.test is None else evaluate(module, task, chunks, ranks, step=step, seed=config.seed)
-    data = data_of(config, task, weights.run)
+    data = data_of(task, config.data, config.seed, weights.run)
     facts = Facts(task=task, run=weights.run, data=data, step=step, which=weights.which, scores=scores)
-    return Model(config=config, module=module, facts=facts, batches=Inputs(chunks.batches))
+    setting = model_setting(config, task)
+    return Model(setting=setting, module=module, facts=facts, batches=Inputs(chunks.batches))
 
 
 @dataclass(frozen=True)
@@ -172,8 +177,7 @@ def export_one(name: str, model: Model, folder: Path) -> Exported:
             )
         failure = (
             f"it does not compute what the model computes: {comparison.num_different:,} predictions of "
-            f"{comparison.num_samples:,} differ, "
-            f"and outputs by up to {comparison.difference:.3g}"
+            f"{comparison.num_samples:,} differ, and outputs by up to {comparison.difference:.3g}"
         )
         return Exported(name=name, path=path, comparison=comparison, failure=failure)
     except ExportFailure as error:
@@ -225,17 +229,17 @@ def reloaded(model: Model, folder: Path) -> nn.Module:
     path = folder / WEIGHTS_FILE
     check_weights(model.module.state_dict(), path)
     made = model_of(model.facts.task)
-    set_weights(model.config, model.facts.task, made, safetensors.torch.load_file(path))
+    set_weights(model.setting, made, safetensors.torch.load_file(path))
     return made
 
 
-def data_of(config: Config, task: Task, run: Path) -> Mapping[str, Any]:
+def data_of(task: Task, config: DataConfig, seed: int, run: Path) -> Mapping[str, Any]:
     """Name, sizes and digest of the data of a run: as it began; of digits, whose files are fixed, as now."""
     known = read_facts(run / DATASET_FILE)
     if known is not None:
         return known
-    test = None if task.test is None else task_samples(config, task, "test")
-    return describe_data(task.name, task_samples(config, task, "train"), test)
+    test = None if task.test is None else task_samples(task, "test", config, seed)
+    return describe_data(task.name, task_samples(task, "train", config, seed), test)
 
 
 def remove(path: Path) -> None:

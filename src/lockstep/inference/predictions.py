@@ -14,7 +14,7 @@ from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import default_collate
 
-from lockstep.config import Config
+from lockstep.config import Config, DataConfig
 from lockstep.data import (
     Change,
     ImagePreprocessing,
@@ -135,7 +135,7 @@ def predict(
         config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, None, folder))
         ranks.on_all(lambda: check_same_classes(task, folder))
         model = model_with_weights(config, task, ranks, weights.tensors)
-        samples = find_samples(words, config, task, invert, ranks)
+        samples = find_samples(words, config.data, task, invert, ranks)
         ranks.on_main(lambda: start(len(samples)))
         size = batch_size(task, config.batch.eval_size)
         with ExitStack() as closing, ThreadPoolExecutor(num_cores()) as pool:
@@ -152,7 +152,7 @@ def predict(
 
 
 def find_samples(
-    words: Sequence[str], config: Config, task: Task, invert: InvertName, ranks: Ranks
+    words: Sequence[str], config: DataConfig, task: Task, invert: InvertName, ranks: Ranks
 ) -> Readable:
     """What words name, as the main rank sees it. All ranks must call it.
 
@@ -163,7 +163,7 @@ def find_samples(
     if preprocess is None:
         raise no_preprocessing()
     if isinstance(preprocess, ImagePreprocessing):
-        is_transposed = has_transposed_files(config.data)
+        is_transposed = has_transposed_files(config)
         pictures = ranks.on_main(lambda: find_pictures(words, is_transposed=is_transposed))
         return ReadablePictures(pictures=pictures, preprocess=replace(preprocess, invert=invert))
     require(invert == "auto", "--invert", invert, "is for the built-in task; leave it out")

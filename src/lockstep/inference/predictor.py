@@ -16,7 +16,7 @@ from lockstep.errors import ConfigError, refuse, require
 from lockstep.runs import read_task_facts
 from lockstep.runs.checkpoints.weights import read_weights, split_name
 from lockstep.task import Task, call_model
-from lockstep.trainer import find_task, model_of, set_weights, settings_of_run
+from lockstep.trainer import find_task, model_of, model_setting, set_weights, settings_of_run
 
 NUM_SHOWN = 3
 """How many of the most probable classes a prediction names."""
@@ -109,7 +109,7 @@ def load(task: Task | str | Path | None, folder: Path | str | None = None) -> Pr
         seed_generators(cpu, config.seed, "model")
         model = model_of(resolved).to(cpu)
     check_same_classes(resolved, path)
-    set_weights(config, resolved, model, read_weights(str(folder), "folder").tensors)
+    set_weights(model_setting(config, resolved), model, read_weights(str(folder), "folder").tensors)
     return Predictor(model, resolved)
 
 

@@ -66,7 +66,7 @@ def _explain_on(ranks: Ranks, config: Config, step: int) -> Explanation:
     config = replace(config, optimizer=replace(config.optimizer, sharded=False))
     config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, None))
     parts = make_parts(config, task, ranks)
-    take_initial_weights(config, parts.model, ranks)
+    take_initial_weights(config.model, parts.model, ranks)
     config = fit_micro_size(config, ranks, parts, run_path(config))
     run = build_run(config, ranks, parts)
     with run.closing:

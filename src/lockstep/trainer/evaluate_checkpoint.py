@@ -23,7 +23,7 @@ from lockstep.runs.checkpoints.weights import read_weights, split_name
 from lockstep.task import Evaluation, Task, confusion
 from lockstep.trainer.build.build import prepare_forward
 from lockstep.trainer.parts.find_task import find_task, settings_of_run
-from lockstep.trainer.parts.make_model import make_model, set_weights
+from lockstep.trainer.parts.make_model import make_model, model_setting, set_weights
 from lockstep.trainer.parts.task_data import first_on_each_node, read_data
 
 
@@ -74,7 +74,7 @@ def evaluate_checkpoint(
         config, task = first_on_each_node(ranks, "the task", lambda: find_task(config, task, folder))
         require(task.test is not None, "task.test", None, "is missing, so there is nothing to score")
         model = model_with_weights(config, task, ranks, weights.tensors)
-        _, test = read_data(config, task, ranks)
+        _, test = read_data(task, config.data, config.seed, ranks)
         assert test is not None
         step = weights.checkpoint.step if weights.checkpoint else 0
         with ExitStack() as closing, reported_deaths():
@@ -95,8 +95,9 @@ def model_with_weights(config: Config, task: Task, ranks: Ranks, weights: dict[s
     Raises:
         ConfigError: on every rank, if they do not fit.
     """
-    model, _ = make_model(config, task, ranks)
-    set_weights(config, task, model, weights)
+    setting = model_setting(config, task)
+    model, _ = make_model(task, setting, config.seed, ranks)
+    set_weights(setting, model, weights)
     return model
 
 

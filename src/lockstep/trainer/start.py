@@ -180,7 +180,7 @@ def _train_to_end(
     ranks.on_main(lambda: check_same_parts(parts, folder))
     checkpoint = checkpoint_to_resume(folder, ranks)
     if checkpoint is None:
-        take_initial_weights(config, parts.model, ranks)
+        take_initial_weights(config.model, parts.model, ranks)
     run = build_run(config, ranks, parts, checkpoint)
     run.stop.install()
     if config.train.check_order:

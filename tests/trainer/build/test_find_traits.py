@@ -1,15 +1,19 @@
 """What a run finds out about its model before step 1, and refuses by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import any_models
+import tasks
 from lockstep.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from lockstep.data import MicroBatch
+from lockstep.data import MicroBatch, samples_of
 from lockstep.engine import check_sizes, evaluate_run, take_step, train, use_deterministic_kernels
 from lockstep.errors import ConfigError, RankError, RunStopped
 from lockstep.trainer import build_run, find_task, make_parts
+from lockstep.trainer.build.find_traits import try_evaluation
 from runs import fresh_ranks, small_config, small_run
 
 
@@ -175,3 +179,17 @@ def test_a_workspace_with_which_cublas_does_not_repeat_its_bits_is_refused(monke
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     with pytest.raises(ConfigError, match="CUBLAS_WORKSPACE_CONFIG = ':0:0': exact reduction needs"):
         use_deterministic_kernels(allow_nondeterministic=False)
+
+
+def test_a_lack_of_memory_in_a_trial_is_no_data_that_does_not_fit():
+    def too_large(*_):
+        return torch.empty(2**50)
+
+    task = replace(tasks.sentences(), metrics={"large": too_large})
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        try_evaluation(task, task.model(), samples_of("task.test", task.test(), 0), torch.device("cpu"), 0)
+    batch = MicroBatch(
+        inputs=torch.ones(2), targets=None, ids=torch.arange(2), step=0, slot=0, weight=0.5, is_last=True
+    )
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        check_sizes(nn.Linear(1, 1), too_large, [batch], "model.name", "line")

@@ -36,7 +36,7 @@ def check_batch(config: Config, world_size: int) -> str:
     return f"{batch.global_size} = {ranks} x {micro_batches} x {size}"
 
 
-def check_device_precision(config: Config, allocation: Allocation, num_gpus: int) -> str:
+def check_device_precision(precision: str, allocation: Allocation, num_gpus: int) -> str:
     """Checks that the device of this machine supports the precision.
 
     Raises:
@@ -44,7 +44,6 @@ def check_device_precision(config: Config, allocation: Allocation, num_gpus: int
     """
     from lockstep.launch.precision import check_precision
 
-    precision = config.precision
     if precision in ("auto", "no"):
         return precision
     if not allocation.has_this_machine and not num_gpus:
@@ -115,8 +114,9 @@ def check_data(config: Config) -> str:
             f"lockstep fetch --data.name {config.data.name} --data.root {shlex.quote(config.data.root)}"
         )
     config, task = find_task(config, None)
-    train = task_samples(config, task, "train")  # looks at all files, and at MNIST's checksums
-    num_test = 0 if task.test is None else len(task_samples(config, task, "test"))
+    # Looks at all files, and at MNIST's checksums.
+    train = task_samples(task, "train", config.data, config.seed)
+    num_test = 0 if task.test is None else len(task_samples(task, "test", config.data, config.seed))
     storage = "" if config.task.name else f", intact; {config.data.in_use} during training"
     return f"{task.name}, {len(train)} + {num_test} samples{storage}"
 

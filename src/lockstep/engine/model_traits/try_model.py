@@ -175,16 +175,14 @@ def check_sizes(
             with restored_buffers(model), torch.no_grad():
                 loss_of(batch)
         except Exception as error:
-            if isinstance(error, ConfigError | torch.OutOfMemoryError | MemoryError):
-                raise
-            if batch is whole and not is_torchs(error):
-                raise
             if batch is whole:
-                shapes = f"inputs {shapes_of(batch.inputs)}, targets {shapes_of(batch.targets)}"
-                rule = f"cannot compute the loss of a micro-batch ({shapes}): {first_line(error)}"
-                if remedy := dtype_remedy(model):
-                    rule += f"; {remedy}"
-                raise refuse(field, model_name, rule) from error
+                rule = misfit(error, "cannot compute the loss of a micro-batch", batch.inputs, batch.targets)
+                if not rule:
+                    raise
+                remedy = dtype_remedy(model)
+                raise refuse(field, model_name, f"{rule}; {remedy}" if remedy else rule) from error
+            if has_own_message(error):
+                raise
             raise refuse(
                 "batch.micro_size",
                 len(whole.ids),
@@ -194,8 +192,35 @@ def check_sizes(
             ) from error
 
 
-def is_torchs(error: Exception) -> bool:
-    """Whether torch raised an error: it has torch's types, or comes out of torch's code."""
+def misfit(error: Exception, what: str, inputs: Any, targets: Any) -> str:
+    """Why torch fails with a batch, as the rule of a message; empty if the error has to stay as it is.
+
+    Args:
+        error: raised with the batch.
+        what: could not be done.
+        inputs: of the batch.
+        targets: of the batch.
+    """
+    if has_own_message(error) or not _is_torchs(error):
+        return ""
+    return f"{what} (inputs {shapes_of(inputs)}, targets {shapes_of(targets)}): {first_line(error)}"
+
+
+def has_own_message(error: BaseException) -> bool:
+    """Whether an error says more than that data and model do not fit: a user's mistake, too little memory."""
+    return isinstance(error, ConfigError) or is_out_of_memory(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host had no memory left. torch has no type of its own for the host's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _is_torchs(error: Exception) -> bool:
+    """Whether torch raised an error: it has torch's types, or comes out of torch's code. An author's own
+    keeps its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error) in (RuntimeError, IndexError) or "torch" in Path(frames[-1].filename).parts
 

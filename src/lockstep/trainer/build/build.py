@@ -40,7 +40,7 @@ from lockstep.runs import run_path
 from lockstep.runs.checkpoints.checkpoint import Checkpoint
 from lockstep.trainer.build.choose_engine import captured_step
 from lockstep.trainer.build.find_traits import find_traits
-from lockstep.trainer.parts.make_model import set_weights
+from lockstep.trainer.parts.make_model import model_setting, set_weights
 from lockstep.trainer.parts.parts import Parts
 
 RATES = ("base_lr", "weight_decay", "momentum", "betas")
@@ -72,7 +72,7 @@ def _built(
         owners = find_owners(parameters_of(optimizer.optimizer), ranks.world_size)
         drop_others(optimizer.optimizer, owners, ranks.rank)
     if checkpoint is not None:
-        ranks.on_all(lambda: set_weights(config, parts.task, model, checkpoint.weights))
+        ranks.on_all(lambda: set_weights(model_setting(config, parts.task), model, checkpoint.weights))
         state = checkpoint.state["optimizer"]
         if owners is not None:
             state = own_part(state, optimizer.optimizer, owners, ranks.rank)

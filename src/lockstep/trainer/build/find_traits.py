@@ -14,15 +14,14 @@ from lockstep.engine import (
     buffer_rules,
     check_sizes,
     evaluation_mode,
-    is_torchs,
     kept_casts,
+    misfit,
     refused_nondeterminism,
     restored_buffers,
     score_batch,
-    shapes_of,
     try_out,
 )
-from lockstep.errors import ConfigError, first_line, refuse, require
+from lockstep.errors import refuse, require
 from lockstep.launch import advance, limited
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import Plan
@@ -38,6 +37,7 @@ from lockstep.task import (
     share_of_mean,
     training_forward,
 )
+from lockstep.trainer.parts.make_model import model_setting
 from lockstep.trainer.parts.parts import Parts
 
 TRYING = "trying out the model"
@@ -68,7 +68,7 @@ def find_traits(
         return ModelTraits.from_state(checkpoint.state["traits"]), []
 
     task, samples = parts.task, parts.train
-    field, name = ("task.model", task.name) if config.task.name else ("model.name", config.model.name)
+    field, name = model_setting(config, task)
 
     def loss_of(batch: MicroBatch) -> Tensor:
         advance()
@@ -155,10 +155,9 @@ def try_evaluation(
             with refused_nondeterminism():
                 score_batch(model, task, inputs, targets, min(NUM_TEST_SAMPLES, len(samples)))
         except Exception as error:
-            if isinstance(error, ConfigError) or not is_torchs(error):
+            rule = misfit(error, "cannot be scored", inputs, targets)
+            if not rule:
                 raise
-            shapes = f"inputs {shapes_of(inputs)}, targets {shapes_of(targets)}"
-            rule = f"cannot be scored ({shapes}): {first_line(error)}"
             raise refuse(f"task.{split}", task.name, rule) from error
 
 

@@ -11,7 +11,7 @@ import torch
 
 from lockstep.config import Config, is_file
 from lockstep.data import restored_generators, seed_generators
-from lockstep.engine import restored_buffers
+from lockstep.engine import is_out_of_memory, restored_buffers
 from lockstep.errors import RankFailed, refuse, short_message
 from lockstep.launch import advance, limited
 from lockstep.launch.ranks.ranks import Ranks
@@ -115,10 +115,3 @@ def named_memory(config: Config, folder: Path) -> Iterator[None]:
             )
         text = f"out of memory with batch.micro_size = {size}: {remedy} ({short_message(error)})"
         raise RankFailed(text) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host had no memory left. torch has no type of its own for the host's."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,21 @@ from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import Task, call_model, evaluating, is_instance
 
 
-def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str]:
+class ModelSetting(NamedTuple):
+    """The setting that says which model is trained, for messages."""
+
+    field: str
+    value: str
+
+
+def model_setting(config: Config, task: Task) -> ModelSetting:
+    """The setting that says which model a task has."""
+    if config.task.name:
+        return ModelSetting("task.model", task.name)
+    return ModelSetting("model.name", config.model.name)
+
+
+def make_model(task: Task, setting: ModelSetting, seed: int, ranks: Ranks) -> tuple[nn.Module, str]:
     """The model on the device, made under the run's seed; and of one given as an instance the SHA-256.
 
     Raises:
@@ -25,11 +39,11 @@ def make_model(config: Config, task: Task, ranks: Ranks) -> tuple[nn.Module, str
     """
 
     def make() -> nn.Module:
-        seed_generators(ranks.device, config.seed, "model")
+        seed_generators(ranks.device, seed, "model")
         with making("the model"):
             model = model_of(task)
         check_loss(task)
-        check_model((config.task.name and "task.model") or "model.name", model)
+        check_model(setting.field, model)
         return model
 
     model, is_given = ranks.on_all(make), is_instance(task.model)
@@ -86,7 +100,7 @@ def has_lazy_parameters(model: nn.Module) -> bool:
     return any(is_lazy(parameter) for parameter in model.parameters())
 
 
-def materialise(config: Config, task: Task, model: nn.Module, train: Samples) -> None:
+def materialise(model: nn.Module, train: Samples, seed: int) -> None:
     """Gives lazy parameters their shapes and, under the run's seed, their values.
 
     The forward runs in evaluation mode, so that it leaves the statistics of BatchNorm alone.
@@ -95,7 +109,7 @@ def materialise(config: Config, task: Task, model: nn.Module, train: Samples) ->
         ConfigError: the forward does not use one of them.
     """
     inputs, _ = train.read(torch.arange(min(2, len(train))))
-    seed_generators(next(model.parameters()).device, config.seed, "lazy parameters")
+    seed_generators(next(model.parameters()).device, seed, "lazy parameters")
     with evaluating(model), torch.no_grad(), making("the model"):
         call_model(model, inputs)
     for name, parameter in model.named_parameters():
@@ -103,7 +117,7 @@ def materialise(config: Config, task: Task, model: nn.Module, train: Samples) ->
         require(not is_lazy(parameter), "task.model", type(model).__name__, rule)
 
 
-def set_weights(config: Config, task: Task, model: nn.Module, weights: dict[str, Tensor]) -> None:
+def set_weights(setting: ModelSetting, model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Gives a task's model the weights of its run, a state dict; lazy parameters get their shapes from it.
 
     Raises:
@@ -113,9 +127,8 @@ def set_weights(config: Config, task: Task, model: nn.Module, weights: dict[str,
     fits = state.keys() == weights.keys() and all(
         is_lazy(state[name]) or state[name].shape == value.shape for name, value in weights.items()
     )
-    field, value = ("task.name", task.name) if config.task.name else ("model.name", config.model.name)
     rule = "does not fit the weights of the checkpoint, which are of another model; leave it as it was"
-    require(fits, field, value, rule)
+    require(fits, *setting, rule)
     model.load_state_dict(weights, strict=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lockstep.config import Config, is_file
+from lockstep.config import Config, OptimizerConfig, is_file
 from lockstep.data import CONTENT, ImageSamples, Samples, describe_data
 from lockstep.engine import build_optimizer
 from lockstep.errors import refuse, require
@@ -27,7 +27,13 @@ from lockstep.runs import (
     write_task_facts,
 )
 from lockstep.task import Task
-from lockstep.trainer.parts.make_model import check_equal, has_lazy_parameters, make_model, materialise
+from lockstep.trainer.parts.make_model import (
+    check_equal,
+    has_lazy_parameters,
+    make_model,
+    materialise,
+    model_setting,
+)
 from lockstep.trainer.parts.task_data import check_lengths, differing_reads, read_data, read_validation
 
 
@@ -59,17 +65,17 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
     Raises:
         ConfigError: on every rank, if one of them cannot be made or is not the same on all ranks.
     """
-    model, initial_weights = make_model(config, task, ranks)
+    model, initial_weights = make_model(task, model_setting(config, task), config.seed, ranks)
     if has_lazy_parameters(model):
-        train, test = read_data(config, task, ranks)
-        ranks.on_all(lambda: materialise(config, task, model, train))
-        optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
+        train, test = read_data(task, config.data, config.seed, ranks)
+        ranks.on_all(lambda: materialise(model, train, config.seed))
+        optimizer = ranks.on_all(lambda: make_optimizer(task, model, config.optimizer))
     else:
-        optimizer = ranks.on_all(lambda: make_optimizer(config, task, model))
-        train, test = read_data(config, task, ranks)
-    validation = read_validation(config, task, ranks)
+        optimizer = ranks.on_all(lambda: make_optimizer(task, model, config.optimizer))
+        train, test = read_data(task, config.data, config.seed, ranks)
+    validation = read_validation(task, config.data, config.seed, ranks)
     check_lengths(ranks, train, test, validation)
-    warnings = ranks.on_main(lambda: differing_reads(config, train, test, validation))
+    warnings = ranks.on_main(lambda: differing_reads(config.batch, config.reduction, train, test, validation))
     is_repeatable = not warnings
     data = ranks.on_all(
         lambda: describe_data(task.name, train, test, validation, is_repeatable=is_repeatable)
@@ -89,7 +95,7 @@ def make_parts(config: Config, task: Task, ranks: Ranks) -> Parts:
     )
 
 
-def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(task: Task, model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimizer of a run.
 
     Raises:
@@ -99,7 +105,7 @@ def make_optimizer(config: Config, task: Task, model: nn.Module) -> torch.optim.
     fused = None if any(parameter.is_complex() for parameter in model.parameters()) else True
     with making("the optimizer"):
         groups = task.parameter_groups(model) if task.parameter_groups else None
-        return build_optimizer(model, config.optimizer, fused=fused, groups=groups)
+        return build_optimizer(model, config, fused=fused, groups=groups)
 
 
 def check_same_parts(parts: Parts, folder: Path) -> None:

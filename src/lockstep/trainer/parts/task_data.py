@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import torch
 
-from lockstep.config import SPLIT, Config
+from lockstep.config import SPLIT, BatchConfig, DataConfig, ReductionName
 from lockstep.data import Samples, samples_of, seed_generators
 from lockstep.errors import ConfigError, counted, require
 from lockstep.launch import making
@@ -18,27 +18,27 @@ from lockstep.task import Task, is_instance
 T = TypeVar("T")
 
 
-def read_data(config: Config, task: Task, ranks: Ranks) -> tuple[Samples, Samples | None]:
+def read_data(task: Task, config: DataConfig, seed: int, ranks: Ranks) -> tuple[Samples, Samples | None]:
     """The training and test data on the device, made under the run's seed, on one process of a node first.
 
     Raises:
         ConfigError: on every rank, if the data cannot be fetched or read.
     """
 
-    train = first_on_each_node(ranks, "the training data", lambda: task_samples(config, task, "train"))
+    train = first_on_each_node(ranks, "the training data", lambda: task_samples(task, "train", config, seed))
     if task.test is None:
         return train.to(ranks.device), None
-    test = first_on_each_node(ranks, "the test data", lambda: task_samples(config, task, "test"))
+    test = first_on_each_node(ranks, "the test data", lambda: task_samples(task, "test", config, seed))
     return train.to(ranks.device), test.to(ranks.device)
 
 
-def read_validation(config: Config, task: Task, ranks: Ranks) -> Samples | None:
+def read_validation(task: Task, config: DataConfig, seed: int, ranks: Ranks) -> Samples | None:
     """The task's own validation data, if it has any, as `read_data` reads the other.
 
     Raises:
         ConfigError: on every rank, if there is none and data.validation asks for it, or there are two.
     """
-    stated, is_given = config.data.validation, task.validation is not None
+    stated, is_given = config.validation, task.validation is not None
     rule = f"task {task.name!r} has no validation data of its own; state a fraction, such as 0.1"
     require(is_given or stated != SPLIT, "data.validation", stated, rule)
     rule = f"task {task.name!r} brings its own validation data; leave this out"
@@ -46,28 +46,23 @@ def read_validation(config: Config, task: Task, ranks: Ranks) -> Samples | None:
     if not is_given:
         return None
     samples = first_on_each_node(
-        ranks, "the validation data", lambda: task_samples(config, task, "validation")
+        ranks, "the validation data", lambda: task_samples(task, "validation", config, seed)
     )
     return samples.to(ranks.device)
 
 
-def task_samples(config: Config, task: Task, which: Literal["train", "test", "validation"]) -> Samples:
+def task_samples(
+    task: Task, which: Literal["train", "test", "validation"], config: DataConfig, seed: int
+) -> Samples:
     """The training, test or validation data of a task, made under the run's seed; missing files are fetched.
 
     Raises:
         ConfigError: it cannot be fetched or read.
     """
     data = getattr(task, which)
-    seed_generators(torch.device("cpu"), config.seed, f"{which} data")
+    seed_generators(torch.device("cpu"), seed, f"{which} data")
     made = data if is_instance(data) else data()
-    return samples_of(
-        f"task.{which}",
-        made,
-        config.seed,
-        task.collate,
-        num_classes=len(task.classes),
-        config=config.data,
-    )
+    return samples_of(f"task.{which}", made, seed, task.collate, num_classes=len(task.classes), config=config)
 
 
 def first_on_each_node(ranks: Ranks, what: str, make: Callable[[], T]) -> T:
@@ -92,7 +87,11 @@ def first_on_each_node(ranks: Ranks, what: str, make: Callable[[], T]) -> T:
 
 
 def differing_reads(
-    config: Config, train: Samples, test: Samples | None, validation: Samples | None = None
+    batch: BatchConfig,
+    reduction: ReductionName,
+    train: Samples,
+    test: Samples | None,
+    validation: Samples | None = None,
 ) -> list[str]:
     """Reads a micro-batch of each set twice from equal seeds; warns of what differs.
 
@@ -100,11 +99,11 @@ def differing_reads(
         ConfigError: something differs, and the reduction is exact; or a sample cannot be read.
     """
     warnings = []
-    size = config.batch.micro_size
-    num_samples = micro_sizes(config.batch, config.reduction, world_size=1)[0] if size == "auto" else size
+    size = batch.micro_size
+    num_samples = micro_sizes(batch, reduction, world_size=1)[0] if size == "auto" else size
     for name, samples in (("task.train", train), ("task.test", test), ("task.validation", validation)):
         difference = samples.difference(num_samples) if samples is not None else ""
-        if difference and config.reduction == "exact":
+        if difference and reduction == "exact":
             raise ConfigError(
                 f"{name}: {difference}; draw from Python's, NumPy's or torch's global generators, or give a "
                 "transform that is an attribute of the data set a set_random_seed; or use --reduction fast, "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from lockstep.config import Config
+from lockstep.config import ModelConfig
 from lockstep.errors import refuse, require
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.report import say
@@ -18,13 +18,13 @@ NUM_LISTED = 6
 """How many tensors of a kind are listed by name."""
 
 
-def take_initial_weights(config: Config, model: nn.Module, ranks: Ranks) -> None:
+def take_initial_weights(config: ModelConfig, model: nn.Module, ranks: Ranks) -> None:
     """Gives the model of a new run the weights that model.init_from names, if any. All ranks must call it.
 
     Raises:
         ConfigError: on every rank, if there are no such weights, or they do not fit.
     """
-    word = config.model.init_from
+    word = config.init_from
     if not word:
         return
 
@@ -34,7 +34,7 @@ def take_initial_weights(config: Config, model: nn.Module, ranks: Ranks) -> None
         )
 
     weights = ranks.on_main(read)
-    lines = ranks.on_all(lambda: load_initial(model, weights, word, partial=config.model.init_partial))
+    lines = ranks.on_all(lambda: load_initial(model, weights, word, partial=config.init_partial))
     for line in lines if ranks.is_main else ():
         say(line)
 
