@@ -203,7 +203,7 @@ def test_a_comparison_counts_other_predictions_and_numbers_that_are_not_finite()
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--format", "onx"], "--format = 'onx': must be some of onnx,pt2,huggingface; perhaps"),
+        (["--format", "onx"], "--format = 'onx': must be one or more of onnx,pt2,huggingface; perhaps"),
         (["--data.nmae", "mnist"], "perhaps you meant --data.name"),
     ],
 )

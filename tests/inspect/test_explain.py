@@ -216,7 +216,9 @@ def test_a_recurrence_over_packed_sequences_is_left_out():
         train=TensorDataset(torch.randn(16, 5, 3), torch.randn(16)),
         loss=lambda outputs, targets: (outputs - targets).square(),
     )
-    config = small_config(batch=BatchConfig(global_size=8, micro_size=4))
+    config = small_config(
+        batch=BatchConfig(global_size=8, micro_size=4), model=ModelConfig(), data=DataConfig()
+    )
     run = built_run(config, task=task)
     explanation = explain_step(run, config, 1)
     assert "loss" in explanation.facts[0]

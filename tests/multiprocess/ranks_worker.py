@@ -44,7 +44,7 @@ with join_ranks(read_launch(), "no") as ranks:
     # Instructions that one rank alone may use: no machine here has two kinds of CPU.
     os.environ |= {"ONEDNN_MAX_CPU_ISA": "SSE41"} if is_last else {}
     how = rf"the ranks differ in CPU limits \({{}} on rank 0, {{'ONEDNN_MAX_CPU_ISA': 'SSE41'}} {last}\)"
-    with pytest.raises(ConfigError, match=f"{how}: exact reduction needs equal ones; .* --reduction fast"):
+    with pytest.raises(ConfigError, match=f"{how}: exact reduction needs them equal; .* --reduction fast"):
         differing_ranks(ranks, environment(ranks), is_exact=True)
     (warning,) = differing_ranks(ranks, environment(ranks), is_exact=False)
     assert warning.endswith("so the bits may depend on them")

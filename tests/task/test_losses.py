@@ -102,7 +102,7 @@ def test_a_users_own_loss_takes_its_arguments(name):
     [
         ("torch.nn:HubberLoss", {}, "is not a loss of torch.nn; perhaps you meant 'torch.nn:HuberLoss'"),
         ("torch.nn:Linear", {}, "is not a loss of torch.nn; "),
-        ("torch.nn:CTCLoss", {}, "takes log_probs, targets, input_lengths, target_lengths, and there are"),
+        ("torch.nn:CTCLoss", {}, "takes log_probs, targets, input_lengths, target_lengths, but only"),
         (
             "torch.nn:MultiLabelMarginLoss",
             {},

@@ -53,9 +53,7 @@ def test_a_run_of_another_project_is_left_alone_unless_it_is_named(folder, monke
         assert not sync_run(folder, **own)
         (line,) = capsys.readouterr().out.splitlines()
         command = f"lockstep sync {folder} --tracking.project theirs --tracking.entity them"
-        assert line.endswith(
-            f"is a run of project 'theirs' of 'them'; if you want to upload it there: {command}"
-        )
+        assert line.endswith(f"is a run of project 'theirs' of 'them'; to upload it there: {command}")
     assert sync_run(folder, "theirs", "them")
     assert places == ["them/theirs/g"]
 

@@ -10,7 +10,8 @@ from lockstep.commands.main import main
 from lockstep.config import DataConfig, OptimizerConfig, ScheduleConfig, TrackingConfig, TrainConfig
 from lockstep.errors import ConfigError
 from lockstep.runs import checkpoints_in, read_metrics, read_starts, record_start
-from lockstep.runs.checkpoints.checkpoint_folder import load_newest_checkpoint
+from lockstep.runs.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from lockstep.runs.checkpoints.checkpoint_folder import SCORE, load_newest_checkpoint
 from lockstep.runs.resume.resume_from import install_from_run, resumed_config
 from processes import without_times
 from runs import built_run, reset_accelerator, small_config
@@ -62,7 +63,7 @@ def test_a_longer_run_has_the_bits_of_one_that_was_longer_from_the_start(source)
     assert [start["step"] for start in read_starts(longer.folder)] == [6]
     reset_accelerator()
     assert lockstep.replay(None, longer.folder, step=8).divergence == ""
-    with pytest.raises(ConfigError, match=r"--step = 6: is of the run that this one goes on from"):
+    with pytest.raises(ConfigError, match=r"--step = 6: belongs to the run that this one continues from"):
         lockstep.replay(None, longer.folder, step=6)
 
 
@@ -82,7 +83,7 @@ def test_rates_and_schedule_are_those_of_the_new_run(source):
         (["--seed", "1"], r"seed = 1: --resume-from .* keeps 0: only length, .* --init-from "),
         (["--batch.global-size", "128"], r"batch.global_size = 128: --resume-from .* keeps 64: "),
         (["--data.num-train", "500"], r"data.num_train = 500: --resume-from .* keeps 600: "),
-        (["--train.steps", "4"], r"train.steps = 4: ends the run at step 4, and its checkpoint is of"),
+        (["--train.steps", "4"], r"train.steps = 4: ends the run at step 4, but its checkpoint is of"),
         (["--run.name", "run"], r"run.name = 'run': is the run that --resume-from names"),
         (["--config", "x.yaml"], r"--config = 'x.yaml': the run of --resume-from has its own settings"),
     ],
@@ -95,9 +96,7 @@ def test_what_may_not_change_is_refused_and_the_other_option_named(source, flags
 def test_a_refusal_to_resume_says_which_of_the_two_is_meant(source):
     config, folder = source
     longer = replace(config, train=replace(config.train, steps=9))
-    with pytest.raises(
-        ConfigError, match=rf"train.steps = 9: .* under this setting: --resume-from {folder}$"
-    ):
+    with pytest.raises(ConfigError, match=rf"train.steps = 9: .* with this setting: --resume-from {folder}$"):
         lockstep.train(longer)
     with pytest.raises(ConfigError, match=rf"seed = 1: .* to begin with its weights: --init-from {folder}$"):
         lockstep.train(replace(longer, seed=1))
@@ -125,7 +124,10 @@ def test_only_what_the_settings_say_of_a_group_changes(source):
 
 
 def test_a_checkpoint_that_a_kill_kept_from_the_folder_is_brought_again(source, tmp_path):
-    _, folder = source
+    folder = shutil.copytree(source[1], tmp_path / "source")
+    *_, earlier, _ = checkpoints_in(folder / "checkpoints")
+    best = load_checkpoint(earlier)
+    save_checkpoint(folder / "checkpoints", replace(best, info={**best.info, SCORE: 99.0}))
     flags = [*FLAGS, "--run.dir", str(tmp_path), "--run.name", "killed", "--train.steps", "9"]
     config, target = resumed_config(str(folder), flags), tmp_path / "killed"
     (target / "checkpoints").mkdir(parents=True)

@@ -61,7 +61,9 @@ def test_other_files_of_a_set_of_digits_are_not_the_data_of_the_run(tmp_path):
     content = bytearray(labels.read_bytes())
     content[-1] = (content[-1] + 1) % 10
     labels.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"data\.name = .*: run .* began with other data \(sha256 differ\)"):
+    with pytest.raises(
+        ConfigError, match=r"data\.name = .*: run .* began with different data \(sha256 differ\)"
+    ):
         lockstep.train(config)
 
 

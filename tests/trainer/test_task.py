@@ -109,14 +109,16 @@ def test_a_model_given_itself_is_kept_as_checkpoint_0_and_compared_on_a_resume(t
     assert names[0] == "step-00000000"
     assert lockstep.replay(task, result.folder, step=1).divergence == ""
     (result.folder / "summary.json").unlink()
-    with pytest.raises(ConfigError, match=r"task\.model = .Linear.: run .* began with other weights"):
+    with pytest.raises(ConfigError, match=r"task\.model = .Linear.: run .* began with different weights"):
         lockstep.train(task, config)
 
 
 def test_other_data_on_a_resume_is_refused(tmp_path):
     result = lockstep.train(tasks.line(), config_in(tmp_path))
     (result.folder / "summary.json").unlink()
-    with pytest.raises(ConfigError, match=r"task\.train = 'line': run .* began with other data \(num_train"):
+    with pytest.raises(
+        ConfigError, match=r"task\.train = 'line': run .* began with different data \(num_train"
+    ):
         lockstep.train(tasks.line(train=lambda: tasks.line_data(71)), config_in(tmp_path))
 
 
@@ -340,7 +342,7 @@ def test_a_run_goes_on_with_changed_source_only_if_told_to(tmp_path, own_model):
     assert lockstep.train(config).was_finished
     own_model.write_text(own_model.read_text().replace("ReLU", "Tanh"))
     sys.modules.pop("own_model")
-    refusal = r"model\.name = 'own_model:make': run .* up to step 2 with another source of own_model; "
+    refusal = r"model\.name = 'own_model:make': run .* up to step 2 with a different source of own_model; "
     with pytest.raises(ConfigError, match=refusal):
         lockstep.train(config)
     assert "own_model" not in sys.modules  # it is known before the changed source runs
@@ -349,7 +351,7 @@ def test_a_run_goes_on_with_changed_source_only_if_told_to(tmp_path, own_model):
     with pytest.raises(ConfigError, match=refusal):
         lockstep.train(config)
     (own_model.parent / "own_width.py").write_text("WIDTH = 4  # beside it\n")
-    with pytest.raises(ConfigError, match="another source of own_model and own_width"):
+    with pytest.raises(ConfigError, match="a different source of own_model and own_width"):
         lockstep.train(config)
     lockstep.train(config, accept_source=True)
     assert read_starts(folder)[1]["accepted_sources"] == ["own_model", "own_width"]
@@ -371,7 +373,7 @@ def test_what_is_imported_by_a_computed_name_is_compared_too(tmp_path, own_model
     beside.write_text("WIDTH = 4  # changed\n")
     for name in ("own_model", "own_name"):
         sys.modules.pop(name)
-    with pytest.raises(ConfigError, match="another source of own_name; "):
+    with pytest.raises(ConfigError, match="a different source of own_name; "):
         lockstep.train(config)
     with pytest.raises(ConfigError, match="the source of own_name is not what was recorded"):
         run_settings(folder)

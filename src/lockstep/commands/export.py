@@ -43,7 +43,7 @@ def export(argv: list[str]) -> int:
         if name not in FORMATS:
             near = nearest(name, FORMATS)
             hint = f"; perhaps you meant {near}" if near else ""
-            raise refuse("--format", name, f"must be some of {','.join(FORMATS)}{hint}")
+            raise refuse("--format", name, f"must be one or more of {','.join(FORMATS)}{hint}")
     from lockstep.runs.checkpoints.weights import run_of  # imports torch, which is slow
 
     config = run_settings(run_of(words[0]), words[1:])

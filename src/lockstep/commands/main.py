@@ -151,7 +151,7 @@ def report_interruption(stop: Interrupted) -> None:
     if launched and process_rank() == 0 and "LOCKSTEP_RESUMABLE_FILE" not in os.environ:
         leave_words(
             f"lockstep: {stop}: exit code {EXIT_RESUMABLE}, which launchers turn into 1; a script can set "
-            "LOCKSTEP_RESUMABLE_FILE to a path, and finds the file there"
+            "LOCKSTEP_RESUMABLE_FILE to a path, and then check whether that file exists"
         )
 
 

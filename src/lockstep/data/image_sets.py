@@ -102,9 +102,7 @@ def try_transforms(images: DecodedImages) -> None:
         raise
     except Exception as error:  # torchvision's transforms have no error class in common
         where = images.source.where(0)
-        raise ConfigError(
-            f"data.transforms: they fail on {where} ({first_line(error)}); change them"
-        ) from error
+        raise ConfigError(f"data.transforms: fail on {where} ({first_line(error)}); change them") from error
 
 
 def image_samples(

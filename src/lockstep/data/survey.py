@@ -100,8 +100,9 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
             pixels += [image for image, _ in chunk]
     channels = images.channels or max(counts)
     if set(counts) - {channels} and set(counts) != {1, 3}:
-        rule = "is how many channels its images have; convert them all to one kind"
-        raise refuse(images.source.name, " and ".join(map(str, sorted(counts))), rule)
+        shown = f"{' and '.join(map(str, sorted(counts)))} channels"
+        rule = "its images must all have the same number of channels; convert them"
+        raise refuse(images.source.name, shown, rule)
     total = torch.zeros(channels, NUM_VALUES, dtype=torch.int64)
     for each in counts.values():
         total += each
@@ -143,7 +144,7 @@ def check_square(images: DecodedImages, pixels: Tensor) -> None:
     """Checks that the images are squares, as far as the first one tells.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not square.
     """
     height, width = pixels.shape[1:]
     rule = f"{images.source.where(0)} has {height} x {width} pixels, which is not square; state "

@@ -155,4 +155,4 @@ def check_weights(own: Mapping[str, Tensor], path: Path) -> None:
     loaded = {name: value.tobytes() for name, value in zip(names.tolist(), values, strict=True)}
     expected = {name: tensor.contiguous().flatten().view(torch.uint8) for name, tensor in own.items()}
     if loaded != {name: value.numpy().tobytes() for name, value in expected.items()}:
-        raise ExportFailure("safetensors loads other weights from it than the model has")
+        raise ExportFailure("safetensors loads weights from it that differ from the model's")

@@ -158,5 +158,7 @@ def check_same_classes(task: Task, folder: Path) -> None:
 
 def no_preprocessing() -> ConfigError:
     """The error for a task that does not say how its samples are read."""
-    rule = "is missing, so nothing says how to read a sample; give the task one, from a Path to an input"
+    rule = (
+        "is missing, so nothing says how to read a sample; give the task a function from a Path to an input"
+    )
     return refuse("task.preprocess", None, rule)

@@ -151,7 +151,7 @@ def replay_step(
     check_format(folder, f"run {str(folder)!r}")
     starts = read_starts(folder)
     origin = starts[0]["step"] if starts else 0
-    rule = f"is of the run that this one goes on from ({config.train.resume_from!r}); replay it there"
+    rule = f"belongs to the run that this one continues from ({config.train.resume_from!r}); replay it there"
     require(not 0 < step <= origin, "--step", step, rule)
     before = environment_at(folder, step)
     precision, limit = resolve_precision(config, launch).precision, config.run.timeout_seconds

@@ -121,7 +121,7 @@ def _not_taken(config: Config, folder: Path, names: Collection[str], whose: str)
     if not others:
         return []
     flags = shlex.join(word for name in others for word in (f"--{flag_of(name)}", str(others[name])))
-    return [f"where is read, written and uploaded is yours to say; to have it as {whose} has it: {flags}"]
+    return [f"where to read, write and upload is up to you; to use what {whose} states: {flags}"]
 
 
 def flag_of(name: str) -> str:

@@ -59,7 +59,7 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
     """Checks that labels, integers (samples,), are class indices. Waits for their device.
 
     Raises:
-        ConfigError: one of them is none.
+        ConfigError: one of them is not.
     """
     low, high = int(labels.min()), int(labels.max())
     rule = f"targets must be classes from 0 to {num_classes - 1}, but there is a {low if low < 0 else high}"

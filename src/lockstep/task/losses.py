@@ -103,7 +103,7 @@ def _torchs_loss(config: LossConfig) -> Criterion:
     kind = kinds[name]
     require(name not in NO_TARGETS, "loss.name", config.name, NO_TARGETS.get(name, ""))
     inputs = [each for each in inspect.signature(kind.forward).parameters if each != "self"]
-    rule = f"takes {', '.join(inputs)}, and there are outputs and labels only; write a loss of your own"
+    rule = f"takes {', '.join(inputs)}, but only outputs and labels are given; write a loss of your own"
     require(len(inputs) == 2, "loss.name", config.name, rule)
     check_arguments("loss.args", kind, config.args, reserved=("reduction", "reduce", "size_average"))
     try:

@@ -45,7 +45,7 @@ def sync_run(folder: Path, project: str = TrackingConfig.project, entity: str = 
                     tracking.entity
                 )
                 command = sync_command(folder, tracking)
-                say(f"{folder}: is a run of {project_name}; if you want to upload it there: {command}")
+                say(f"{folder}: is a run of {project_name}; to upload it there: {command}")
                 return False
             environment = {
                 name: value for name, value in (read_starts(folder) or [{}])[-1].items() if name != "step"

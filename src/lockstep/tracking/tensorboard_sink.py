@@ -103,4 +103,4 @@ class TensorBoardSink:
             self._writer.file_writer.add_summary(summary, step)
         except Exception as error:
             self._writer = None
-            self._notify(f"warning: TensorBoard's files cannot be written ({error}); the run goes on")
+            self._notify(f"warning: TensorBoard's files cannot be written ({error}); the run continues")

@@ -30,7 +30,7 @@ def read_or_make_id(folder: Path) -> str:
     """The W&B id of a run, the same over all its starts.
 
     Raises:
-        ConfigError: what the file or WANDB_RUN_ID states is none.
+        ConfigError: what the file or WANDB_RUN_ID states cannot be an id.
     """
     path = folder / WANDB_ID_FILE
     is_made = path.exists()

@@ -68,7 +68,7 @@ def test_how_each_node_reaches_the_first():
     assert network_of("n1 ok lo\nn2 ok eth0\n", "n1", 2) == "n1 by lo, n2 by eth0"
     assert network_of("host ok lo\nhost ok lo\n", "127.0.0.1", 2) == "host by lo"
     for answers, message in (
-        ("n1 ok lo\nn2 ok lo\n", "MASTER_ADDR = 'n1': leads each node to itself"),
+        ("n1 ok lo\nn2 ok lo\n", "MASTER_ADDR = 'n1': points each node at itself"),
         ("n1 ok eth0\n", "only 1 of 2 nodes answered"),
         ("n1 ok eth0\nn2 wrong GLOO_SOCKET_IFNAME = 'eth7': must be", "n2: GLOO_SOCKET_IFNAME = 'eth7'"),
     ):

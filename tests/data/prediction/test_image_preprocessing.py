@@ -60,7 +60,7 @@ def test_grey_and_colours_become_each_other():
     red = Image.new("RGBA", (28, 28), "red")
     pixels, _ = ImagePreprocessing(facts=DIGIT_FACTS).pixels("it", red)
     assert pixels.unique().tolist() == [76]  # 0.299 of 255, as PIL defines it
-    with pytest.raises(ConfigError, match="it = '5 channels': and the training images have 1"):
+    with pytest.raises(ConfigError, match="it = '5 channels': but the training images have 1"):
         ImagePreprocessing(facts=DIGIT_FACTS).pixels("it", torch.zeros(5, 9, 9, dtype=torch.uint8))
 
 

@@ -107,7 +107,7 @@ def test_a_worker_that_cannot_hand_over_what_it_read_ends_the_reading(capfd):
     ):
         list(workers.read([0]))
     assert capfd.readouterr().err == (
-        "lockstep: a process that reads the data cannot hand it over: no space left\n"
+        "lockstep: a process that reads the data cannot send it: no space left\n"
     )
 
 

@@ -1,6 +1,7 @@
 """The ranks' connections, all in this process. What needs several processes is in tests/multiprocess."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -182,5 +183,7 @@ def test_a_main_rank_that_cannot_be_reached_leaves_nothing_to_close():
         "    print('refused')\n"
     )
     command = [sys.executable, "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True, env=with_support(), timeout=60)
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **with_support()}, timeout=60
+    )
     assert (result.stdout, result.stderr) == ("refused\n", "")

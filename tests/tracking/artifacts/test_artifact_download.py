@@ -135,13 +135,13 @@ def test_the_weights_alone_begin_another_run(artifact):
     weights = artifact_weights(REFERENCE, "--init-from")
     assert weights_sha256(weights) == artifact.metadata["weights_sha256"]
     artifact.metadata["weights_sha256"] = "0" * 64
-    with pytest.raises(ConfigError, match=r"--init-from = .* has other weights than it says"):
+    with pytest.raises(ConfigError, match=r"--init-from = .* has weights that differ from its metadata"):
         artifact_weights(REFERENCE, "--init-from")
 
 
 def test_other_weights_than_the_metadata_says_are_refused(artifact, folder):
     artifact.metadata["weights_sha256"] = "0" * 64
-    with pytest.raises(ConfigError, match=r"has other weights than it says"):
+    with pytest.raises(ConfigError, match=r"has weights that differ from its metadata"):
         install_checkpoint(REFERENCE, small_config(), folder)
     assert not list(folder.iterdir())
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import lockstep
-from lockstep.config import DataConfig, TrainConfig
+from lockstep.config import DataConfig, ModelConfig, TrainConfig
 from lockstep.errors import ConfigError
 from reading_tasks import WithNoise
 from runs import built_run, small_config
@@ -19,8 +19,15 @@ from runs import built_run, small_config
 def test_a_build_that_is_refused_leaves_model_and_processes_as_they_were(train):
     width = train[0][0].numel()
     model = nn.Sequential(nn.Flatten(), nn.Linear(width, 1))
-    task = lockstep.Task(name="line", model=model, train=train, loss=lambda outputs, _: outputs.square())
-    config = small_config(train=TrainConfig(epochs=1, patience=2), data=DataConfig(num_workers=1))
+    task = lockstep.Task(
+        name="line", model=model, train=train, loss=lambda outputs, _: outputs.square().mean()
+    )
+    config = small_config(
+        precision="bf16",  # so that Accelerate gives the model another forward
+        train=TrainConfig(epochs=1, patience=2),
+        data=DataConfig(num_workers=1),
+        model=ModelConfig(),
+    )
     before = multiprocessing.active_children()
     with pytest.raises(ConfigError, match=r"train\.patience = 2: needs a validation set"):
         built_run(config, task=task)

@@ -185,7 +185,7 @@ def test_a_lack_of_memory_in_a_trial_is_no_data_that_does_not_fit():
     def too_large(*_):
         return torch.empty(2**50)
 
-    task = replace(tasks.sentences(), metrics={"large": too_large})
+    task = replace(tasks.sentences(), metrics={"large": too_large}, headline="loss")
     with pytest.raises(RuntimeError, match="allocate memory"):
         try_evaluation(task, task.model(), samples_of("task.test", task.test(), 0), torch.device("cpu"), 0)
     batch = MicroBatch(

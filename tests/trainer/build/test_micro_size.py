@@ -80,7 +80,7 @@ def test_what_does_not_fit_at_all_is_refused(tmp_path):
     ("step", "remedy"),
     [
         (1, "lower it for a new run, or let it be auto (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
-        (2, "this run keeps that size, so go on with it on a device with more memory; or start a new run"),
+        (2, "this run keeps that size, so continue it on a device with more memory; or start a new run"),
     ],
 )
 def test_running_out_of_memory_later_names_the_setting(tmp_path, step, remedy):

@@ -104,7 +104,7 @@ def network_of(answers: str, address: str, num_nodes: int) -> str:
         raise ConfigError(f"only {len(rows)} of {counted(num_nodes, 'node')} answered")
     # SLURM can run several of its nodes on one machine, which then reaches itself.
     if len({node for node, _, what in rows if what.startswith("lo")}) > 1:
-        raise refuse("MASTER_ADDR", address, "leads each node to itself; set it to the first node's address")
+        raise refuse("MASTER_ADDR", address, "points each node at itself; set it to the first node's address")
     return ", ".join(f"{node} by {what}" for node, what in sorted({(node, what) for node, _, what in rows}))
 
 

@@ -92,7 +92,9 @@ class DataConfig:
         for name, arguments in self.transforms.items():
             rule = "must be a map of its arguments, such as '{p: 0.5}', or '{}' for none"
             require(isinstance(arguments, dict), f"data.transforms.{name}", arguments, rule)
-        rule = f"are for a function or class that data.name names, and {self.name!r} is none; leave them out"
+        rule = (
+            f"are for a function or class that data.name names, and {self.name!r} is not one; leave them out"
+        )
         require(":" in self.name or not self.args, "data.args", self.args, rule)
         rule = f"is for images of your own, and those of {self.name!r} have 28 x 28 pixels; leave it at 0"
         require(not self.is_digits or self.image_size == 0, "data.image_size", self.image_size, rule)

@@ -89,7 +89,7 @@ class ModelConfig:
     trials before step 1 do not show it."""
 
     def __post_init__(self) -> None:
-        rule = "is for model.init_from, and there is none; leave it out"
+        rule = "is for model.init_from, which is not set; leave it out"
         require(bool(self.init_from) or not self.init_partial, "model.init_partial", self.init_partial, rule)
         if ":" not in self.name:
             own = ", or 'torchvision:NAME', or your own as 'package.module:Class'"

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from lockstep.data.images.image_pixels import fitted, pixels_of, plain_image, size_of
-from lockstep.errors import ConfigError, refuse
+from lockstep.errors import ConfigError, counted, refuse
 
 PlainImage = Image.Image | Tensor
 
@@ -98,7 +98,7 @@ class DecodedImages:
         pixels = pixels_of(fitted(image, self.image_size) if self.image_size else image)
         if self.size and pixels.shape[1:] != (self.size, self.size):
             height, width = pixels.shape[1:]
-            rule = f"and other images have {self.size} x {self.size}; state data.image_size to resize all"
+            rule = f"but other images have {self.size} x {self.size}; state data.image_size to resize all"
             raise refuse(where, f"{height} x {width} pixels", rule)
         return pixels, label
 
@@ -108,8 +108,8 @@ class DecodedImages:
             return image
         if (have, self.channels) == (1, 3):
             return image.convert("RGB") if isinstance(image, Image.Image) else image.expand(3, -1, -1)
-        rule = f"and the training images have {self.channels}; convert one kind into the other"
-        raise refuse(where, f"{have} channels", rule)
+        rule = f"but the training images have {self.channels}; convert one kind into the other"
+        raise refuse(where, counted(have, "channel"), rule)
 
     def _transformed(self, where: str, image: PlainImage) -> PlainImage:
         assert self.transform is not None

@@ -12,7 +12,7 @@ from torch import Tensor
 from lockstep.data.batches import normalised
 from lockstep.data.image_measures import DIGIT_FACTS, ImageFacts, has_bright_border
 from lockstep.data.images.image_pixels import fitted, pixels_of, plain_image, read_image, size_of
-from lockstep.errors import refuse
+from lockstep.errors import counted, refuse
 
 InvertName = Literal["auto", "yes", "no"]
 """Which images are inverted; auto: those with a bright border, where the training set has none."""
@@ -84,5 +84,5 @@ class ImagePreprocessing:
         if (have, wanted) == (3, 1):
             colours = Image.fromarray(pixels.movedim(0, -1).contiguous().numpy())
             return pixels_of(colours.convert("L"))
-        rule = f"and the training images have {wanted}; convert one kind into the other"
-        raise refuse(where, f"{have} channels", rule)
+        rule = f"but the training images have {wanted}; convert one kind into the other"
+        raise refuse(where, counted(have, "channel"), rule)

@@ -187,7 +187,7 @@ def reads_many(dataset: Any) -> bool:
 
 @contextmanager
 def _undisturbed_process() -> Iterator[None]:
-    """Reads like a worker, and leaves this process as it was, if it is none.
+    """Reads like a worker, and leaves a process that is not a worker as it was.
 
     A worker of torch's has one thread: sums over many threads have other bits. What a program draws after
     training must not depend on what was read.

@@ -47,7 +47,5 @@ def shared_memory() -> str:
 
 def end_worker(error: Exception, item: Any) -> None:
     """Ends a worker that cannot send an item; torch then notices that the worker has died."""
-    print(
-        f"lockstep: a process that reads the data cannot hand it over: {error}", file=sys.stderr, flush=True
-    )
+    print(f"lockstep: a process that reads the data cannot send it: {error}", file=sys.stderr, flush=True)
     os._exit(EXIT_FAILED)

@@ -62,7 +62,7 @@ def open_folder(config: DataConfig) -> ImageSource:
     is_there = is_folder(root / TRAIN)
     require(is_there, FIELD, config.root, f"has no folder {TRAIN!r}; {expected}")
     classes = _classes(root / TRAIN)
-    require(bool(classes), FIELD, config.root, f"has no folder of a class in {TRAIN!r}; {expected}")
+    require(bool(classes), FIELD, config.root, f"has no class folder in {TRAIN!r}; {expected}")
     return ImageSource(
         train=_split(root / TRAIN, classes, classes),
         test=_scored_split(root / TEST, root, classes, expected),
@@ -82,7 +82,7 @@ def _scored_split(folder: Path, root: Path, classes: Sequence[str], expected: st
             f"has a class that {root / TRAIN} does not have; the classes there are {', '.join(classes[:20])}"
         )
         raise refuse(FIELD, str(folder / unknown[0]), rule)
-    require(bool(present), FIELD, str(folder), f"holds no folder of a class; {expected}")
+    require(bool(present), FIELD, str(folder), f"holds no class folder; {expected}")
     return _split(folder, classes, present)
 
 

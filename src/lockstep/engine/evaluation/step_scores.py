@@ -32,7 +32,7 @@ class StepScores:
             num_samples: samples in the micro-batch.
 
         Raises:
-            ConfigError: a metric or a part of the loss is none of the forms of a measurement.
+            ConfigError: a metric or a part of the loss has none of the forms of a measurement.
         """
         parts = named_values("task.loss", loss)
         if set(parts) != {LOSS, *self._parts}:

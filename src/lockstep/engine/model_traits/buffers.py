@@ -41,7 +41,7 @@ def buffer_rules(model: nn.Module, changed: Iterable[str], average_buffers: tupl
             rule of ours says so.
 
     Raises:
-        ConfigError: a floating buffer is none that an average is right for.
+        ConfigError: no rule says that a floating buffer may be averaged.
     """
     persistent = model.state_dict(keep_vars=True).keys()
     averaged, agreed, reset = [], [], []

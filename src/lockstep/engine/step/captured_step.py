@@ -190,7 +190,7 @@ def capture_step(run: Run, batches: Sequence[MicroBatch]) -> CapturedStep:
         eager = outcome(lambda batch, scale, scores: add_gradient(run, batch, scale, scores, NO_OBSERVER))
     for name, value in eager.items():
         if not torch.equal(captured[name].nan_to_num(), value.nan_to_num()):
-            rule = f"gives another {name} than an eager step: a graph repeats what Python did in one pass"
+            rule = f"gives a different {name} from an eager step: a graph repeats what Python did in one pass"
             raise refuse("engine", "captured", f"{rule}; use --engine eager")
     return step
 

@@ -83,7 +83,7 @@ def differing_gpus(ranks: Ranks, *, is_exact: bool) -> list[str]:
     differences = differing_facts(ranks, gpu_facts(ranks.device))
     texts = [f"the ranks' GPUs differ in {name} ({how})" for name, how in differences.items()]
     if texts and is_exact:
-        remedy = "exact reduction needs equal ones; use equal GPUs, or --reduction fast"
+        remedy = "exact reduction needs them equal; use identical GPUs, or --reduction fast"
         raise ConfigError(f"{texts[0]}: {remedy}")
     return [f"{text}, so the bits depend on which rank computes what" for text in texts]
 
@@ -118,7 +118,7 @@ def check_no_shared_gpu(gpus: Sequence[str], name: str, environ: Mapping[str, st
         if first.setdefault(gpu, rank) != rank:
             num_gpus = counted(len(set(gpus)), "GPU")
             raise ConfigError(
-                f"ranks {first[gpu]} and {rank} share one {name}, and NCCL lets each have its own; start "
+                f"ranks {first[gpu]} and {rank} share one {name}, and NCCL needs one GPU per rank; start "
                 f"{counted(len(set(gpus)), 'process')} for {num_gpus}, or set {SHARE_GPU}=1 (NCCL 2.30)"
             )
 

@@ -121,7 +121,7 @@ def check_may_resume(config: Config, folder: Path) -> dict[str, Any] | None:
     saved = read_settings(folder)
     if saved:
         is_going_on = differences(config, saved).keys() <= set(GOING_ON)
-        means = f"to go on from it under this setting: --resume-from {folder}"
+        means = f"to continue from it with this setting: --resume-from {folder}"
         if not is_going_on:
             means = f"to begin with its weights: --init-from {folder}"
         remedy = f"choose another run.name, or leave run.name out to have one derived; {means}"
@@ -173,8 +173,9 @@ def check_same_sources(
         field = next((each for each in own if set(changed) & own[each].keys()), next(iter(own)))
         names = " and ".join("the program" if each == PROGRAM else each for each in changed)
         rule = (
-            f"run {str(folder)!r} was trained up to step {step} with another source of {names}; put it back, "
-            "choose a run.name for a new run, or accept it: --accept-source, in a program accept_source=True"
+            f"run {str(folder)!r} was trained up to step {step} with a different source of {names}; "
+            "put it back, choose a run.name for a new run, or accept it: --accept-source, in a program "
+            "accept_source=True"
         )
         raise refuse(field, leaves(config)[field], rule)
     return changed

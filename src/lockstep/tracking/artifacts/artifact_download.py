@@ -134,7 +134,7 @@ def artifact_weights(reference: str, option: str) -> dict[str, Tensor]:
             weights = load_checkpoint(Path(scratch) / ARTIFACT_CHECKPOINT).weights
         except DamagedCheckpoint as damage:
             raise refuse(option, reference, f"is damaged ({damage}); use another version") from damage
-    rule = "has other weights than it says; use another version"
+    rule = "has weights that differ from its metadata; use another version"
     require(weights_sha256(weights) == artifact.weights_sha256, option, reference, rule)
     return weights
 
@@ -167,7 +167,7 @@ def check_download(artifact: ModelArtifact, download: Path) -> None:
     check_format(download, f"the run of {reference}")
     rule = f"says step {artifact.step}, and its checkpoint is of step {checkpoint.step}; use another version"
     require(checkpoint.step == artifact.step, "--resume-from", reference, rule)
-    rule = "has other weights than it says; use another version"
+    rule = "has weights that differ from its metadata; use another version"
     is_same = weights_sha256(checkpoint.weights) == artifact.weights_sha256
     require(is_same, "--resume-from", reference, rule)
 

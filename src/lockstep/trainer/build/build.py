@@ -93,7 +93,7 @@ def _built(
     num_steps = config.train.steps or config.train.epochs * plan.steps_per_epoch
     with making("the schedule"):
         ranks.on_all(lambda: check_schedule(num_steps, config.schedule))
-    rule = f"ends the run at step {num_steps}, and its checkpoint is of step {first_step}; state more"
+    rule = f"ends the run at step {num_steps}, but its checkpoint is of step {first_step}; state more"
     ranks.on_all(lambda: require(first_step <= num_steps, "train.steps", config.train.steps, rule))
     # Workers start here, and what cannot be sent to them one rank alone may find.
     windows = ranks.on_all(lambda: parts.train.windows(plan, ranks.rank, first_step, closing))

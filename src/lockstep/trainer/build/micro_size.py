@@ -110,7 +110,7 @@ def named_memory(config: Config, folder: Path) -> Iterator[None]:
         remedy = "lower it for a new run, or let it be auto"
         if newest_checkpoint_step(folder):
             remedy = (
-                "this run keeps that size, so go on with it on a device with more memory; or start a new run "
+                "this run keeps that size, so continue it on a device with more memory; or start a new run "
                 f"with a smaller one from these weights: --init-from {folder}"
             )
         text = f"out of memory with batch.micro_size = {size}: {remedy} ({short_message(error)})"

@@ -35,7 +35,7 @@ def make_model(task: Task, setting: ModelSetting, seed: int, ranks: Ranks) -> tu
     """The model on the device, made under the run's seed; and of one given as an instance the SHA-256.
 
     Raises:
-        ConfigError: on every rank, if it is none that can be trained, or not the same on all ranks.
+        ConfigError: on every rank, if it cannot be trained, or is not the same on all ranks.
     """
 
     def make() -> nn.Module:

@@ -118,7 +118,7 @@ def check_same_parts(parts: Parts, folder: Path) -> None:
     before, now = read_task_facts(folder), task_facts(parts.task)
     if before.initial_weights and parts.initial_weights != before.initial_weights:
         kind = type(parts.model).__name__
-        raise refuse("task.model", kind, f"run {str(folder)!r} began with other weights; {remedy}")
+        raise refuse("task.model", kind, f"run {str(folder)!r} began with different weights; {remedy}")
     check_same_data(parts, folder)
     for name in ("headline", "higher_is_better") if is_file(folder / TASK_FILE) else ():
         was, value = getattr(before, name), getattr(now, name)
@@ -143,7 +143,7 @@ def check_same_data(parts: Parts, folder: Path) -> None:
         field = data_field(parts.train)
         if field == "data.name":
             remedy = "put the same images back, or choose another run.name"
-        rule = f"run {str(folder)!r} began with other data ({changed} differ); {remedy}"
+        rule = f"run {str(folder)!r} began with different data ({changed} differ); {remedy}"
         require(not changed, field, now["name"], rule)
 
 

@@ -175,6 +175,6 @@ def differing_ranks(ranks: Ranks, here: Mapping[str, Any], *, is_exact: bool) ->
     differences = differing_facts(ranks, bit_facts({**here, "gpu": {}}))
     texts = [f"the ranks differ in {name} ({how})" for name, how in differences.items()]
     if texts and is_exact:
-        remedy = "start them on equal nodes with the same software and variables, or use --reduction fast"
-        raise ConfigError(f"{texts[0]}: exact reduction needs equal ones; {remedy}")
+        remedy = "start them on identical nodes with the same software and variables, or use --reduction fast"
+        raise ConfigError(f"{texts[0]}: exact reduction needs them equal; {remedy}")
     return [f"warning: {text}, so the bits may depend on them" for text in texts]
