@@ -2,6 +2,7 @@
 
 import multiprocessing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import lockstep
-from lockstep.config import DataConfig, ModelConfig, TrainConfig
+from lockstep.config import BatchConfig, DataConfig, ModelConfig, TrainConfig
 from lockstep.errors import ConfigError
+from lockstep.trainer import build_run, find_task, fit_micro_size, make_parts
 from reading_tasks import WithNoise
-from runs import built_run, small_config
+from runs import built_run, fresh_ranks, small_config
 
 
 @pytest.mark.parametrize("train", [TensorDataset(torch.randn(64, 4), torch.randn(64, 1)), WithNoise()])
@@ -38,3 +40,16 @@ def test_a_build_that_is_refused_leaves_model_and_processes_as_they_were(train):
     run.closing.close()
     assert "forward" not in vars(model)
     assert multiprocessing.active_children() == before
+
+
+def test_a_model_computes_in_the_precision_of_the_run_after_the_size_of_a_micro_batch_was_tried():
+    config = small_config(precision="bf16", batch=BatchConfig(global_size=64, micro_size="auto"))
+    ranks = fresh_ranks(config.precision)
+    config, task = find_task(config, None)
+    parts = make_parts(config, task, ranks)
+    run = build_run(fit_micro_size(config, ranks, parts, Path("unused")), ranks, parts)
+    (batch, *_) = next(run.windows)
+    inner = []
+    run.model.linear1.register_forward_hook(lambda *_: inner.append(_[2].dtype))
+    run.reduction.model(batch.inputs)
+    assert inner == [torch.bfloat16]

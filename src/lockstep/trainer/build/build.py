@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -43,6 +44,8 @@ from lockstep.trainer.build.find_traits import find_traits
 from lockstep.trainer.parts.make_model import model_setting, set_weights
 from lockstep.trainer.parts.parts import Parts
 
+SET_BY_ACCELERATE = ("forward", "_original_forward", "_is_accelerate_prepared")
+"""Attributes of a model that `Accelerator.prepare_model` sets."""
 RATES = ("base_lr", "weight_decay", "momentum", "betas")
 """What a parameter group has from the settings that may change when a run continues from another."""
 
@@ -157,25 +160,26 @@ def _built(
 
 def prepare_forward(model: nn.Module, ranks: Ranks, closing: ExitStack) -> nn.Module:
     """The model under autocast, until `closing` closes. Accelerate adds no DistributedDataParallel."""
-    own_forward = vars(model).get("forward")
+    own = {name: vars(model)[name] for name in SET_BY_ACCELERATE if name in vars(model)}
+    # Accelerate leaves a model as it is that has this mark, of an earlier run or of the program's own.
+    vars(model).pop("_is_accelerate_prepared", None)
     # The model is on the device already. To place it, Accelerate would import distributed tensors and with
     # them sympy, which takes half a second.
     prepared = ranks.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
-    closing.callback(restore_forward, model, own_forward)
+    closing.callback(restore_forward, model, own)
     return prepared
 
 
-def restore_forward(model: nn.Module, own_forward: Any) -> None:
-    """Takes back the forward under autocast that Accelerate gave a model: a program may use it again.
+def restore_forward(model: nn.Module, own: Mapping[str, Any]) -> None:
+    """Takes back what Accelerate set on a model, its forward under autocast: a program may use it again.
 
     Args:
         model: prepared by Accelerate.
-        own_forward: a forward that the instance had before, apart from its class's; None if it had none.
+        own: what the instance had before of `SET_BY_ACCELERATE`.
     """
-    for name in ("forward", "_original_forward"):
+    for name in SET_BY_ACCELERATE:
         vars(model).pop(name, None)
-    if own_forward is not None:
-        vars(model)["forward"] = own_forward
+    vars(model).update(own)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, keeps_rates: bool) -> None:
