@@ -86,7 +86,7 @@ def test_one_other_row_of_a_tensor_is_noticed_in_any_column(tmp_path):
     for column in (0, 1):
         columns = [inputs.clone(), 2 * inputs]
         columns[column][501] += 1
-        rule = r"task\.train = 'lines': .* began with other data \(train tensors differ\)"
+        rule = r"task\.train = 'lines': .* began with different data \(train tensors differ\)"
         with pytest.raises(ConfigError, match=rule):
             check_same_data(parts_of(task_of(TensorDataset(*columns))), tmp_path)
 

@@ -122,13 +122,13 @@ def files_below(folder: Path, field: str = FIELD) -> list[str]:
         raise error
 
     def walked() -> list[tuple[str, list[str], list[str]]]:
-        found = []
+        entries = []
         for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
             for path in (os.path.join(parent, name) for name in folders):
                 rule = "leads back to a folder above it, whose images would count again; remove the link"
                 require(not os.path.islink(path) or not leads_back(path), field, path, rule)
-            found.append((parent, folders, files))
-        return sorted(found)
+            entries.append((parent, folders, files))
+        return sorted(entries)
 
     try:
         walk = with_retries(folder, walked)
