@@ -76,7 +76,7 @@ def test_one_other_image_of_a_folder_is_noticed_wherever_the_images_are_kept(tmp
     check_same_data(parts_of(folder=tmp_path, **setting), tmp_path)
     changed = sorted((root / split / "green").iterdir())[1]  # none of the 16 that every set is known by
     Image.effect_noise((40, 40), 90).convert("RGB").save(changed)
-    with pytest.raises(ConfigError, match=rf"data\.name = .*other data \({split} {kind} differ\); put the"):
+    with pytest.raises(ConfigError, match=rf"data\.name = .*different data \({split} {kind} differ\); put the"):
         check_same_data(parts_of(folder=tmp_path, **setting), tmp_path)
 
 
