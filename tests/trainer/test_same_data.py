@@ -98,7 +98,7 @@ def test_of_a_dataset_64_samples_are_compared(tmp_path):
         assert len(set(lines.reads)) == min(count, 64)
     write_parts(parts_of(task_of(lines)), tmp_path)
     other = lines.reads[-1]  # of all reads for the digest, one by the key
-    with pytest.raises(ConfigError, match=r"task\.train = 'lines': .* other data \(train samples differ\)"):
+    with pytest.raises(ConfigError, match=r"task\.train = 'lines': .* different data \(train samples differ\)"):
         check_same_data(parts_of(task_of(Lines(300, other))), tmp_path)
 
 
