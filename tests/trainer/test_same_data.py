@@ -76,7 +76,9 @@ def test_one_other_image_of_a_folder_is_noticed_wherever_the_images_are_kept(tmp
     check_same_data(parts_of(folder=tmp_path, **setting), tmp_path)
     changed = sorted((root / split / "green").iterdir())[1]  # none of the 16 that every set is known by
     Image.effect_noise((40, 40), 90).convert("RGB").save(changed)
-    with pytest.raises(ConfigError, match=rf"data\.name = .*different data \({split} {kind} differ\); put the"):
+    with pytest.raises(
+        ConfigError, match=rf"data\.name = .*different data \({split} {kind} differ\); put the"
+    ):
         check_same_data(parts_of(folder=tmp_path, **setting), tmp_path)
 
 
@@ -98,7 +100,9 @@ def test_of_a_dataset_64_samples_are_compared(tmp_path):
         assert len(set(lines.reads)) == min(count, 64)
     write_parts(parts_of(task_of(lines)), tmp_path)
     other = lines.reads[-1]  # of all reads for the digest, one by the key
-    with pytest.raises(ConfigError, match=r"task\.train = 'lines': .* different data \(train samples differ\)"):
+    with pytest.raises(
+        ConfigError, match=r"task\.train = 'lines': .* different data \(train samples differ\)"
+    ):
         check_same_data(parts_of(task_of(Lines(300, other))), tmp_path)
 
 
