@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from lockstep.inspect.step_replay import compare_records
+from lockstep.inspect.step_replay import Replay, compare_records
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,20 @@ def test_the_metrics_of_the_task_are_compared_too():
     computed = {"step": 3, "loss": 0.5, "f1": 0.25, "accuracy": 0.75}
     recorded = {"loss": 0.5, "f1": 0.5, "accuracy": 0.5, "grad_norm_of_old_runs": 1.0}
     assert compare_records(computed, recorded, metrics=["f1"]) == (2, "step 3: f1 0.5 → 0.25")
+
+
+def test_a_replay_before_the_first_logged_step_says_that_nothing_was_compared():
+    replay = Replay(
+        step=3,
+        first_step=0,
+        num_compared=0,
+        divergence="",
+        environment_changes="",
+        written=[Path("step.json")],
+        non_finite="",
+    )
+    assert replay.lines() == [
+        "recomputed to step 3 from the initial weights; no step up to it was logged, so there is nothing to "
+        "compare with",
+        "wrote step.json",
+    ]

@@ -16,6 +16,19 @@ def test_settings_that_differ_are_columns(tmp_path):
     assert comparison_of({}).split()[:2] == ["run", "state"]
 
 
+def test_few_runs_are_columns_on_a_terminal_that_is_too_narrow(tmp_path):
+    folders = {}
+    for seed in range(1, 8):
+        make_run(folder := tmp_path / f"run-{seed}", [make_record(1)], seed=seed)
+        folders[folder.name] = folder
+    few = dict(list(folders.items())[:2])
+    header, *rows = comparison_of(few, 60).splitlines()
+    assert header.split() == ["run", "run-1", "run-2"]
+    assert rows[0].split() == ["seed", "1", "2"]
+    assert comparison_of(few, 200) == comparison_of(few)
+    assert comparison_of(folders, 60) == comparison_of(folders)
+
+
 def test_the_results_of_a_run_that_is_not_finished_come_from_its_records(tmp_path):
     make_run(tmp_path / "run", [make_record(20, 0.75), make_record(40, 0.5), make_record(60)])
     assert run_results(tmp_path / "run") == {

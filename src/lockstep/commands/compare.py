@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 from lockstep.config import take_option
@@ -38,7 +40,8 @@ def compare(argv: list[str]) -> int:
         require(page.suffix == ".html", "--html", html_file, "must end in .html")
         check_plotly("--html")
     folders = best_first(by_name([recorded_run(word) for word in words]))
-    print(comparison_of(folders), end="")
+    num_columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(comparison_of(folders, num_columns), end="")
     from lockstep.report.figures.curves import draw_comparison  # imports matplotlib, which is slow
     from lockstep.report.figures.figure_style import save_figure
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lockstep.errors import EXIT_USAGE
 from lockstep.launch import read_launch
 from lockstep.runs import run_settings, to_json
@@ -28,5 +31,16 @@ def evaluate(argv: list[str]) -> int:
 
     summary = evaluate_checkpoint(argv[0], config, launch)
     if launch.is_main:
-        print(to_json(summary, indent=1))
+        print(summary_text(summary))
     return 0
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """JSON with a line for each value, and of a matrix for each row."""
+    lines = []
+    for name, value in summary.items():
+        text = to_json(value)
+        if isinstance(value, list) and value and isinstance(value[0], list):
+            text = "[\n" + ",\n".join(f"  {to_json(row)}" for row in value) + "\n ]"
+        lines.append(f" {to_json(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}"

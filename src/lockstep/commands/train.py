@@ -43,14 +43,19 @@ def train(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
     result = run_training(config, launch, began, resume_from=resume_from, accept_source=accept_source)
     if launch.is_main:
-        summary, headline = result.summary, read_task_facts(result.folder).headline
         state = "was already finished" if result.was_finished else "finished"
-        say(
-            f"{result.folder} {state}: {final_scores(summary, headline)}"
-            f"{counted(summary['steps'], 'step')} in {summary['train_seconds']:.1f} s of training, "
-            f"weights {summary['weights_sha256'][:12]}"
-        )
+        outcome = outcome_of(result.summary, read_task_facts(result.folder).headline)
+        say(f"{result.folder} {state}: {outcome}")
     return 0
+
+
+def outcome_of(summary: dict[str, Any], headline: str) -> str:
+    """A summary in a line: scores, length, and the digest of the weights."""
+    early = " (stopped early)" if summary.get("stopped_early") else ""
+    return (
+        f"{final_scores(summary, headline)}{counted(summary['steps'], 'step')}{early} "
+        f"in {summary['train_seconds']:.1f} s of training, weights {summary['weights_sha256'][:12]}"
+    )
 
 
 def final_scores(summary: dict[str, Any], headline: str) -> str:

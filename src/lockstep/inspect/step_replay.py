@@ -75,7 +75,9 @@ class Replay:
     def lines(self) -> list[str]:
         """The result as lines of text."""
         origin = f"the checkpoint of step {self.first_step}" if self.first_step else "the initial weights"
-        compared = f"{counted(self.num_compared, 'recorded number')} compared"
+        compared = "no step up to it was logged, so there is nothing to compare with"
+        if self.num_compared:
+            compared = f"{counted(self.num_compared, 'recorded number')} compared"
         lines = [f"recomputed to step {self.step} from {origin}; {compared}"]
         if self.environment_changes:
             lines.append(f"this environment differs from the recorded run's: {self.environment_changes}")

@@ -30,13 +30,29 @@ COLUMNS = {
 }
 """Heading → (key of `run_results`, format). `seconds` are seconds of training, over all starts."""
 
+MAX_TURNED = 6
+"""Up to so many runs can stand beside each other, as they have more settings and results than that."""
+
 NUM_BEFORE_SCORES = 2
 """Columns in front of those of the headline values."""
 
 
-def comparison_of(folders: dict[str, Path]) -> str:
-    """The table of runs, name → folder, one line for each."""
-    return text_table(*comparison_cells(folders))
+def comparison_of(folders: dict[str, Path], num_columns: int | None = None) -> str:
+    """The table of runs, name → folder, one line for each.
+
+    A table of few runs that is wider than a terminal's number of columns has a column for each run instead.
+    """
+    header, rows = comparison_cells(folders)
+    table = text_table(header, rows)
+    if num_columns and len(rows) <= MAX_TURNED and len(table.partition("\n")[0]) > num_columns:
+        return text_table(*turned(header, rows))
+    return table
+
+
+def turned(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The headings and rows of a table with rows and columns swapped."""
+    names, *values = (list(cells) for cells in zip(header, *rows, strict=True))
+    return names, values
 
 
 def comparison_cells(folders: dict[str, Path]) -> tuple[list[str], list[list[str]]]:
@@ -65,10 +81,15 @@ def comparison_cells(folders: dict[str, Path]) -> tuple[list[str], list[list[str
             for key, template in COLUMNS.values()
         ]
         cells[NUM_BEFORE_SCORES:NUM_BEFORE_SCORES] = [shown(key, results.get(key)) for key in scores.values()]
-        rows.append([name, *(str(settings[name].get(setting, "-")) for setting in varied), *cells])
+        rows.append([name, *(_cell(settings[name].get(setting)) for setting in varied), *cells])
     headings = list(COLUMNS)
     headings[NUM_BEFORE_SCORES:NUM_BEFORE_SCORES] = list(scores)
     return ["run", *varied, *headings], rows
+
+
+def _cell(value: object) -> str:
+    """A setting as text; '-' without one."""
+    return "-" if value in (None, "") else str(value)
 
 
 def is_selected(results: dict[str, Any]) -> bool:

@@ -106,8 +106,8 @@ def test_runs_are_compared_on_a_page(tmp_path, monkeypatch, capsys):
     assert main(["compare", *runs, "--html", "page.html"]) == 0
     assert capsys.readouterr().out.endswith("lockstep: wrote compare.png, page.html\n")
     _, text = text_of(tmp_path / "page.html")
-    assert "<th>run</th>" in text
-    assert "<td>a</td>" in text
+    assert "<th>run</th><th>a</th><th>b</th>" in text
+    assert "<td>steps</td><td>40</td><td>40</td>" in text
     assert main(["compare", *runs, "--html", "page.txt"]) == 2
     assert main(["compare", *runs, "--html", "nowhere/page.html"]) == 2
     assert "--html = 'nowhere/page.html': cannot be written" in capsys.readouterr().err
