@@ -27,11 +27,13 @@ def tables(folder):
     return title, times.splitlines()[1:], operations.splitlines()[1:]
 
 
-def test_a_profile_shows_where_the_time_goes_and_changes_no_bit(tmp_path, capsys):
+def test_a_profile_shows_where_the_time_goes_and_changes_no_bit(tmp_path, capfd):
     profiled, plain = trained(tmp_path, "3-4"), trained(tmp_path / "plain", "")
     assert weights_sha256(profiled.model.state_dict()) == weights_sha256(plain.model.state_dict())
     assert not (tmp_path / "plain" / "run").exists()
-    assert "profile of steps 3 to 4" in capsys.readouterr().out
+    out, err = capfd.readouterr()
+    assert "profile of steps 3 to 4" in out
+    assert "Count failed" not in err  # of the profiler's own library, which looks for a GPU
     title, times, operations = tables(tmp_path)
     assert title == "steps 3 to 4 on rank 0, profiled"
     milliseconds = {line.rsplit(maxsplit=1)[0]: float(line.split()[-1]) for line in times}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -35,6 +36,9 @@ class StepProfile:
         activities = [ProfilerActivity.CPU]
         if self._run.ranks.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
+        else:
+            # A level above all of them: torch built for CUDA reports that there is no GPU as an error.
+            os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         with self._run.clock.paused():  # it takes a second to begin
             self._profile = profile(activities=activities, acc_events=True)  # torch 2.11 warns otherwise
             self._profile.start()

@@ -18,7 +18,7 @@ from lockstep.launch.process.stop_signals import restored_handlers
 VARIABLES = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *INTERFACE_VARIABLES,
-    *("OMP_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_ENABLE_MPS_FALLBACK"),
+    *("OMP_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_ENABLE_MPS_FALLBACK", "KINETO_LOG_LEVEL"),
 )
 """The environment variables that Lockstep or Accelerate sets in its own process."""
 SHARED_STATES = (PartialState, AcceleratorState, GradientState)
