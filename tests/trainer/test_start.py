@@ -67,8 +67,11 @@ def test_a_programs_own_observer_and_sink_receive_the_run(tmp_path, capsys):
     assert [record["step"] for record in sink.records] == [2, 4, 6, 8, 10]
     assert sink.status == "finished"
     assert result.summary["steps"] == 10
+    capsys.readouterr()
     again = lockstep.train(config_in(tmp_path))
     assert again.was_finished
+    line = f"lockstep: {again.folder} was already finished, so nothing was trained\n"
+    assert capsys.readouterr().out == line
     assert again.summary == result.summary
 
 

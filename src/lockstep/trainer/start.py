@@ -97,16 +97,15 @@ def train(
         config, chosen = task, None
     else:
         config, chosen = with_task(config or Config(), task), task
+    own = chosen if isinstance(chosen, Task) else None
     with restored_process_state(), restored_generators(torch.device("cpu")):
-        return run_training(
-            config,
-            launch_of_group(read_launch()),
-            began,
-            task=chosen if isinstance(chosen, Task) else None,
-            accept_source=accept_source,
-            observers=observers,
-            sinks=sinks,
+        launch = launch_of_group(read_launch())
+        result = run_training(
+            config, launch, began, task=own, accept_source=accept_source, observers=observers, sinks=sinks
         )
+    if result.was_finished and launch.is_main:
+        say(f"{result.folder} was already finished, so nothing was trained")
+    return result
 
 
 def run_training(
