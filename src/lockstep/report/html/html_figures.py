@@ -109,7 +109,7 @@ def _fit_y(figure: go.Figure, row: int) -> None:
     """A logarithmic axis if the values span more than a factor of 4, so that late progress is visible."""
     values = [value for line in figure.select_traces(row=row, col=1) for value in line.y]
     if values and min(values) > 0 and max(values) > 4 * min(values):
-        figure.update_yaxes(type="log", dtick=1, minor={"dtick": "D1", "showgrid": True}, row=row, col=1)
+        figure.update_yaxes(type="log", row=row, col=1)
 
 
 def _line(
