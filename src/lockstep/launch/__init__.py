@@ -1,8 +1,8 @@
 """How processes start, meet and stop: launch variables, allocation, rendezvous, ranks, stop signals, checks.
 
 These take time to load and are imported by their own names:
-liveness.heartbeats, local_ranks, network, precision, process.process_state, process_group, ranks.gpus,
-ranks.node_groups, ranks.compare_ranks, ranks.ranks, ranks.threads.
+host_memory, liveness.heartbeats, local_ranks, network, precision, process.process_state, process_group,
+ranks.gpus, ranks.node_groups, ranks.compare_ranks, ranks.ranks, ranks.threads.
 """
 
 from lockstep.launch.launcher.accelerate_defaults import as_in_default_config

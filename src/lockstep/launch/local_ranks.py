@@ -18,6 +18,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 
 from lockstep.errors import counted, require
 from lockstep.launch.launcher.variables import read_launch
+from lockstep.launch.liveness.last_words import leave_words
 from lockstep.launch.process.stop_signals import STOP_SIGNALS
 
 POLL_SECONDS = 0.1
@@ -69,7 +70,11 @@ def run_local_ranks(num_processes: int, words: list[str]) -> int:
                 pass_on(stop.sigval, list(processes.pids().values()))
     if not result.is_failed():
         return 0
-    code = min(result.failures.values(), key=lambda failure: failure.timestamp).exitcode
+    first = min(result.failures.values(), key=lambda failure: failure.timestamp)
+    code = first.exitcode
+    if code == -signal.SIGKILL:
+        remedy = "if nobody did it, the kernel has, for memory: lower batch.micro_size or data.num_workers"
+        leave_words(f"lockstep: rank {first.local_rank} was killed by SIGKILL; {remedy}")
     return code if code > 0 else 128 - code  # as a shell reports a process that a signal has ended
 
 

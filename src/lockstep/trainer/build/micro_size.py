@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from lockstep.data import restored_generators, seed_generators
 from lockstep.engine import is_out_of_memory, restored_buffers
 from lockstep.errors import RankFailed, refuse, short_message
 from lockstep.launch import advance, limited
+from lockstep.launch.host_memory import free_bytes, limited_growth
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import micro_sizes, window_for_reduction
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings
@@ -22,6 +25,8 @@ from lockstep.trainer.build.build import make_plan, prepare_forward
 from lockstep.trainer.build.find_traits import TRYING, first_of_slot
 from lockstep.trainer.parts.parts import Parts
 
+HOST_SHARE = 0.9
+"""Of what is free on the host. The rest is for what else runs there, such as processes that read data."""
 OPTIMIZER_TENSORS = 2
 """Tensors per parameter that the optimizer makes in its first step: Adam's two moments."""
 
@@ -48,18 +53,30 @@ def fit_micro_size(config: Config, ranks: Ranks, parts: Parts, folder: Path) -> 
     """
     if config.batch.micro_size != "auto":
         return config
+    share = share_of_host(ranks)
     for size in micro_sizes(config.batch, config.reduction, ranks.world_size):
         sized = with_micro_size(config, size, folder)
-        if not ranks.agree(not fits(sized, ranks, parts)):
+        if not ranks.agree(not fits(sized, ranks, parts, share)):
             return sized
     rule = f"a micro-batch of {size} does not fit into memory; take a smaller model or a larger device"
     raise refuse("batch.micro_size", "auto", rule)
 
 
-def fits(config: Config, ranks: Ranks, parts: Parts) -> bool:
-    """Whether this rank can compute a micro-batch. Leaves the model and the generators as they were."""
+def share_of_host(ranks: Ranks) -> int:
+    """The bytes of its host that each rank may take on a CPU, the same on all. A collective."""
+    nodes = ranks.gather_objects((platform.node(), free_bytes()))
+    num_ranks = Counter(node for node, _ in nodes)
+    return int(HOST_SHARE * min(free // num_ranks[node] for node, free in nodes))
+
+
+def fits(config: Config, ranks: Ranks, parts: Parts, share: int) -> bool:
+    """Whether this rank can compute a micro-batch. Leaves the model and the generators as they were.
+
+    On a CPU, its memory is limited to a share meanwhile: the kernel would kill the process.
+    """
     try:
-        rehearse(config, ranks, parts)
+        with limited_growth(share) if ranks.device.type == "cpu" else nullcontext():
+            rehearse(config, ranks, parts)
     except Exception as error:
         # Another mistake is not this one's business: the trials that come next report it.
         return not is_out_of_memory(error)
