@@ -22,5 +22,7 @@ def test_a_rank_that_the_kernel_has_killed_is_named(monkeypatch, tmp_path, capfd
     (tmp_path / "sitecustomize.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert run_local_ranks(1, ["nonsense"]) == 137
-    line = "lockstep: rank 0 was killed by SIGKILL; if nobody did it, the kernel has, for memory: lower batch."
+    line = (
+        "lockstep: rank 0 was killed by SIGKILL; if nobody did it, the kernel has, for memory: lower batch."
+    )
     assert line in capfd.readouterr().err
