@@ -63,8 +63,10 @@ def check_unused(
 
 
 def nearest(wrong: str, names: Iterable[str], likeness: float = 0.6) -> str:
-    """The closest match to a wrong name, or "" if none is close enough (likeness goes from 0 to 1)."""
-    return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=likeness)), "")
+    """The closest match to a wrong name in any case, or "" if none is close enough (likeness: 0 to 1)."""
+    by_small = {name.lower(): name for name in names}
+    found = difflib.get_close_matches(wrong.lower(), by_small, n=1, cutoff=likeness)
+    return by_small[found[0]] if found else ""
 
 
 def choices_of(section: type) -> dict[str, tuple[str, ...]]:

@@ -57,6 +57,9 @@ def test_mappings_become_pairs(tmp_path):
         (["--batch.micro_sise=3"], "perhaps you meant --batch.micro-size"),
         (["--seed", "x"], "--seed"),
         (["--optimizer.lr"], "--optimizer.lr"),
+        (["--globl-size", "3"], "perhaps you meant --batch.global-size"),
+        (["--gossip", "3"], "--gossip: there is no such option; --help lists them all"),
+        (["--optimizer.name", "adamW"], "perhaps you meant 'adamw'"),
         (["--optimizer.name", "lion"], "must be one of sgd, adam, adamw"),
         (
             ["--batch.global-size", "100"],
@@ -97,6 +100,10 @@ def test_a_typo_in_a_file_is_answered_as_on_the_command_line(tmp_path):
         ("--optimizer.learning-rate=0.1", "here it is --optimizer.lr, the peak rate"),
         ("--lr", "here it is --optimizer.lr"),
         ("--batch_size", "here it is --batch.global-size, the samples of a step over all ranks"),
+        ("-b", "here it is --batch.global-size"),
+        ("--evaluation_strategy", "here it is --train.eval-every"),
+        ("--compile", "torch.compile is not used"),
+        ("--sched", "here it is --schedule.name"),
         ("--train.max_epochs", "here it is --train.epochs"),
         ("--resume_from_checkpoint", "the same command resumes its run by itself"),
         ("--gradient_accumulation_steps", "gradient accumulation is derived"),
@@ -115,6 +122,7 @@ def test_the_answers_name_options_that_there_are():
     flags = {"--" + name.replace("_", "-") for name in leaves(Config())} | {
         "--resume-from",
         "--optimizer.args.eps",
+        "--processes",
     }
     for name, answer in FOREIGN_NAMES.items():
         assert name == name.lower().replace("-", "_")

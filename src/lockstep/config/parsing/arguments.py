@@ -178,7 +178,7 @@ def _suggestion(wrong: str, target: Callable[..., Any]) -> str:
     if target is Config and (answer := FOREIGN_NAMES.get(name.replace("-", "_"))):
         return f"here it is {answer}" if answer.startswith("--") else answer
     same = [flag for flag in flags if re.split(r"[.]|^--", flag)[-1] == name]
-    near = same[0] if len(same) == 1 else nearest(wrong.replace("_", "-"), flags, likeness=0.5)
+    near = same[0] if len(same) == 1 else nearest(wrong.replace("_", "-"), flags, likeness=0.75)
     return f"perhaps you meant {near}" if near else "--help lists them all"
 
 
