@@ -44,7 +44,8 @@ def test_all_formats_give_the_predictions_of_the_evaluation(folder):
     assert sorted(path.name for path in target.iterdir()) == ["huggingface", "model.onnx", "model.pt2"]
     expected = read_evaluation(folder).scores.columns["prediction"].numpy()
     pixels, _ = synthetic_images(0, 512, NUM_TRAIN)
-    inputs = torch.stack([lockstep.load(folder).preprocess(each) for each in pixels])
+    preprocess = lockstep.load(folder).preprocess
+    inputs = torch.stack([preprocess(each) for each in pixels])
     session = onnxruntime.InferenceSession(target / "model.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {session.get_inputs()[0].name: inputs.numpy()})
     assert (logits.argmax(1) == expected).all()

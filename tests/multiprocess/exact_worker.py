@@ -13,7 +13,14 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 
-from lockstep.config import AugmentConfig, BatchConfig, ModelConfig, OptimizerConfig, TrainConfig
+from lockstep.config import (
+    AugmentConfig,
+    BatchConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from lockstep.engine import loop, train
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from processes import without_times
@@ -40,8 +47,9 @@ class ListSink:
 def fingerprint(
     model: str, precision: str, optimizer: OptimizerConfig, dropout: float = 0.0
 ) -> dict[str, object]:
-    """Two epochs with a short last batch, every step logged."""
+    """Two epochs of two full steps and a short one, every step logged."""
     config = small_config(
+        data=DataConfig(name="synthetic", num_train=300),
         model=ModelConfig(name=model, dropout=dropout),
         augment=AUGMENT if dropout else AugmentConfig(),
         precision=precision,

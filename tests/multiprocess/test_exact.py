@@ -14,8 +14,8 @@ def alone():
 
 @pytest.mark.parametrize(
     ("num_processes", "num_nodes", "more"),
-    [(2, 1, ()), (4, 1, ()), (4, 2, ("sharded",)), (4, 2, ()), (8, 2, ())],
-    ids=["2", "4", "2x2 sharded", "2x2", "2x4"],
+    [(2, 1, ()), (4, 1, ()), (4, 2, ("sharded",)), (8, 2, ())],
+    ids=["2", "4", "2x2 sharded", "2x4"],
 )
 def test_weights_losses_and_norms_have_the_same_bits(alone, num_processes, num_nodes, more):
     assert exact_fingerprints(num_processes, f"nodes={num_nodes}", *more) == alone

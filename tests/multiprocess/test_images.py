@@ -13,12 +13,12 @@ SETTINGS = [
 ]
 
 
-def weights(folder, name, num_processes, *words):
+def weights(folder, name, num_processes, *words, num_train=120):
     flags = [*SETTINGS, "--run.dir", str(folder), "--run.name", name, *words]
     result = lockstep("train", *flags) if num_processes == 1 else launched(num_processes, *flags)
     assert result.returncode == 0, result.stderr + result.stdout
     run = read_run(folder / name)
-    assert run["samples_seen"] == 240
+    assert run["samples_seen"] == 2 * num_train
     return run["weights_sha256"], run["test_loss"], run.get("test_top5_accuracy")
 
 
@@ -43,11 +43,11 @@ def test_transforms_of_torchvision_draw_the_same_on_two_processes(tmp_path):
 
 
 def test_resnet18_on_images_of_twelve_classes_like_those_of_cifar(tmp_path):
-    root = colour_folder(tmp_path / "data", sizes=(32, 32), num_classes=12)
+    root = colour_folder(tmp_path / "data", num_train=48, sizes=(32, 32), num_classes=12)
     words = ["--data.name", "folder", "--data.root", str(root), "--model.name", "torchvision:resnet18"]
     words += ["--augment.crop-pixels", "4", "--augment.flip"]
-    alone = weights(tmp_path, "alone", 1, *words)
-    assert weights(tmp_path, "two", 2, *words) == alone
+    alone = weights(tmp_path, "alone", 1, *words, num_train=48)
+    assert weights(tmp_path, "two", 2, *words, num_train=48) == alone
     assert alone[2] > 0
 
 

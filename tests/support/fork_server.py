@@ -30,9 +30,9 @@ import forked
 
 OTHERS = (
     *("accelerate.commands.accelerate_cli", "accelerate.commands.launch", "matplotlib.backends.backend_agg"),
-    *("numpy.random", "torch.distributed.run", "torch.distributed.tensor", "typeguard"),
+    *("numpy.random", "torch.distributed.run", "torch.distributed.tensor", "torchvision", "typeguard"),
 )
-"""What runs and launchers import late. Not torchvision, which imports torch's compiler."""
+"""What runs and launchers import late."""
 VARIABLES = dict(os.environ)
 """Those that this process was started with."""
 exit_code: int | None = None
