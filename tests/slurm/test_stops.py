@@ -21,12 +21,12 @@ def rank_pids(cluster, job):
 
 
 def test_usr1_in_mid_run_requeues_the_job(cluster, tmp_path, undisturbed):
-    job = train_job(cluster, tmp_path, *LONG, "--tracking.mode", "offline")
+    job = train_job(cluster, tmp_path, *LONG, "--tracking.mode", "offline", options=TWO_BY_ONE)
     job.wait_for_step(6)
     cluster.run("scancel", "--batch", "--signal=USR1", job.id)
     cluster.wait((job.run / f".resumable-{job.id}").exists, 30, "checkpoint")
     cluster.run("scancel", "--batch", "--signal=TERM", job.id)  # late, as the time limit's own
-    job.assert_finished_as(undisturbed)
+    job.assert_finished_as(undisturbed, world_size=2)
     assert job.restarts == 1
     assert "stopped by a signal, checkpoint saved; requeueing" in job.text
     assert "resuming" in job.text
