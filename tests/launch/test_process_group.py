@@ -32,6 +32,13 @@ def test_a_world_smaller_than_the_launch_is_refused():
         start_ranks(replace(read_launch({"ACCELERATE_USE_CPU": "true"}), world_size=2), "no")
 
 
+def test_a_world_size_without_a_rank_is_refused(monkeypatch):
+    fresh_ranks()
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(RankError, match=r"WORLD_SIZE = 8: needs a RANK too, .* add --launcher none"):
+        start_ranks(read_launch({"ACCELERATE_USE_CPU": "true"}), "no")
+
+
 @pytest.mark.parametrize("error", [None, ConfigError("x"), Interrupted(3), OSError("x")])
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_group_that_was_there_before_stays_and_another_does_not(monkeypatch, error, is_own):

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from lockstep.config import RunConfig
 from lockstep.errors import RankError, is_agreed
 from lockstep.launch.launcher.rendezvous_address import rank_variables, torchrun_variables
-from lockstep.launch.launcher.variables import Launch
+from lockstep.launch.launcher.variables import ALONE, Launch
 from lockstep.launch.liveness.lifeline import Lifeline
 from lockstep.launch.liveness.lifeline_ends import SoloEnd
 from lockstep.launch.machine import allow_connections, keep_freed_memory, num_cores, threads_per_process
@@ -118,6 +118,10 @@ def start_ranks(
         has_own_limit = backend == "nccl" and not debugs
         step_limit = timedelta(seconds=limit_seconds + BACKEND_SECONDS) if has_own_limit else FOREVER
         lifeline = join_new_group(launch, backend, limit_seconds, step_limit)
+    elif not is_launched and not dist.is_initialized() and os.environ.get("WORLD_SIZE", "1") != "1":
+        # Accelerate would take it for a launch, and fail with a traceback.
+        rule = f"needs a RANK too, and none is set; start the ranks with torchrun or srun; {ALONE}"
+        raise RankError(f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: {rule}")
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
     if accelerator.num_processes != launch.world_size:
         raise RankError(
