@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import IterableDataset
 
 
 class Patches:
@@ -53,3 +55,59 @@ def misspelt() -> dict[str, Any]:
 
 def nothing() -> None:
     return None
+
+
+class Noisy(Patches):
+    """Changes at each read, as with random crops."""
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        pixels, label = super().__getitem__(index)
+        return pixels + np.random.randint(0, 20, pixels.shape).astype(np.uint8), label
+
+
+def noisy() -> tuple[Noisy, Patches]:
+    return Noisy(12), Patches(6)
+
+
+class Failing(Patches):
+    """Cannot read one of its images."""
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        if index == 7:
+            raise ValueError("no picture 7")
+        return super().__getitem__(index)
+
+
+def failing() -> Failing:
+    return Failing(12)
+
+
+def one_name() -> dict[str, Any]:
+    return {"train": Patches(12), "classes": "rgb"}
+
+
+def far_apart() -> Patches:
+    return Patches(12, lambda label: label * 1000)
+
+
+class Named(Patches):
+    """Names its classes, as torchvision's sets do."""
+
+    def __init__(self, count: int, classes: list[str]) -> None:
+        super().__init__(count)
+        self.classes = classes
+
+
+def in_another_order() -> tuple[Named, Named]:
+    return Named(12, ["r", "g", "b"]), Named(6, ["r", "b", "g"])
+
+
+class Endless(IterableDataset):
+    """Has no samples by number."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def endless() -> tuple[Patches, Endless]:
+    return Patches(12), Endless()

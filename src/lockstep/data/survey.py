@@ -20,7 +20,9 @@ from lockstep.data.image_measures import (
 from lockstep.data.images.image_store import ImageStore
 from lockstep.data.images.labelled_images import DecodedImages
 from lockstep.data.reading.generators import seed_generators
-from lockstep.errors import ConfigError, refuse, require
+from lockstep.data.reading.sample_checks import refused_data, unreadable
+from lockstep.data.samples.samples import NUM_DIGESTED, spread_ids
+from lockstep.errors import ConfigError, counted, refuse, require
 from lockstep.launch import advance, num_cores, read_launch
 
 CHUNK = 256
@@ -78,9 +80,10 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
         ConfigError: an image cannot be read, the images differ in size or are not square, they take too much
             memory, or a label is not a class.
     """
-    first = images[0][0]
+    first = read_image(images, 0)[0]
     if keep:
         check_memory(len(images) * first.numel())
+        check_fixed(images)
     size = first.shape[1]
     counts: dict[int, Tensor] = {}
     labels: list[int] = []
@@ -98,6 +101,7 @@ def survey(images: DecodedImages, keep: bool) -> Survey:
             num_bright_borders += int(has_bright_border(same).sum())
         if keep:
             pixels += [image for image, _ in chunk]
+    check_highest(images, labels)
     channels = images.channels or max(counts)
     if set(counts) - {channels} and set(counts) != {1, 3}:
         shown = f"{' and '.join(map(str, sorted(counts)))} channels"
@@ -124,7 +128,7 @@ def _chunks(images: DecodedImages) -> Iterator[tuple[int, list[tuple[Tensor, int
             if images.source.paths:  # PIL decodes files without holding the interpreter's lock
                 yield start, list(_counted(pool.map(images.__getitem__, ids)))
             else:
-                yield start, list(_counted(_seeded(images, index) for index in ids))
+                yield start, list(_counted(read_image(images, index) for index in ids))
 
 
 def _counted(samples: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, int]]:
@@ -134,10 +138,43 @@ def _counted(samples: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, in
         yield sample
 
 
-def _seeded(images: DecodedImages, index: int) -> tuple[Tensor, int]:
-    """A sample of a user's own Dataset, which may draw random numbers: the same on each rank."""
-    seed_generators(torch.device("cpu"), 0, "survey", index)
-    return images[index]
+def read_image(images: DecodedImages, index: int, seed: int = 0) -> tuple[Tensor, int]:
+    """A sample of a user's own Dataset, which may draw random numbers: the same on each rank.
+
+    Raises:
+        ConfigError: it cannot be read; with the traceback of the user's code, if that raised.
+    """
+    seed_generators(torch.device("cpu"), seed, "survey", index)
+    with refused_data():
+        try:
+            return images[index]
+        except (Exception, SystemExit) as error:
+            raise unreadable(f"{images.source.where(index)} cannot be read", error) from None
+
+
+def check_fixed(images: DecodedImages) -> None:
+    """Checks that some images are the same from other seeds: what is kept in memory is read only once.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for index in () if images.source.paths else spread_ids(len(images), NUM_DIGESTED):
+        one, other = (read_image(images, index, seed)[0] for seed in (0, 1))
+        rule = f"would keep one version of {images.source.where(index)}, which changes from read to read; "
+        rule += "use --data.storage streamed, which reads it anew in each epoch"
+        require(torch.equal(one, other), "data.storage", "resident", rule)
+
+
+def check_highest(images: DecodedImages, labels: list[int]) -> None:
+    """Checks the highest label, if it decides how many classes there are.
+
+    Raises:
+        ConfigError: there would be more classes than images.
+    """
+    highest = max(labels)
+    where, count = images.source.where(labels.index(highest)), len(images.source)
+    rule = f"would make {highest + 1} classes of {counted(count, 'image')}; number them without gaps"
+    require(bool(images.num_classes) or highest < count, f"{where} label", highest, rule)
 
 
 def check_square(images: DecodedImages, pixels: Tensor) -> None:

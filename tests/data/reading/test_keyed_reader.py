@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import sys
 from contextlib import ExitStack
 from itertools import islice
 
@@ -215,6 +216,8 @@ def test_the_first_difference_of_two_trees_is_their_path():
     assert first_difference(one, {"a": [1], "b": 0.0}, "input") == "input['a']"
     assert first_difference(1, 1.0, "target") == "target"
     assert first_difference([1, 2], [12], "target") == "target"
+    column, conjugate = torch.arange(6)[::2][:1], torch.tensor([1 + 2j]).conj()  # views of other memory
+    assert first_difference([column, conjugate], [column + 0, conjugate.resolve_conj()], "input") == ""
 
 
 class Listed:
@@ -237,6 +240,10 @@ class Listed:
         ([(0.0, 1), (0.0, 3)], r"task\.train\[1\] target = 3: must be an integer from 0 to 2, as task"),
         ([(0.0, 1), (0.0, torch.tensor(-1))], r"task\.train\[1\] target = -1: must be an integer"),
         ([(0.0, 1), (0.0, np.float32(1))], r"task\.train\[1\] target = 1\.0: must be an integer"),
+        ([(0.0, 1), (0.0, True)], r"task\.train\[1\] target = True: must be an integer"),
+        ([(0.0, 1), (0.0, np.bool_(True))], r"task\.train\[1\] target = True: must be an integer"),
+        ([(0.0, 1), (0.0, "cat")], r"task\.train\[1\] target = 'cat': must be an integer"),
+        ([(0.0, 1), (0.0, None)], r"task\.train\[1\] target = None: must be an integer"),
         (
             [(torch.ones(2, 3), 0), (torch.ones(2, 4), 0)],
             r"task\.train: samples 0 and 1 have different shapes, \[input, target\] = \[\(2, 3\), int\] and "
@@ -260,6 +267,7 @@ def test_probabilities_are_no_labels():
     [
         (torch.tensor([0, 2, 3]), r"task\.train\[2\] target = 3: must be an integer from 0 to 2"),
         (torch.tensor([0.0, 2.0]), r"task\.train\[0\] target = 0\.0: must be an integer"),
+        (torch.tensor([True, False]), r"task\.train\[0\] target = True: must be an integer"),
     ],
 )
 def test_labels_in_a_tensor_are_checked_before_training(targets, message):
@@ -286,6 +294,18 @@ def test_a_data_set_that_raises_shows_its_own_traceback(num_workers):
 def test_what_raises_for_the_first_sample_is_refused_before_training():
     with pytest.raises(ConfigError, match=r"task\.train: sample 0 cannot be read \(reading_tasks\.py line"):
         samples_of("task.train", reading_tasks.Failing(0), 0)
+
+
+class Exiting(reading_tasks.Photographs):
+    """Ends the program, as a script does that finds no file."""
+
+    def __getitem__(self, index):
+        sys.exit("no file")
+
+
+def test_a_data_set_that_exits_is_named():
+    with pytest.raises(DataError, match=r"task\.train: sample 4 cannot be read \(.*: SystemExit: no file\)"):
+        reader_of(Exiting()).training_batch(0, 0, 0, [4])
 
 
 def test_a_collate_that_makes_no_pair_is_named():

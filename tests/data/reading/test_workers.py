@@ -69,6 +69,7 @@ TENSORS = [
     torch.randn(10, 10)[:, 3:4],
     torch.arange(4).expand(3, 4),
     (torch.randn(3) + 1j).conj(),
+    torch.arange(6)[::2][:1],  # a column of a batch of one
     torch.randn(2**15),
 ]
 

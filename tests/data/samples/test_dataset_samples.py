@@ -84,6 +84,16 @@ def test_what_has_no_pairs_by_number_is_refused(dataset, message):
         samples_of("task.train", dataset, seed=0)
 
 
+class WithoutLength(Indexed):
+    def __len__(self):
+        raise NotImplementedError("as long as you like")
+
+
+def test_a_data_set_whose_length_raises_is_refused():
+    with pytest.raises(ConfigError, match=r"task\.train: WithoutLength\.__len__ fails \(.*: as long as"):
+        samples_of("task.train", WithoutLength([1.0]), seed=0)
+
+
 def test_two_tensors_are_held_as_they_are():
     samples = samples_of("task.train", TensorDataset(INPUTS, TARGETS), seed=0)
     ids = torch.tensor([[9, 0], [3, 3]])

@@ -137,17 +137,7 @@ def test_a_link_that_leads_back_is_refused_and_any_other_is_followed(tmp_path):
 
 
 def test_the_order_of_the_files_is_that_of_torchvision(tmp_path):
-    names = [
-        "b.png",
-        "a/1.png",
-        "a/b/2.png",
-        "a-b/3.png",
-        "a.png",
-        "Z.PNG",
-        "~/4.jpg",
-        ".hidden/5.png",
-        "é.png",
-    ]
+    names = ["b.png", "a/1.png", "a/b/2.png", "a-b/3.png", "a.png", "Z.PNG", "~/4.jpg", "é.png"]
     for name in ("cat", "dog", "Cat2"):
         for each in names:
             (tmp_path / "train" / name / each).parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,9 @@ def test_swapped_values_change_the_digest():
     assert one != other
 
 
-def test_a_parameter_may_be_a_scalar():
+def test_a_parameter_may_be_a_scalar_or_a_column_of_one_row():
+    column = torch.ones(1, 2)[:, 0]  # contiguous, with a stride of 2
+    assert digests(nn.ParameterList([column])) == digests(nn.ParameterList([torch.ones(1)]))
     one, other = digests(nn.ParameterList([torch.tensor(1.0), torch.tensor(2.0)])).tolist()
     assert one != other
 

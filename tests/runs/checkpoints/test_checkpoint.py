@@ -214,6 +214,8 @@ def test_digest_of_weights():
     assert weights_sha256({"w": four_d}) == weights_sha256(
         {"w": four_d.to(memory_format=torch.channels_last)}
     )
+    column = torch.randn(1, 2)[:, 0]  # contiguous, with a stride of 2
+    assert weights_sha256({"w": column}) == weights_sha256({"w": column + 0})
 
 
 def test_tied_weights_can_be_saved(tmp_path):

@@ -63,14 +63,14 @@ def find_files(words: Sequence[str]) -> list[Path]:
         is_whole = is_folder(path)
         require(is_whole or is_file(path), "WHAT", str(path), "there is no such file or folder")
         inside = map(Path, files_below(path, "WHAT") if is_whole else ())
-        named = sorted(each for each in inside if each.name[0] != ".") if is_whole else [path]
+        named = sorted(inside) if is_whole else [path]
         require(bool(named), "WHAT", str(path), "holds no files; name files, or a folder that holds some")
         files += named
     return files
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and below, in the order of their paths."""
+    """The image files in a folder and below, in the order of their paths, without hidden ones."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     inside = map(Path, files_below(folder, "WHAT"))

@@ -106,7 +106,7 @@ class KeyedReader:
         try:
             with limited(READING):
                 samples = list(self.dataset.__getitems__(list(ids)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise unreadable(f"{self.field}: samples {_listed(ids)} cannot be read", error) from None
         if len(samples) != len(ids):
             rule = f"gave {len(samples)} samples for {len(ids)} ids; it must give one for each"
@@ -134,7 +134,7 @@ class KeyedReader:
         try:
             with limited(READING):
                 sample = self.dataset[index]
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some libraries exit where a file is missing
             raise unreadable(f"{self.field}: sample {index} cannot be read", error) from None
         self._check(index, sample)
         return sample
@@ -150,7 +150,7 @@ class KeyedReader:
         seed_generators(CPU, self.seed, f"{prefix}collate", *of_batch)
         try:
             batch = self.collate(samples)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             by_shape = not_stackable(self.field, ids, samples) if self.collate is default_collate else None
             what = f"{self.field}: samples {_listed(ids)} cannot be made into a batch"
             raise by_shape or unreadable(what, error) from None

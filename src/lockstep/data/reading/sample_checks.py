@@ -31,7 +31,7 @@ def refused_data() -> Iterator[None]:
         raise ConfigError(str(error)) from None
 
 
-def unreadable(what: str, error: Exception) -> DataError:
+def unreadable(what: str, error: BaseException) -> DataError:
     """The error for data whose own code raised: one line, and below it the traceback from there on."""
     if isinstance(error, ConfigError):  # Lockstep's own images: it names the file
         return DataError(str(error))
@@ -40,6 +40,19 @@ def unreadable(what: str, error: Exception) -> DataError:
         trace = trace.tb_next
     lines = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
     return DataError(f"{what} ({first_line(error)})\n{lines}")
+
+
+def length_of(field: str, dataset: Any) -> int:
+    """How many samples a data set says that it has.
+
+    Raises:
+        ConfigError: its `__len__` raised.
+    """
+    with refused_data():
+        try:
+            return len(dataset)
+        except Exception as error:
+            raise unreadable(f"{field}: {type(dataset).__name__}.__len__ fails", error) from None
 
 
 def check_pair(field: str, index: int, sample: Any) -> None:
@@ -55,8 +68,8 @@ def check_pair(field: str, index: int, sample: Any) -> None:
 
 
 def check_label(field: str, index: int, target: Any, num_classes: int) -> None:
-    """Checks the target of a sample, if it is a number: it must be a class. Others, such as the probabilities
-    of all classes, are left to the loss.
+    """Checks the target of a sample, if it is one value: it must be a class. Others, such as probabilities of
+    all classes, are left to the loss.
 
     Raises:
         DataError: it is not.
@@ -65,10 +78,10 @@ def check_label(field: str, index: int, target: Any, num_classes: int) -> None:
         if target.ndim:
             return
         target = target.item()
-    if not isinstance(target, int | float | np.number):
+    if not isinstance(target, int | float | np.number | np.bool_ | str | bytes | None):
         return
-    is_integer = isinstance(target, int | np.integer)
-    if not (is_integer and 0 <= target < num_classes):
+    is_integer = isinstance(target, int | np.integer) and not isinstance(target, bool)
+    if not (is_integer and target in range(num_classes)):
         rule = f"must be an integer from 0 to {num_classes - 1}, as task.classes has {num_classes} names"
         raise DataError(str(refuse(f"{field}[{index}] target", target, rule)))
 
@@ -81,7 +94,7 @@ def check_labels(field: str, targets: Tensor, num_classes: int) -> None:
     """
     if targets.ndim == 1:
         is_class = (targets >= 0) & (targets < num_classes)
-        if targets.is_floating_point():
+        if targets.is_floating_point() or targets.dtype == torch.bool:
             is_class &= torch.zeros_like(is_class)
         for index in (~is_class).nonzero().flatten()[:1].tolist():
             check_label(field, index, targets[index], num_classes)

@@ -23,7 +23,9 @@ def add_value(digest: hashlib._Hash, value: Any) -> None:
             add_value(digest, entry)
     elif isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy().data)
+        values = value.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
+        # Not flatten: a contiguous tensor of one element may have any stride, and then view refuses it.
+        digest.update(values.as_strided((values.numel(),), (1,)).view(torch.uint8).numpy().data)
     elif isinstance(value, str | int | float | bool) or value is None:
         digest.update(json.dumps(value).encode())
     else:

@@ -23,12 +23,14 @@ def send_small_tensors_in_messages() -> None:
 
 
 def _reduced(tensor: Tensor) -> Any:
-    if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.requires_grad:
+    is_plain = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    if type(tensor) is not Tensor or not is_plain or tensor.requires_grad:
         return reduce_tensor(tensor)
     tensor = tensor.resolve_conj().resolve_neg()  # torch sends no such bit
     if tensor.device.type != "cpu" or not 0 < tensor.nbytes <= SMALL_BYTES or not tensor.is_contiguous():
         return reduce_tensor(tensor)
-    content = bytearray(tensor.flatten().view(torch.uint8).numpy())
+    # Not flatten: a contiguous tensor of one element may have any stride, and then view refuses it.
+    content = bytearray(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
     return _tensor_of, (content, tensor.dtype, tensor.shape, tensor.stride())
 
 

@@ -17,13 +17,13 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_co
 from lockstep.config import DataConfig
 from lockstep.data.batches import MicroBatch, micro_batch
 from lockstep.data.reading.keyed_reader import CPU, Collate, KeyedReader
-from lockstep.data.reading.sample_checks import check_labels, refused_data
+from lockstep.data.reading.sample_checks import check_labels, length_of, refused_data
 from lockstep.data.reading.sample_trees import add_value
 from lockstep.data.reading.workers import AHEAD, ReadFailure, Workers
 from lockstep.data.samples.content_digests import samples_digest
 from lockstep.data.samples.samples import NUM_DIGESTED, Samples, spread_ids
 from lockstep.data.samples.tensor_samples import TensorSamples
-from lockstep.errors import DataError, refuse
+from lockstep.errors import DataError, refuse, require
 from lockstep.launch import advance
 from lockstep.plan import Plan
 
@@ -63,8 +63,7 @@ def samples_of(
         raise refuse(
             name, kind, "must be a Dataset with __len__ and __getitem__, or a function that makes one"
         )
-    if len(dataset) == 0:
-        raise refuse(name, kind, "has no samples")
+    require(length_of(name, dataset) > 0, name, kind, "has no samples")
     if type(dataset) is TensorDataset and len(dataset.tensors) == 2 and collate is default_collate:
         inputs, targets = dataset.tensors
         if num_classes:

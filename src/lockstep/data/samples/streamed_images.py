@@ -16,6 +16,7 @@ from lockstep.data.image_measures import ImageFacts
 from lockstep.data.images.augment import Augment
 from lockstep.data.images.image_store import StoredImages
 from lockstep.data.images.labelled_images import DecodedImages
+from lockstep.data.reading.generators import restored_generators, seed_generators
 from lockstep.data.samples.content_digests import files_digest, samples_digest
 from lockstep.data.samples.dataset_samples import DatasetSamples
 from lockstep.data.samples.image_samples import CPU, as_pictures, update_digit_digest, update_image_digest
@@ -83,7 +84,7 @@ class StreamedImages(Samples):
         return self.samples.difference(max_samples)
 
     def update_digest(self, digest: hashlib._Hash) -> None:
-        update_image_digest(digest, len(self), self.images.__getitem__)
+        update_image_digest(digest, len(self), self._sample)
 
     def content(self) -> dict[str, str]:
         """Of files their names and sizes: to read all pixels may take hours."""
@@ -95,7 +96,13 @@ class StreamedImages(Samples):
             update_digit_digest(digest, source.dataset.images)
             return {"pixels": digest.hexdigest()}
         known = spread_ids(count, NUM_DIGESTED)
-        return {"samples": samples_digest(count, known, self.images.__getitem__)}
+        return {"samples": samples_digest(count, known, self._sample)}
+
+    def _sample(self, index: int) -> tuple[Tensor, int]:
+        """A sample before data.transforms: the same each time, also if the user's own code draws."""
+        with restored_generators(CPU):
+            seed_generators(CPU, 0, "image", index)
+            return self.images[index]
 
     def description(self) -> dict[str, Any]:
         return self.facts.as_json()
@@ -104,7 +111,7 @@ class StreamedImages(Samples):
         size = self.facts.size
         images = torch.empty(len(ids), self.facts.channels, size, size, dtype=torch.uint8)
         for image, index in zip(images, ids.tolist(), strict=True):
-            image.copy_(self.images[index][0])
+            image.copy_(self._sample(index)[0])
         return as_pictures(images)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lockstep.config import PASSING, DataConfig, is_file, is_folder, unreadable, with_retries
 from lockstep.data.images.labelled_images import LabelledImages
-from lockstep.data.sources.image_folder import ImageSource, files_below
+from lockstep.data.sources.image_folder import ImageSource, check_same_classes, files_below
 from lockstep.errors import first_line, refuse, require
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
@@ -45,7 +45,9 @@ def open_huggingface(config: DataConfig) -> ImageSource:
         ConfigError: the package is missing, there is no such set, or it has no images and labels.
     """
     datasets = import_datasets("data.name", config.name)
-    path = Path(config.name.partition(":")[2])
+    _, _, place = config.name.partition(":")
+    require(bool(place), "data.name", config.name, "names no file; write 'huggingface:PATH'")
+    path = Path(place)
     is_there = is_file(path) or is_folder(path)
     require(is_there, "data.name", config.name, f"there is no {path}; name a local file or folder")
     for name, value in config.args.items():
@@ -56,19 +58,23 @@ def open_huggingface(config: DataConfig) -> ImageSource:
     features = splits[TRAIN].features
     image = _column(config, "image", features, datasets.Image)
     label = _column(config, "label", features, datasets.ClassLabel)
-    parts = {
-        name: LabelledImages(
-            name=f"{config.short_name} {name}",
-            dataset=Columns(dataset=splits[name].select_columns([image, label]), image=image, label=label),
-        )
-        for name in (TRAIN, TEST, VALIDATION)
-        if name in splits
-    }
+    classes = tuple(getattr(features[label], "names", None) or ())
+    parts = {}
+    for name in (TRAIN, TEST, *((VALIDATION,) if config.has_split else ())):
+        if name not in splits:
+            continue
+        has = splits[name].features
+        missing = [column for column in (image, label) if column not in has]
+        rule = f"has the columns {', '.join(has)} in {name}, and not {', '.join(missing)}; rename them"
+        require(not missing, "data.name", config.name, rule)
+        check_same_classes(config.name, name, classes, getattr(has[label], "names", None) or ())
+        columns = Columns(dataset=splits[name].select_columns([image, label]), image=image, label=label)
+        parts[name] = LabelledImages(name=f"{config.short_name} {name}", dataset=columns)
     return ImageSource(
         train=parts[TRAIN],
         test=parts.get(TEST),
-        validation=parts.get(VALIDATION) if config.has_split else None,
-        classes=tuple(getattr(features[label], "names", None) or ()),
+        validation=parts.get(VALIDATION),
+        classes=classes,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +29,20 @@ class ImageSource:
     """The source's own validation split; for data.validation split."""
     classes: tuple[str, ...] = ()
     """Their names; empty if they have none."""
+
+
+def check_same_classes(name: str, which: str, train: Sequence[str], scored: Sequence[str]) -> None:
+    """Checks that a label means the same class in training and in another split, if both name their classes.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    known = zip_longest(train, scored) if train and scored else ()
+    for number, (one, other) in enumerate(known):
+        rule = (
+            f"class {number} is {one!r} in train and {other!r} in {which}; give both the same list of classes"
+        )
+        require(one == other, "data.name", name, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +125,10 @@ def _split(folder: Path, classes: Sequence[str], present: Sequence[str]) -> Labe
 
 
 def files_below(folder: Path, field: str = FIELD) -> list[str]:
-    """The files in a folder and below, in the order of torchvision's ImageFolder.
+    """The files in a folder and below, in the order of torchvision's ImageFolder, without hidden ones.
 
-    torchvision's own walk passes over a folder that it cannot list, and goes round a link that leads back.
+    torchvision's own walk passes over a folder that it cannot list, goes round a link that leads back, and
+    takes for images what macOS writes beside each of them (`._NAME.jpg`).
 
     Raises:
         ConfigError: a folder cannot be listed, or a link leads back to a folder above it.
@@ -124,10 +140,11 @@ def files_below(folder: Path, field: str = FIELD) -> list[str]:
     def walked() -> list[tuple[str, list[str], list[str]]]:
         entries = []
         for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+            folders[:] = [name for name in folders if name[0] != "."]
             for path in (os.path.join(parent, name) for name in folders):
                 rule = "leads back to a folder above it, whose images would count again; remove the link"
                 require(not os.path.islink(path) or not leads_back(path), field, path, rule)
-            entries.append((parent, folders, files))
+            entries.append((parent, folders, [name for name in files if name[0] != "."]))
         return sorted(entries)
 
     try:

@@ -30,7 +30,8 @@ def tensor_digests(tensors: Iterable[Tensor]) -> Tensor:
     """
     digests = []
     for tensor in tensors:
-        bits = tensor.detach().flatten().view(torch.uint8)
+        # Not flatten: a contiguous tensor of one element may have any stride, and then view refuses it.
+        bits = tensor.detach().contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
         width = 4 if bits.numel() % 4 == 0 else 1
         words = bits.view(torch.int32).long() if width == 4 else bits.long()
         indices = torch.arange(words.numel(), device=words.device)

@@ -79,7 +79,8 @@ def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
     for name in sorted(weights):
         tensor = weights[name].detach().to("cpu").contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        # Not flatten: a contiguous tensor of one element may have any stride, and then view refuses it.
+        digest.update(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
