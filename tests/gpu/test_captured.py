@@ -47,6 +47,7 @@ CONFIGS = {
         optimizer=OptimizerConfig(name="sgd", momentum=0.9), schedule=ScheduleConfig(name="one-cycle")
     ),
     "mlp rmsprop": small_config(optimizer=OptimizerConfig(name="rmsprop")),
+    "mlp fast": small_config(reduction="fast"),
     "rnn": small_config(model=ModelConfig(name="rnn")),
     "cnn-gru adamw": small_config(
         model=ModelConfig(name="cnn-gru"), optimizer=OptimizerConfig(name="adamw", weight_decay=0.1)

@@ -89,7 +89,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
         observer: called at each event.
         is_logged: whether to measure what the record of this step needs: parts of the loss, and metrics.
     """
-    optimizer, reduction, accelerator = run.optimizer, run.reduction, run.ranks.accelerator
+    optimizer, reduction, accelerator = run.optimizer.optimizer, run.reduction, run.ranks.accelerator
     scores = StepScores(run.task, run.traits.loss) if is_logged else None
     captured = run.captured if observer is NO_OBSERVER else None
     losses = []
@@ -105,12 +105,12 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
     optimizer.zero_grad(set_to_none=True)
     observer.on_zero_grad(run)
     reduction.begin_step(is_watched=observer is not NO_OBSERVER or run.is_watched(run.step + 1))
-    with kept_casts(accelerator):
+    with kept_casts(accelerator), own_mistakes():
         for batch in window:
             observer.on_micro_batch(run, batch)
             # So the forward and the loss draw the same for this slot on any rank, and after any resume.
             seed_generators(run.ranks.device, run.seed, "step", batch.step, batch.slot)
-            with reduction.accumulate(batch), own_mistakes():
+            with reduction.accumulate(batch):
                 loss = captured.add_gradient(batch, scale, scores) if captured is not None else None
                 if loss is None:
                     loss = add_gradient(run, batch, scale, scores, observer)
@@ -140,7 +140,7 @@ def take_step(run: Run, observer: Observer = NO_OBSERVER, *, is_logged: bool = F
 
     run.step += 1
     if is_skipped is not None:
-        run.skips.add(optimizer.optimizer, is_skipped=is_skipped)
+        run.skips.add(optimizer, is_skipped=is_skipped)
         if run.average is not None and not is_skipped:
             run.average.update(run.num_updates)
     result = StepResult(
@@ -160,12 +160,12 @@ def update(run: Run, observer: Observer) -> bool | None:
     Returns:
         Whether the step was skipped; None: only the device knows, and the moving average is updated too.
     """
-    optimizer, scaler = run.optimizer, run.ranks.accelerator.scaler
+    optimizer, scaler = run.optimizer.optimizer, run.ranks.accelerator.scaler
     is_plain = observer is NO_OBSERVER and not run.traits.loss.has_own_count
-    if scaler is not None and is_plain and run.skips.can_update(optimizer.optimizer):
+    if scaler is not None and is_plain and run.skips.can_update(optimizer):
         run.reduction.begin_update()
         with own_mistakes():
-            run.skips.update(optimizer.optimizer, scaler, run.average, run.step, run.num_steps, run.lr_factor)
+            run.skips.update(optimizer, scaler, run.average, run.step, run.num_steps, run.lr_factor)
         return None
 
     # The learning rate is a pure function of the number of updates and is written just before it is used,
@@ -174,8 +174,11 @@ def update(run: Run, observer: Observer) -> bool | None:
     observer.on_schedule(run)
     is_empty = run.reduction.begin_update()
     with own_mistakes():
-        optimizer.step()  # in fp16 it waits for the device
-    return optimizer.step_was_skipped or is_empty
+        if scaler is None:
+            optimizer.step()
+        else:
+            run.optimizer.step()  # waits for the device
+    return run.optimizer.step_was_skipped or is_empty
 
 
 @contextmanager

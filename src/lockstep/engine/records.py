@@ -38,8 +38,10 @@ class StepResult:
 
 def padded(values: list[Tensor], length: int, device: torch.device) -> Tensor:
     """Scalars as one float32 tensor (length,); zeros stand for the empty slots at the end of an epoch."""
-    missing = [torch.zeros((), device=device)] * (length - len(values))
-    return torch.stack([*(value.float() for value in values), *missing])
+    values = [value.float() for value in values]
+    if len(values) < length:
+        values += [torch.zeros((), device=device)] * (length - len(values))
+    return torch.stack(values)
 
 
 def training_record(run: Run, result: StepResult) -> Record:

@@ -26,7 +26,7 @@ from lockstep.launch.liveness.lifeline_ends import SoloEnd
 from lockstep.launch.machine import allow_connections, keep_freed_memory, num_cores, threads_per_process
 from lockstep.launch.network import choose_interface
 from lockstep.launch.precision import check_precision
-from lockstep.launch.ranks.gpus import check_own_gpus
+from lockstep.launch.ranks.gpus import check_own_gpus, refused_busy_gpu
 from lockstep.launch.ranks.node_groups import make_node_groups
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.launch.rendezvous_store import meet
@@ -81,7 +81,8 @@ def start_ranks(
         debugs: whether a debugger will stop the main rank, so that NCCL's collectives must wait for it.
 
     Raises:
-        RankError: the device does not support the precision, or fewer processes met than were launched.
+        RankError: the device does not support the precision, another process has it to itself, or fewer
+            processes met than were launched.
         ConfigError: on every rank, if two share a GPU and NCCL connects them.
         RankFailed: a rank did not come in time, or failed before all had come.
     """
@@ -122,7 +123,9 @@ def start_ranks(
         # Accelerate would take it for a launch, and fail with a traceback.
         rule = f"needs a RANK too, and none is set; start the ranks with torchrun or srun; {ALONE}"
         raise RankError(f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: {rule}")
-    accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
+    with reported_failure(lifeline), refused_busy_gpu():
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=precision)
+        torch.zeros((), device=accelerator.device)  # before NCCL, which would fail in a traceback
     if accelerator.num_processes != launch.world_size:
         raise RankError(
             f"world size = {accelerator.num_processes}: {launch.launcher} was asked for {launch.world_size}; "

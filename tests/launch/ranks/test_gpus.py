@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RankError
 from lockstep.launch.ranks import gpus
 
 FACTS = {"name": "H200", "capability": "9.0", "multiprocessors": 132, "precision": {"matmul": "ieee"}}
@@ -45,6 +45,21 @@ def test_two_ranks_on_one_gpu_are_refused_unless_nccl_is_told_to_let_them():
     with pytest.raises(ConfigError, match=r"ranks 0 and 2 share one H200, .* start 2 processes for 2 GPUs"):
         gpus.check_no_shared_gpu(["a", "b", "a"], "H200", {})
     gpus.check_no_shared_gpu(["a", "a"], "H200", {"NCCL_MULTI_RANK_GPU_ENABLE": "1"})
+
+
+def test_a_gpu_that_another_process_has_to_itself_is_one_line_with_its_compute_mode(tmp_path, monkeypatch):
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho Exclusive_Process\necho Default\n")
+    script.chmod(0o755)
+    for folder, modes in ((tmp_path, "Default, Exclusive_Process"), (tmp_path / "none", "unknown")):
+        monkeypatch.setenv("PATH", f"{folder}:/bin")
+        with (
+            pytest.raises(RankError, match=rf"\(compute mode {modes}\): .* nvidia-smi shows"),
+            gpus.refused_busy_gpu(),
+        ):
+            raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+    with pytest.raises(RuntimeError, match="out of memory"), gpus.refused_busy_gpu():
+        raise RuntimeError("CUDA out of memory")
 
 
 @pytest.mark.parametrize("kind", ["mps", "xpu"])

@@ -189,7 +189,7 @@ class Config:
     an all-reduce. It takes any number of micro-batches per rank; the rounding depends on the ranks."""
     engine: Literal["auto", "eager", "captured"] = "auto"
     """How a step reaches a CUDA device. eager: kernel by kernel. captured: as CUDA graphs, much faster for
-    small models; it needs exact reduction. auto: captured for built-in models. The bits are the same."""
+    small models. auto: captured for built-in models under exact reduction. The bits are the same."""
     run: RunConfig = field(default_factory=RunConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)

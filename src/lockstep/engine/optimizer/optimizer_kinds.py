@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,7 +35,6 @@ def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
     """
     methods = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
     bare: dict[str, Any] = {name: _unwrapped(getattr(kind, name)) for name in methods}
-    bare["zero_grad"] = _with_signature(bare["zero_grad"])
     bare["step"] = torch.no_grad()(bare["step"])
     return type(kind.__name__, (kind,), bare)
 
@@ -44,17 +42,6 @@ def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
 def _unwrapped(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method without those of torch's wrappers that are known."""
     return inspect.unwrap(method, stop=lambda each: each.__code__.co_qualname not in TORCH_WRAPPERS)
-
-
-def _with_signature(method: Callable[..., None]) -> Callable[..., None]:
-    """The same method with its signature stored: Accelerate inspects that of `zero_grad` in every step."""
-
-    @functools.wraps(method)
-    def same(*arguments: Any, **options: Any) -> None:
-        method(*arguments, **options)
-
-    vars(same)["__signature__"] = inspect.signature(method)
-    return same
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from lockstep.errors import ConfigError, counted
+from lockstep.errors import ConfigError, RankError, counted
 from lockstep.launch.ranks.compare_ranks import differing_facts
 from lockstep.launch.ranks.ranks import Ranks
 
@@ -86,6 +88,35 @@ def differing_gpus(ranks: Ranks, *, is_exact: bool) -> list[str]:
         remedy = "exact reduction needs them equal; use identical GPUs, or --reduction fast"
         raise ConfigError(f"{texts[0]}: {remedy}")
     return [f"{text}, so the bits depend on which rank computes what" for text in texts]
+
+
+@contextmanager
+def refused_busy_gpu() -> Iterator[None]:
+    """Turns CUDA's error about a GPU that another process has to itself into one line.
+
+    Raises:
+        RankError: the block was the first to use this process's GPU, and its compute mode kept it out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "busy or unavailable" not in str(error):
+            raise
+        modes = ", ".join(sorted(set(compute_modes()))) or "unknown"
+        raise RankError(
+            f"CUDA refuses this process its GPU (compute mode {modes}): in Exclusive_Process one alone has a "
+            "GPU. End the other process, which nvidia-smi shows, start one for each GPU, or ask for the "
+            "compute mode Default"
+        ) from error
+
+
+def compute_modes() -> list[str]:
+    """The compute mode of each GPU of this machine; none if nvidia-smi does not tell."""
+    words = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
 
 
 def check_own_gpus(ranks: Ranks, environ: Mapping[str, str] = os.environ) -> None:
