@@ -1,7 +1,8 @@
 """What it costs that any model keeps its bits: seeding generators and combining buffers in each step.
 
 The model is torchvision's resnet18 with its BatchNorm, on MNIST. Its step is compared with a bare loop over
-the same tensors, and the parts that only the promise needs are timed on their own.
+the same tensors, and the parts that only the promise needs are timed on their own. An LSTM shows what new
+seeds cost where cuDNN draws: it makes its dropout state anew.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 from harness import Bench, main, seconds_of, side_by_side
 from lockstep.config import ModelConfig
@@ -20,6 +22,19 @@ from overhead import bare_loop
 from results import Row, ratio
 
 NUM_READY = 4  # prepared windows, used in turn
+
+
+class Lstm(nn.Module):
+    """(batch, 1, 28, 28) → (batch, 10); two layers, with dropout between them."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(28, 128, num_layers=2, dropout=dropout, batch_first=True)
+        self.linear = nn.Linear(128, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs, _ = self.lstm(images.squeeze(1))
+        return self.linear(outputs[:, -1])
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -39,7 +54,24 @@ def measure(bench: Bench) -> list[Row]:
     return [
         ratio("resnet18: step / bare step, 64 = 2 x 32", times["step"], times["bare"]),
         ratio("resnet18: seeding, buffers and counts / step", times["promise"], times["step"], at_most=0.01),
+        *seeded_lstm(bench, ready[0]),
     ]
+
+
+def seeded_lstm(bench: Bench, window: list[MicroBatch]) -> list[Row]:
+    """Forward and backward of an LSTM after a new seed, as in a step, against the same with the old one."""
+    model, device = Lstm(dropout=0.3).to(bench.ranks.device), bench.ranks.device
+
+    def passes(*, seeds: bool) -> None:
+        for batch in window:
+            if seeds:
+                seed_generators(device, 0, "step", batch.step, batch.slot)
+            model(batch.inputs).sum().backward()
+
+    blocks = {seeds: partial(seconds_of, partial(passes, seeds=seeds), 5) for seeds in (True, False)}
+    times = side_by_side(blocks, bench.count(10))
+    name = "LSTM with dropout: forward and backward with new seeds / without"
+    return [ratio(name, times[True], times[False])]
 
 
 def keep_the_promise(run: Run, window: list[MicroBatch]) -> None:

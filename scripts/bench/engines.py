@@ -27,6 +27,7 @@ def cases(default: Config) -> dict[str, Config]:
         "cnn, 1 x 256": one_pass,
         "cnn, 1 x 256, augmented": replace(one_pass, augment=SHIFTED),
         "cnn, 1 x 256, bf16": replace(one_pass, precision="bf16"),
+        "cnn, 1 x 256, fp16": replace(one_pass, precision="fp16"),
         "cnn-strided, 1 x 256": strided,
         "cnn-strided, 1 x 256, bf16": replace(strided, precision="bf16"),
         "cnn-gru, 1 x 256": replace(one_pass, model=ModelConfig(name="cnn-gru")),

@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,17 +36,18 @@ class Part:
     words: tuple[str, ...]
     """The command, without the interpreter."""
     limit_seconds: float
-    is_benchmark: bool = True
+    takes_data: bool = True
+    """Whether it takes --data-root and --quick."""
 
     def command(self, data_root: str, *, is_quick: bool) -> list[str]:
         words = [sys.executable, *self.words]
-        if self.is_benchmark:
+        if self.takes_data:
             words += ["--data-root", data_root, *(["--quick"] if is_quick else [])]
         return words
 
 
-def benchmark(name: str, limit_seconds: float) -> Part:
-    return Part(name=name, words=(f"scripts/bench/{name}.py",), limit_seconds=limit_seconds)
+def program(name: str, limit_seconds: float, folder: str = "bench") -> Part:
+    return Part(name=name, words=(f"scripts/{folder}/{name}.py",), limit_seconds=limit_seconds)
 
 
 PARTS = (
@@ -52,18 +55,19 @@ PARTS = (
         name="tests",
         words=("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"),
         limit_seconds=180,
-        is_benchmark=False,
+        takes_data=False,
     ),
-    benchmark("engines", 90),
-    benchmark("overhead", 90),
-    benchmark("speedrun", 210),
-    benchmark("roofline", 40),
-    benchmark("any_model", 60),
-    benchmark("dataloader", 90),
-    benchmark("textbook", 90),
-    benchmark("streaming", 60),
-    benchmark("startup", 90),
-    benchmark("stall", 60),
+    program("engines", 90),
+    program("overhead", 90),
+    program("best", 60, "gpu"),
+    program("speedrun", 210),
+    program("roofline", 40),
+    program("any_model", 60),
+    program("dataloader", 90),
+    program("textbook", 90),
+    program("streaming", 60),
+    program("startup", 90),
+    program("stall", 60),
 )
 
 
@@ -79,6 +83,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="try the programs, on a CPU too; no rows")
     asked = parser.parse_args()
     parts = [part for part in PARTS if part.name in asked.only]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("settle.py: stopped"))  # ends the part that runs too
     outcomes = settle(parts, asked.data_root, asked.output.resolve(), asked.seconds, is_quick=asked.quick)
     sys.exit(any(outcome != "done" for outcome in outcomes))
 
@@ -107,18 +112,23 @@ def run(part: Part, data_root: str, output: Path, limit_seconds: float, *, is_qu
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     environment.pop("PYTEST_ADDOPTS", None)  # may leave out the tests of this part
     with (output / f"{part.name}.log").open("w") as log:
+        process = subprocess.Popen(
+            part.command(data_root, is_quick=is_quick),
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            code = subprocess.run(
-                part.command(data_root, is_quick=is_quick),
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=limit_seconds,
-            ).returncode
+            code = process.wait(limit_seconds)
         except subprocess.TimeoutExpired:
             return f"stopped after {limit_seconds:.0f} s"
+        finally:  # with the processes that it has started, which would go on using the GPU
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return "done" if code == 0 else f"failed ({code}); see its log"
 
 

@@ -103,6 +103,19 @@ def test_two_processes_on_one_gpu_give_the_same_bits_as_one():
     assert exact_fingerprints(2, "gloo") == exact_fingerprints(1)
 
 
+def test_a_sharded_optimizer_gives_the_same_bits():
+    assert exact_fingerprints(2, "gloo", "sharded") == exact_fingerprints(1)
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.nccl.version() < (2, 30),
+    reason="NCCL lets ranks share a GPU since 2.30",
+)
+def test_nccl_on_one_gpu_gives_the_same_bits_as_one_process(monkeypatch):
+    monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
+    assert exact_fingerprints(2) == exact_fingerprints(1)
+
+
 def test_any_model_has_the_same_bits_on_two_processes():
     assert any_model_fingerprints(2, "exact", "gloo") == any_model_fingerprints(1, "exact")
 
