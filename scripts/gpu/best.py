@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parent.parent.parent
 GOAL = 0.997
 QUICK = (
-    *("--train.steps", "2", "--data.num-train", "256", "--precision", "no"),
+    *("--train.steps", "2", "--data.num-train", "256", "--precision", "no", "--model.name", "mlp"),
     *("--batch.global-size", "32", "--batch.micro-size", "32"),
 )
 
