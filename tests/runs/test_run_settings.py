@@ -47,7 +47,7 @@ def test_where_is_written_and_uploaded_stays_the_users_own(folder, capsys):
     assert (config.tracking.project, config.tracking.entity, config.tracking.group) == ("lockstep", "", "")
     assert config.tracking.mode == "auto"
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"to have it as {folder} has it: --data.root /theirs")
+    assert line.endswith(f"to use what {folder} states: --data.root /theirs")
     assert run_settings(folder, ["--data.root", "/theirs"]).data.root == "/theirs"
     assert not capsys.readouterr().err
 
