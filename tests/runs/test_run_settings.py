@@ -203,3 +203,12 @@ def test_a_user_without_a_place_for_a_key_trains_all_the_same(folder, monkeypatc
     assert not is_own(folder)
     assert run_settings(folder).data.root == "data"
     assert not (folder.parent / "gone").exists()
+
+
+def test_one_line_says_all_flags_that_name_what_is_not_imported(folder):
+    state(folder, model__name="collections:OrderedDict", loss__name="json:loads", optimizer__name="os:times")
+    flags = "--model.name collections:OrderedDict --loss.name json:loads --optimizer.name os:times"
+    with pytest.raises(ConfigError, match=f"'collections' is a library, .*name it too: {flags}$"):
+        run_settings(folder, imports=TO_TRAIN)
+    config = run_settings(folder, flags.split(), imports=TO_TRAIN)
+    assert config.optimizer.name == "os:times"

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import sys
+from importlib.util import spec_from_file_location
 
 import pytest
 
@@ -85,6 +86,23 @@ def test_what_has_no_file_has_no_source(folder, name):
 
 def test_of_an_installed_package_only_the_module_counts(folder):
     assert module_digests("accelerate.state").keys() == {"accelerate.state"}
+
+
+def test_an_editable_install_is_the_users_own_code_all_of_it(tmp_path, monkeypatch):
+    package = tmp_path / "checkout" / "src" / "edited"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from edited.net import Net\n")
+    (package / "net.py").write_text("class Net: pass\n")
+
+    class EditableFinder:
+        """As setuptools writes it for `pip install --editable`."""
+
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            return spec_from_file_location(name, package / "__init__.py") if name == "edited" else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, EditableFinder])
+    assert module_digests("edited").keys() == {"edited", "edited.net"}
 
 
 def test_each_setting_that_refers_to_a_users_code_counts():

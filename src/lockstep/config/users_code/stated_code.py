@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.util import resolve_name
@@ -49,9 +50,10 @@ def check_stated_code(
         A line for each module, so that the user sees what is imported.
 
     Raises:
-        ConfigError: anything else is named.
+        ConfigError: anything else is named; it ends with the flags that name all of it.
     """
     lines = []
+    troubles: dict[str, str] = {}
     for setting, module in users_modules(config).items():
         value = leaves(config)[setting]
         if setting not in imports or ":" not in value:
@@ -67,10 +69,14 @@ def check_stated_code(
         trouble = "" if is_own else _strangers_trouble(module, value.partition(":")[2], file, digests)
         trouble = trouble or _changes(module, digests, recorded)
         if trouble:
-            rule = f"is what {whose} names, and {trouble}; if you trust it, name it too: --{setting} {value}"
-            raise refuse(setting, value, rule)
+            troubles[setting] = trouble
+            continue
         place = f" from {file}" if file else ""
         lines.append(f"imports {module}{place} for {setting}, as {whose} says; its source is unchanged")
+    for setting, trouble in troubles.items():
+        flags = shlex.join(word for each in troubles for word in (f"--{each}", leaves(config)[each]))
+        rule = f"is what {whose} names, and {trouble}; if you trust it, name it too: {flags}"
+        raise refuse(setting, leaves(config)[setting], rule)
     return lines
 
 

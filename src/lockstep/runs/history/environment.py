@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import sys
+from importlib.metadata import files as files_of
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ KERNEL_VARIABLES = (
 )
 """The variables that tell oneDNN and MKL which instructions to use; torch's own shows in its capability."""
 
+CODE = (".py", ".so", ".pyd")
+"""How the names of files end that Python imports."""
 PACKAGES = {name: name for name in ("torchvision", "datasets", "numpy")} | {"PIL": "pillow"}
 """Module → distribution, of what Lockstep itself reads data with and takes models from."""
 
@@ -57,11 +61,30 @@ def environment(ranks: Ranks) -> dict[str, Any]:
 def package_versions(config: Config) -> dict[str, str]:
     """Distribution → version, of what data and code of a run are read with, once it is imported."""
     names = {PACKAGES[module] for module in PACKAGES.keys() & sys.modules.keys()}
+    return {name: version(name) for name in sorted(names | set(_named_packages(config)))}
+
+
+def package_digests(config: Config) -> dict[str, str]:
+    """Distribution → SHA-256 of what its installer recorded of its code, for packages that the settings name.
+
+    One that is installed again from another source often keeps its version.
+    """
+    digests = {}
+    for name in _named_packages(config):
+        files = {str(each): each.hash.value for each in files_of(name) or () if each.hash is not None}
+        code = sorted((path, value) for path, value in files.items() if path.endswith(CODE))
+        digests[name] = hashlib.sha256(repr(code).encode()).hexdigest()
+    return digests
+
+
+def _named_packages(config: Config) -> list[str]:
+    """The distributions of the installed modules that the settings name."""
+    names: set[str] = set()
     for module in users_modules(config).values():
         file = source_file(module)
         if file is not None and is_installed(module, file):
             names |= set(packages_distributions().get(module.partition(".")[0], []))
-    return {name: version(name) for name in sorted(names) if name not in ("lockstep-trainer", "torch")}
+    return sorted(names - {"lockstep-trainer", "torch"})
 
 
 def cpu_facts() -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _is_start(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     step, threads = value.get("step"), value.get("num_threads", 1)
-    has_groups = all(isinstance(value.get(name, {}), dict) for name in ("versions", "sources"))
+    has_groups = all(isinstance(value.get(name, {}), dict) for name in ("versions", "packages", "sources"))
     return type(step) is int and step >= 0 and type(threads) is int and threads > 0 and has_groups
 
 

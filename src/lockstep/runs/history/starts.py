@@ -65,6 +65,8 @@ def bit_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
         facts["num_threads"] = environment["num_threads"]
     kind = "cpu" if on_cpu else "gpu"
     facts |= {f"{kind.upper()} {name}": value for name, value in environment.get(kind, {}).items()}
+    packages = environment.get("packages", {})
+    facts |= {f"the code of {name}": digest[:8] for name, digest in packages.items()}
     return facts | environment.get("versions", {})
 
 

@@ -22,7 +22,7 @@ from lockstep.runs import (
     recorded_sources,
     recorded_threads,
 )
-from lockstep.runs.history.environment import environment, package_versions
+from lockstep.runs.history.environment import environment, package_digests, package_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,8 @@ def with_imported(config: Config, folder: Path, facts: StartFacts, ranks: Ranks)
 
     accepted = sorted({*facts.accepted, *ranks.on_main(check)})
     versions = facts.recorded["versions"] | package_versions(config)
-    recorded = {**facts.recorded, "versions": versions, "sources": sources}
+    packages = package_digests(config)
+    recorded = {**facts.recorded, "versions": versions, "packages": packages, "sources": sources}
     return replace(facts, recorded=recorded, accepted=accepted)
 
 
