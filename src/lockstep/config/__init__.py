@@ -3,9 +3,11 @@
 from lockstep.config.choices import nearest
 from lockstep.config.file_retries import (
     PASSING,
+    NoFile,
     error_text,
     is_file,
     is_folder,
+    read_file,
     unreadable,
     with_retries,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "DataConfig",
     "LossConfig",
     "ModelConfig",
+    "NoFile",
     "OptimizerConfig",
     "ReductionName",
     "RunConfig",
@@ -86,6 +89,7 @@ __all__ = [
     "parse",
     "parse_config",
     "plain_values",
+    "read_file",
     "source_digests",
     "source_file",
     "take_count",

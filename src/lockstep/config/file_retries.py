@@ -56,6 +56,27 @@ def _with_retries(path: Path, action: Callable[[], T]) -> T:
     return action()
 
 
+class NoFile(OSError):
+    """A folder, a pipe or a device is where a file belongs. Of the latter two, a read may never end."""
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file, or of one that a link leads to; tried again.
+
+    Raises:
+        NoFile: it is none.
+        OSError: it cannot be read.
+    """
+
+    def read() -> bytes:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise NoFile(f"is a {'folder' if stat.S_ISDIR(mode) else 'pipe or a device'}")
+        return path.read_bytes()
+
+    return with_retries(path, read)
+
+
 def is_file(path: Path) -> bool:
     """Whether a path is a file, or a link to one.
 

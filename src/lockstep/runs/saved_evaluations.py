@@ -16,17 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lockstep.config import error_text, with_retries
+from lockstep.config import NoFile, read_file, unreadable
 from lockstep.data import Samples
-from lockstep.errors import ConfigError
 from lockstep.runs.checkpoints.weights import BEST, BEST_EMA, EMA, LAST, OF_A_RUN
-from lockstep.runs.folder.files import to_json, write_atomically
+from lockstep.runs.folder.files import EVALUATIONS_FOLDER, to_json, write_atomically
 from lockstep.runs.folder.set_aside import set_aside
 from lockstep.runs.history.history import Record, warn_once
 from lockstep.runs.sinks import Status
 from lockstep.task import Evaluation, is_classification, worst_mistakes
 
-EVALUATIONS_FOLDER = "evaluations"
 TEST, VALIDATION = "test", "validation"
 NUM_MISTAKES = 25
 """How many misclassified samples are saved with an evaluation."""
@@ -157,13 +155,13 @@ class _Damage(Exception):
 def _load(path: Path) -> SavedEvaluation | None:
     """The evaluation in a file; None if there is none, or it is of a version that kept less."""
     try:
-        content = with_retries(path, path.read_bytes)
+        content = read_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except IsADirectoryError as error:
-        raise _Damage("is a folder") from error
+    except NoFile as error:
+        raise _Damage(str(error)) from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error_text(error)}); make it readable") from error
+        raise unreadable(error) from error
     if not content.startswith(ZIP):
         raise _Damage("is not an .npz file")
     try:

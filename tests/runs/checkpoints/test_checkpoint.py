@@ -222,3 +222,23 @@ def test_tied_weights_can_be_saved(tmp_path):
     shared = torch.ones(3)
     saved = Checkpoint(step=1, weights={"a": shared, "b": shared}, state={}, info={})
     assert torch.equal(load_checkpoint(save_checkpoint(tmp_path, saved)).weights["b"], shared)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_damage_and_is_not_read(tmp_path, make):
+    path = save_checkpoint(tmp_path, make_checkpoint(3, 0.25))
+    (path / "state.pt").unlink()
+    make(path / "state.pt")
+    with pytest.raises(DamagedCheckpoint, match=r"state\.pt is a pipe or a device"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("info", [{"train_seconds": "x"}, {"selection_score": [1]}, "x"])
+def test_facts_of_another_kind_are_damage(tmp_path, info):
+    path = save_checkpoint(tmp_path, make_checkpoint(3, 0.25))
+    manifest = json.loads((path / "manifest.json").read_text()) | {"info": info}
+    del manifest["manifest_sha256"]
+    manifest["manifest_sha256"] = checkpoint._manifest_sha256(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DamagedCheckpoint, match="does not name its step, its facts and its files"):
+        load_checkpoint(path)

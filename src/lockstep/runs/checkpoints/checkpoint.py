@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import safetensors.torch
 import torch
 
-from lockstep.config import error_text, with_retries
+from lockstep.config import NoFile, error_text, read_file, with_retries
 from lockstep.errors import ConfigError, short_message
 from lockstep.runs.folder.disk import written
 from lockstep.runs.folder.files import (
@@ -45,6 +45,10 @@ FORMAT, FORMAT_WITH_EMA = 1, 2
 """A version that knows no EMA_FILE must refuse the second one, not resume without it."""
 FILES = {FORMAT: {WEIGHTS_FILE, STATE_FILE}, FORMAT_WITH_EMA: {WEIGHTS_FILE, STATE_FILE, EMA_FILE}}
 """Format → the files that its manifest names."""
+
+
+NUMBERS = ("selection_score", "train_seconds")
+"""In `info`: what a start computes with."""
 
 
 class DamagedCheckpoint(ValueError):
@@ -174,7 +178,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{' and '.join(map(str, FILES))}; continue with the version that wrote it"
         )
     step, digests = manifest.get("step"), manifest.get("sha256")
-    is_whole = type(step) is int and isinstance(manifest.get("info"), dict)
+    info = manifest.get("info")
+    has_facts = isinstance(info, dict) and all(
+        isinstance(info.get(name, 0), int | float | None) for name in NUMBERS
+    )
+    is_whole = type(step) is int and has_facts
     if not is_whole or not isinstance(digests, dict) or set(digests) != FILES[manifest["format"]]:
         raise DamagedCheckpoint(f"{path}: {MANIFEST_FILE} does not name its step, its facts and its files")
     if is_checkpoint(path) and step != checkpoint_step(path):
@@ -185,7 +193,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _read(path: Path, name: str) -> bytes:
     """The bytes of a checkpoint's file."""
     try:
-        return with_retries(path / name, (path / name).read_bytes)
+        return read_file(path / name)
+    except NoFile as error:
+        raise DamagedCheckpoint(f"{path}: {name} {error}") from error
     except MISSING as error:
         raise DamagedCheckpoint(f"{path}: {error.strerror}: {name}") from error
     except OSError as error:

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from lockstep.config import is_file, nearest, with_retries
+from lockstep.config import is_file, nearest, read_file
 from lockstep.errors import refuse
 from lockstep.runs.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint, newest_checkpoint
@@ -119,7 +119,7 @@ def _checkpoint_of_run(folder: Path, which: str, word: str, field: str) -> Check
 
 def _read_file(path: Path, field: str) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(with_retries(path, path.read_bytes))
+        return safetensors.torch.load(read_file(path))
     except (OSError, safetensors.SafetensorError) as error:
         rule = f"cannot be read as safetensors ({' '.join(str(error).split())}); name another file"
         raise refuse(field, str(path), rule) from error

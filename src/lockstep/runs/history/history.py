@@ -6,39 +6,31 @@ warning, and a start of the run sets it aside.
 
 from __future__ import annotations
 
-import json
+import os
 import sys
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lockstep.config import Config, as_dict, error_text, is_file, with_retries
-from lockstep.errors import ConfigError, counted
+from lockstep.config import NoFile, is_file, is_folder, read_file, unreadable
+from lockstep.errors import ConfigError, require
 from lockstep.launch import process_rank
 from lockstep.runs.folder.files import (
-    DATASET_FILE,
+    EVALUATIONS_FOLDER,
     METRICS_FILE,
     SETTINGS_FILE,
     STARTS_FILE,
     SUMMARY_FILE,
-    TASK_FILE,
-    WANDB_ENDING_FILE,
     to_json,
     write_atomically,
 )
-from lockstep.runs.folder.set_aside import clear_set_aside, set_aside
+from lockstep.runs.folder.set_aside import SET_ASIDE_FOLDER, clear_set_aside, set_aside
+from lockstep.runs.history.file_contents import PARSERS, Damage
 
 Record = dict[str, Any]
 """A flat dict of JSON values that belongs to its `step`; the numbers in it are global, over all ranks."""
-TEXT_IN_RECORDS = ("weights_digest",)
-"""All other values of a record are numbers or null."""
-
-
-class _Damage(Exception):
-    """A file does not hold what it should; the message says why."""
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -94,9 +86,15 @@ def mend_history(folder: Path) -> None:
     For a start of the run, which holds the folder's lock. Also deletes what was set aside long ago.
 
     Raises:
-        ConfigError: a file cannot be read.
+        ConfigError: a file cannot be read, or something else is where a folder belongs.
     """
+    kept = folder / SET_ASIDE_FOLDER
+    rule = "must be a folder, for what is set aside; move it away"
+    require(is_folder(kept) or not os.path.lexists(kept), "file", str(kept), rule)
     clear_set_aside(folder)
+    path = folder / EVALUATIONS_FOLDER
+    if os.path.lexists(path) and not is_folder(path):
+        warn_once(f"{path} is no folder and was set aside as {set_aside(path, folder)}")
     for name in PARSERS:
         path = folder / name
         whole, damage = _parsed(path)
@@ -142,77 +140,12 @@ def _parsed(path: Path) -> tuple[Any, str]:
         ConfigError: it cannot be read, which does not mean that it is damaged.
     """
     try:
-        return PARSERS[path.name](with_retries(path, path.read_bytes))
+        return PARSERS[path.name](read_file(path))
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
-    except IsADirectoryError:
-        return None, "is a folder"
+    except NoFile as error:
+        return None, str(error)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error_text(error)}); make it readable") from error
-    except (_Damage, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise unreadable(error) from error
+    except (Damage, ValueError, RecursionError, yaml.YAMLError) as error:
         return None, " ".join(str(error).split())
-
-
-def _lines(is_valid: Callable[[Any], bool], content: bytes) -> tuple[list[dict[str, Any]], str]:
-    """The valid ones of JSON values, one a line. A last line that a kill cut short is not damage."""
-    *lines, _ = content.decode(errors="replace").split("\n")
-    values, wrong = [], []
-    for number, line in enumerate(lines, 1):
-        try:
-            value = json.loads(line, parse_constant=lambda _: None)  # older versions wrote NaN
-        except (ValueError, RecursionError):
-            value = None
-        if is_valid(value):
-            values.append(value)
-        else:
-            wrong.append(number)
-    others = f" and {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
-    return values, f"line {wrong[0]}{others}" if wrong else ""
-
-
-def _is_record(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(type(value.get(name)) is int and value[name] > 0 for name in ("step", "samples_seen"))
-        and all(
-            isinstance(entry, str if name in TEXT_IN_RECORDS else int | float | None)
-            for name, entry in value.items()
-        )
-    )
-
-
-def _is_start(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    step, threads = value.get("step"), value.get("num_threads", 1)
-    has_groups = all(isinstance(value.get(name, {}), dict) for name in ("versions", "packages", "sources"))
-    return type(step) is int and step >= 0 and type(threads) is int and threads > 0 and has_groups
-
-
-def _settings(content: bytes) -> tuple[dict[str, Any], str]:
-    tree = yaml.safe_load(content.decode())
-    if not isinstance(tree, dict):
-        raise _Damage("holds no settings")
-    for name, value in as_dict(Config()).items():
-        if isinstance(value, dict) and not isinstance(tree.get(name, {}), dict):
-            raise _Damage(f"{name} is not a group of settings")
-    return tree, ""
-
-
-def _json_object(names: tuple[str, ...], content: bytes) -> tuple[dict[str, Any], str]:
-    value = json.loads(content.decode())
-    if not isinstance(value, dict) or not set(names) <= set(value):
-        raise _Damage(f"does not hold {', '.join(names)}")
-    return value, ""
-
-
-PARSERS: dict[str, Callable[[bytes], tuple[Any, str]]] = {
-    SETTINGS_FILE: _settings,
-    STARTS_FILE: partial(_lines, _is_start),
-    METRICS_FILE: partial(_lines, _is_record),
-    SUMMARY_FILE: partial(_json_object, ("steps", "train_seconds", "weights_sha256")),
-    TASK_FILE: partial(_json_object, ("headline", "higher_is_better", "classes")),
-    DATASET_FILE: partial(_json_object, ("name",)),
-    WANDB_ENDING_FILE: partial(_json_object, ("status",)),
-}
-"""By file name, what reads the bytes of a file: what is whole of it, and what is wrong with the rest."""

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from lockstep.config import with_retries
+from lockstep.config import read_file
 from lockstep.runs.folder.files import SETTINGS_FILE
 from lockstep.runs.history.history import read_starts
 
@@ -44,7 +44,7 @@ def is_own(folder: Path) -> bool:
         return False
     key = _own_key() if signature else b""
     try:
-        settings = with_retries(folder / SETTINGS_FILE, (folder / SETTINGS_FILE).read_bytes)
+        settings = read_file(folder / SETTINGS_FILE)
     except OSError:
         return False  # whoever reads the settings says why
     expected = _signature(key, settings, starts[-1].get("sources", {}))
