@@ -1,10 +1,14 @@
 """One start of a run at a time; two real processes are in tests/commands/test_main.py."""
 
+import errno
+import os
+
 import pytest
 from filelock import FileLock
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, RunStopped
 from lockstep.runs.folder import folder_lock
+from lockstep.runs.folder.disk import written
 from lockstep.runs.folder.folder_lock import LOCK_FILE, locked_folder
 from runs import fresh_ranks
 
@@ -25,3 +29,25 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     refusal = r"run\.dir = '.*file': cannot be written \(.*\); choose another folder"
     with pytest.raises(ConfigError, match=refusal), locked_folder(tmp_path / "file" / "run", fresh_ranks()):
         pass
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints", "evaluations", "set-aside"])
+def test_a_colleagues_folder_is_refused_before_the_work(tmp_path, monkeypatch, name):
+    folder, access = tmp_path / "run", os.access
+    (folder / name).mkdir(parents=True)
+    # Root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder / name and access(path, mode))
+    refusal = rf"run\.dir = '{tmp_path}': {folder / name} cannot be written; choose another folder"
+    with pytest.raises(ConfigError, match=refusal), locked_folder(folder, fresh_ranks()):
+        pass
+
+
+def test_a_file_that_may_not_be_written_stops_the_run_with_one_line(tmp_path):
+    def write():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "inner")
+
+    rule = (
+        r"record cannot be written \(Permission denied, EACCES\); make it writable, then run the same command"
+    )
+    with pytest.raises(RunStopped, match=rule):
+        written(tmp_path / "record", 5, write)

@@ -12,7 +12,8 @@ from lockstep.config import PASSING, error_text
 from lockstep.errors import RunStopped
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-STOPPING = (*FULL, *PASSING, errno.EROFS)
+DENIED = (errno.EACCES, errno.EPERM)
+STOPPING = (*FULL, *PASSING, *DENIED, errno.EROFS)
 """What is about the disk and not about the program. Linux makes a disk with errors read-only."""
 
 
@@ -25,7 +26,8 @@ def written(path: Path, num_bytes: int, write: Callable[[], None]) -> None:
         write: writes it.
 
     Raises:
-        RunStopped: the disk is full, the user's quota on it is used up, or it cannot be written for now.
+        RunStopped: the disk is full, the user's quota on it is used up, or it cannot be written: not for
+            now, or not by this user.
     """
     try:
         write()
@@ -35,7 +37,9 @@ def written(path: Path, num_bytes: int, write: Callable[[], None]) -> None:
         disk = disk_of(path)
         again = "then run the same command again to resume from the newest checkpoint"
         if error.errno not in FULL:
-            remedy = f"check the disk at {disk}, {again}"
+            remedy = (
+                f"{'make it writable' if error.errno in DENIED else f'check the disk at {disk}'}, {again}"
+            )
             raise RunStopped(f"{path} cannot be written ({error_text(error)}); {remedy}") from error
         raise RunStopped(
             f"{path} cannot be written ({error_text(error)}): it needs {_size(num_bytes)}, and "

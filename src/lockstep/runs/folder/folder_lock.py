@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lockstep.errors import ConfigError
+from lockstep.errors import ConfigError, require
 from lockstep.launch.ranks.ranks import Ranks
+from lockstep.runs.folder.files import CHECKPOINTS_FOLDER, EVALUATIONS_FOLDER
 from lockstep.runs.folder.links import check_links
+from lockstep.runs.folder.set_aside import SET_ASIDE_FOLDER
 
 LOCK_FILE = ".lock"
+FOLDERS = (CHECKPOINTS_FOLDER, EVALUATIONS_FOLDER, SET_ASIDE_FOLDER)
+"""Those that a start of a run writes in, or moves parts of."""
 LOCK_WAIT_SECONDS = 20
 """On a network file system, the lock of a killed process may outlive it for some seconds."""
+
+
+def check_own_folders(folder: Path) -> None:
+    """Checks, before long work, that a run folder and the folders in it can be written.
+
+    Raises:
+        ConfigError: one of them cannot, as in the folder of a colleague.
+    """
+    for path in (folder, *(folder / name for name in FOLDERS)):
+        is_writable = not path.is_dir() or os.access(path, os.W_OK | os.X_OK)
+        require(
+            is_writable, "run.dir", str(folder.parent), f"{path} cannot be written; choose another folder"
+        )
 
 
 @contextmanager
@@ -29,6 +47,7 @@ def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
     def acquire() -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            check_own_folders(folder)
             check_links(folder)  # the lock's file is written too
             lock.acquire(timeout=LOCK_WAIT_SECONDS)
         except Timeout:
