@@ -206,16 +206,25 @@ def leaving() -> Iterator[None]:
     except SystemExit as stop:
         exit_code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         raise
+    except KeyboardInterrupt:
+        exit_code = -signal.SIGINT
+        raise
     except Exception:
         exit_code = 1
         raise
 
 
 def leave() -> None:
-    """Ends this process, the last thing to run at its end: to free all modules would take half a second."""
+    """Ends this process, the last thing to run at its end: to free all modules would take half a second.
+
+    And triton, which torchvision imports, would complain of its own leaks.
+    """
     if exit_code is not None:
         sys.stdout.flush()
         sys.stderr.flush()
+        if exit_code == -signal.SIGINT:  # as Python ends after a KeyboardInterrupt
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
         os._exit(exit_code & 0xFF)
 
 
