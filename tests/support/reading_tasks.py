@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate, get_worker_info
 from torchvision.transforms import v2
 
 import lockstep
@@ -161,8 +161,16 @@ class Failing(Photographs):
         return super().__getitem__(index)
 
 
+class FailingInWorkers(Failing):
+    """Fails only in a worker: to describe the data, the run has read these samples before it trains."""
+
+    def __getitem__(self, index):
+        is_worker = get_worker_info() is not None
+        return super().__getitem__(index) if is_worker else Photographs.__getitem__(self, index)
+
+
 def failing(index: int = 7, is_killed: bool = False) -> lockstep.Task:
-    return task_of("failing", lambda: Failing(index, is_killed))
+    return task_of("failing", lambda: FailingInWorkers(index, is_killed))
 
 
 def of_other_length() -> lockstep.Task:
