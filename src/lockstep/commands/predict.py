@@ -40,9 +40,9 @@ INVERT = ("auto", "yes", "no")
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("sample", "label", "probability", "label_2", "probability_2", "label_3", "probability_3")
 REPORTED = {
-    "inverted": "inverted, as their border is bright and that of the training images dark (--invert no)",
+    "inverted": "inverted, as the border is bright and that of the training images dark (--invert no)",
     "resized": "resized to the size of the training images",
-    "cropped": "resized and cropped to their central square, as the training images are squares",
+    "cropped": "resized and cropped to the central square, as the training images are squares",
 }
 """Change → what is said of the samples that underwent it."""
 

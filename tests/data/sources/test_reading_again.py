@@ -16,6 +16,7 @@ from image_folders import colour_folder
 from lockstep.config import BatchConfig, DataConfig
 from lockstep.data import Prefetcher, SpanReader, find_pictures, load_dataset, load_image_set
 from lockstep.data.images.idx import IdxFile, encode_idx
+from lockstep.data.images.image_pixels import UnreadableImage, read_image
 from lockstep.data.sources.huggingface_sets import read_again
 from lockstep.data.sources.image_folder import open_folder
 from lockstep.errors import ConfigError, DataError
@@ -134,6 +135,25 @@ def test_a_link_that_leads_back_is_refused_and_any_other_is_followed(tmp_path):
     (root / "train" / "red" / "again").symlink_to("..")
     with pytest.raises(ConfigError, match=r"data\.root = '.*red/again': leads back to a folder above it"):
         open_folder(config)
+
+
+def test_two_links_that_lead_into_each_other_are_refused(tmp_path):
+    root = colour_folder(tmp_path / "data")
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "to").symlink_to(tmp_path / other)
+    (root / "train" / "red" / "linked").symlink_to(tmp_path / "one")
+    with pytest.raises(
+        ConfigError, match=r"data\.root = '.*red/linked/to/to': leads back to a folder above it"
+    ):
+        open_folder(folder_config(root))
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_an_image_and_nobody_waits_for_its_other_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UnreadableImage, match="not a regular file"):
+        read_image(tmp_path / "pipe.jpg")
 
 
 def test_the_order_of_the_files_is_that_of_torchvision(tmp_path):

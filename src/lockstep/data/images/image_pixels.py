@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def read_image(path: Path) -> Image.Image:
     """
 
     def read() -> Image.Image:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableImage("not a regular file")  # to open a pipe would wait for its other end
         with path.open("rb") as file, Image.open(file) as image:  # of an error, PIL would leave it open
             image.load()
             return image.copy()

@@ -155,5 +155,6 @@ def files_below(folder: Path, field: str = FIELD) -> list[str]:
 
 
 def leads_back(link: str) -> bool:
-    """Whether a link leads to a folder that it lies in."""
-    return Path(os.path.realpath(os.path.dirname(link))).is_relative_to(os.path.realpath(link))
+    """Whether a link leads to a folder that it lies in, perhaps by another link on its path."""
+    target = os.path.realpath(link)
+    return any(Path(os.path.realpath(folder)).is_relative_to(target) for folder in Path(link).parents)
