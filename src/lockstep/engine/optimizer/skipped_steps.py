@@ -78,8 +78,8 @@ class SkippedSteps:
             self._rates = _rates(optimizer.param_groups, average, updates, lr_factor, overflow.device)
             self._since = torch.zeros(1, dtype=torch.float64, device=overflow.device)
         self._is_known = False
-        place = (step - self._first_step - self._since).long()
-        self._latest = self._rates.index_select(1, place).squeeze(1)
+        column = (step - self._first_step - self._since).long()
+        self._latest = self._rates.index_select(1, column).squeeze(1)
         rates = self._latest if overflow.device.type == "cpu" else self._latest.float()
         # What torch's scaler does with an optimizer that reads them.
         optimizer.found_inf, optimizer.grad_scale = overflow, None  # type: ignore[attr-defined]
