@@ -16,11 +16,15 @@ from lockstep.config import BatchConfig, Config, DataConfig, ModelConfig, RunCon
 from lockstep.data import Dataset, load_dataset
 from lockstep.engine import Run
 from lockstep.launch import read_launch
+from lockstep.launch.liveness.lifeline import Lifeline
 from lockstep.launch.process_group import start_ranks
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.runs.checkpoints.checkpoint import Checkpoint
 from lockstep.task import Task
 from lockstep.trainer import build_run, find_task, make_parts, with_task
+
+LIFELINES: list[Lifeline] = []
+"""That of the latest fresh ranks, if they are one."""
 
 
 def small_config(folder: Path | str = "unused", **changes: object) -> Config:
@@ -37,9 +41,13 @@ def small_config(folder: Path | str = "unused", **changes: object) -> Config:
 
 
 def fresh_ranks(precision: str = "no") -> Ranks:
-    """Ranks with a fresh Accelerator, without the state of an earlier test."""
+    """Ranks with a fresh Accelerator, without the state of an earlier test, whose thread ends."""
     reset_accelerator()
-    return start_ranks(read_launch(), precision)
+    for lifeline in LIFELINES:
+        lifeline.close()
+    ranks = start_ranks(read_launch(), precision)
+    LIFELINES[:] = [ranks.lifeline] if ranks.lifeline and ranks.world_size == 1 else []
+    return ranks
 
 
 def reset_accelerator() -> None:

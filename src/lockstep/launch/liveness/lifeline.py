@@ -17,7 +17,6 @@ import atexit
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -126,7 +125,7 @@ class Lifeline(ABC):
         """Notes it as this rank's failure if it stands still."""
         if self._own_failure or self._failure or not self._standstill.has_come(heartbeat, now):
             return
-        where = limited_work.line_in_code(sys._current_frames().get(self._trainer))
+        where = limited_work.line_in_code(limited_work.frame_of(self._trainer))
         if heartbeat.activity == READING and limited_work.show_stacks_of_children():
             where += "; the processes that read its data stand where it says above"
         if heartbeat.activity.startswith(limited_work.MAKING):
@@ -206,7 +205,7 @@ class Lifeline(ABC):
             self._waker.send(b".")
 
     def _is_in_debugger(self) -> bool:
-        frame = sys._current_frames().get(self._trainer)
+        frame = limited_work.frame_of(self._trainer)
         while frame is not None:
             if str(frame.f_globals.get("__name__")).startswith(DEBUGGERS):
                 return True

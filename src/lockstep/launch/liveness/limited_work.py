@@ -5,10 +5,13 @@ One thread of a process trains, and it alone writes here; the thread of the life
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import sysconfig
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -25,6 +28,9 @@ SHOWING_SECONDS = 0.5
 SHOW_STACK = signal.SIGURG
 """Lets a process that reads data print where it stands. Others ignore it, unless they say otherwise."""
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+_LOOKING = threading.Lock()
 
 
 class _State:
@@ -88,6 +94,22 @@ def _bytes_moved() -> int:
         return 0
     state.bytes_looked_at += len(text)  # the next look finds these bytes counted
     return moved
+
+
+def frame_of(thread: int) -> FrameType | None:
+    """The innermost frame of a thread, by its ident; None if it has ended.
+
+    Before Python 3.11.9 the collector may run in the middle (CPython issue 106883). If it frees a tensor,
+    torch lets another thread continue, and should that one start a thread, both wait for each other for ever.
+    """
+    with _LOOKING:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(thread)
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 def line_in_code(frame: FrameType | None) -> str:
