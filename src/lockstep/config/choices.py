@@ -64,9 +64,12 @@ def check_unused(
 
 def nearest(wrong: str, names: Iterable[str], likeness: float = 0.6) -> str:
     """The closest match to a wrong name in any case, or "" if none is close enough (likeness: 0 to 1)."""
-    by_small = {name.lower(): name for name in names}
-    found = difflib.get_close_matches(wrong.lower(), by_small, n=1, cutoff=likeness)
-    return by_small[found[0]] if found else ""
+    by_small: dict[str, list[str]] = {}
+    for name in names:
+        by_small.setdefault(name.lower(), []).append(name)
+    closest = difflib.get_close_matches(wrong.lower(), by_small, n=1, cutoff=likeness)
+    alike = by_small[closest[0]] if closest else [""]
+    return difflib.get_close_matches(wrong, alike, n=1, cutoff=0.0)[0]
 
 
 def choices_of(section: type) -> dict[str, tuple[str, ...]]:

@@ -148,6 +148,8 @@ def test_a_file_that_states_a_name_twice_is_refused(tmp_path):
         file.write_text(text)
         with pytest.raises(ConfigError, match=rf"a\.yaml': states {name}; leave one out"):
             parse_config(["--config", str(file)])
+    file.write_text("model: {args: {inner: {null: 1, 'null': 2}}}\n")  # two names
+    yaml_flags(file)
     file.write_text("data: &some {name: synthetic}\nmodel: {<<: *some}\n")
     assert yaml_flags(file)[-2:] == ["--model.name", "synthetic"]  # a merge is no second statement
 

@@ -89,15 +89,15 @@ def check_stated_once(node: yaml.Node, source: str, prefix: str = "") -> None:
     """
     if not isinstance(node, yaml.MappingNode):
         return
-    lines: dict[str, int] = {}
+    lines: dict[tuple[str, str], int] = {}  # by type and text: null is not "null"
     for key, entry in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise refuse("--config", source, f"line {key.start_mark.line + 1}: a name must be text")
         name, line = f"{prefix}{key.value}", key.start_mark.line + 1
-        if name in lines:
-            rule = f"states {name} twice, in lines {lines[name]} and {line}; leave one out"
+        if (key.tag, name) in lines:
+            rule = f"states {name} twice, in lines {lines[key.tag, name]} and {line}; leave one out"
             raise refuse("--config", source, rule)
-        lines[name] = line
+        lines[key.tag, name] = line
         check_stated_once(entry, source, f"{name}.")
     ValueLoader("").flatten_mapping(node)  # what `<<: *anchor` merges; what the map itself states comes after
 
