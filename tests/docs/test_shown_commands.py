@@ -25,6 +25,7 @@ NOT_RUN = {
     r"make test|pytest|LOCKSTEP_KILLS=": "it would start these tests from within",
     r"make bench|python scripts/bench/": "takes minutes; tests/bench starts every program with --quick",
     r"ruff": "`make check` runs it, and here it would change files",
+    r"ssh|scp": "needs another machine; tests/runs/history/test_signature.py shows what the key is for",
     r"source .venv": "the tests run in that environment",
     r"sbatch|srun|salloc|lockstep doctor --slurm": "needs a cluster; tests/slurm starts the scripts on one",
     r"LOCKSTEP_SCRIPT=": "needs a cluster; tests/slurm starts a script on one",
