@@ -75,4 +75,4 @@ def test_a_run_evaluates_and_replays_with_what_it_measured(tmp_path):
         str(roots[1]),
     )
     assert resumed.returncode == 2
-    assert "began with different data (num_train, sha256 differ)" in resumed.stderr
+    assert "began with different data (num_train, sha256, train pixels differ)" in resumed.stderr
