@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import stat
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lockstep.config import error_text, with_retries
+from lockstep.config import NoFile, error_text, read_file
 from lockstep.errors import refuse
 
 GREY_MODES = ("1", "L", "LA", "La")
@@ -36,21 +36,16 @@ def read_image(path: Path) -> Image.Image:
         UnreadableFile: nobody knows.
     """
 
-    def read() -> Image.Image:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UnreadableImage("not a regular file")  # to open a pipe would wait for its other end
-        with path.open("rb") as file, Image.open(file) as image:  # of an error, PIL would leave it open
-            image.load()
-            return image.copy()
-
     try:
-        return with_retries(path, read)
+        with Image.open(BytesIO(read_file(path))) as image:
+            return image.copy()  # which reads the pixels
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, NoFile):
+            raise UnreadableImage(f"it {error}") from error
         if isinstance(error, OSError) and error.errno is not None:  # PIL's own have no number
             raise UnreadableFile(error_text(error)) from error
-        # PIL names the file as its object is shown.
-        reason = re.sub(rf" <[^<>]*{re.escape(repr(str(path)))}>", "", " ".join(str(error).split()))
-        raise UnreadableImage(reason) from error
+        # PIL shows the buffer as an object.
+        raise UnreadableImage(" ".join(re.sub(r" <_io\.BytesIO .*?>", "", str(error)).split())) from error
 
 
 def plain_image(where: str, image: Any) -> Image.Image | Tensor:
