@@ -29,7 +29,7 @@ if __name__ == "__main__":
             batch=lockstep.BatchConfig(global_size=16, micro_size=4, eval_size=3),
             data=lockstep.DataConfig(num_workers=int(num_workers)),
             train=lockstep.TrainConfig(epochs=2, log_every=1, report=False),
-            run=lockstep.RunConfig(dir=folder, name=name),
+            run=lockstep.RunConfig(dir=folder, name=name, timeout_seconds=100),
             tracking=lockstep.TrackingConfig(mode="disabled"),
         )
         try:

@@ -13,7 +13,11 @@ from lockstep.launch.launcher.variables import Launch, array_group, forget_launc
 from lockstep.launch.liveness.last_words import leave_words, tell_launcher
 from lockstep.launch.liveness.limited_work import SHOW_STACK, advance, limited, making, unlimited
 from lockstep.launch.machine import num_cores
-from lockstep.launch.process.garbage_collector import imported_at_once
+from lockstep.launch.process.garbage_collector import (
+    collector_paused,
+    imported_at_once,
+    leave_inherited_garbage,
+)
 from lockstep.launch.process.home import lend_home
 from lockstep.launch.process.output import LastingOutput, lasting_output
 from lockstep.launch.process.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
@@ -31,10 +35,12 @@ __all__ = [
     "allocated_threads",
     "array_group",
     "as_in_default_config",
+    "collector_paused",
     "forget_launcher",
     "imported_at_once",
     "lasting_output",
     "launch_commands",
+    "leave_inherited_garbage",
     "leave_words",
     "lend_home",
     "limited",

@@ -1,5 +1,6 @@
 """Worker processes: how they start, and what is said if they cannot, die, or are too many."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -138,6 +139,37 @@ class Stuck(reading_tasks.Photographs):
 
 
 @pytest.mark.slow
+class CollectsGarbage(reading_tasks.Photographs):
+    def __getitem__(self, index):
+        gc.collect()
+        return super().__getitem__(index)
+
+
+class Freed:
+    """Writes down which process frees it."""
+
+    def __init__(self, path):
+        self.path, self.itself = path, self  # a cycle, which only the collector frees
+
+    def __del__(self):
+        self.path.write_text(str(os.getpid()))
+
+
+def test_a_worker_never_frees_what_was_garbage_when_it_started(tmp_path):
+    """It may be a process group of an earlier run, whose end waits for threads that a fork does not have."""
+    gc.disable()
+    try:
+        Freed(tmp_path / "freed")
+        with Workers(evaluation_of(CollectsGarbage()), (), DataConfig(num_workers=1), CPU) as workers:
+            assert len(list(workers.read([range(2)]))) == 1
+        assert not (tmp_path / "freed").exists()
+        gc.enable()
+        gc.collect()
+        assert (tmp_path / "freed").read_text() == str(os.getpid())
+    finally:
+        gc.enable()
+
+
 def test_a_worker_that_is_stuck_is_ended():
     workers = Workers(evaluation_of(Stuck()), [range(3)], DataConfig(num_workers=1), CPU)
     begin = time.monotonic()

@@ -150,6 +150,25 @@ def test_a_rank_that_stands_still_says_where_and_all_others_hear_it(monkeypatch,
         one._is_ending = True
 
 
+def test_a_rank_that_waits_for_its_own_data_is_ended_though_the_main_rank_is_gone(monkeypatch, capsys):
+    """No collective tells it that another has failed, and the main rank says goodbye as its process ends."""
+    ends = []
+    monkeypatch.setattr("lockstep.launch.liveness.lifeline.os._exit", ends.append)
+    with lifelines(3, limit_seconds=2.0) as (main, one, two):
+        assert main.wait_for_all(WAIT)
+        one.tell_failure(DataError("file x is damaged"))
+        assert two._wait(lambda: bool(two._failure), WAIT)
+        main.close()
+        deadline = time.monotonic() + WAIT
+        while not ends and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert ends
+    assert (
+        f"lockstep: rank 2 stopped: rank 1 on {main.node} failed: file x is damaged"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_rank_alone_looks_at_itself(monkeypatch, capsys):
     over = Event()
     monkeypatch.setattr("lockstep.launch.liveness.lifeline.os._exit", lambda code: over.set())

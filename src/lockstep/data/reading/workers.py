@@ -26,7 +26,13 @@ from lockstep.config import DataConfig
 from lockstep.data.reading.small_tensors import send_small_tensors_in_messages
 from lockstep.data.reading.worker_deaths import end_worker, reported_deaths
 from lockstep.errors import DataError, counted, first_line, refuse
-from lockstep.launch import SHOW_STACK, STOP_SIGNALS, LastingOutput
+from lockstep.launch import (
+    SHOW_STACK,
+    STOP_SIGNALS,
+    LastingOutput,
+    collector_paused,
+    leave_inherited_garbage,
+)
 
 AHEAD = 2
 """Items that each worker keeps ready."""
@@ -96,7 +102,7 @@ class Workers(Iterator[Any]):
             others = set(multiprocessing.active_children())
             self._items: Iterator[Any] = iter([])
             try:
-                with reported_deaths():
+                with reported_deaths(), collector_paused():
                     self._items = iter(self._loader)
             except (TypeError, AttributeError, pickle.PicklingError) as error:
                 rule = (
@@ -215,6 +221,7 @@ def _prepare_worker(worker_id: int) -> None:
 
     A data set that prints must not end it when nobody reads along any more.
     """
+    leave_inherited_garbage()
     sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
     faulthandler.register(SHOW_STACK, file=2, all_threads=False)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the process that a forkserver is may be older

@@ -188,7 +188,8 @@ class OtherEnd(Lifeline):
         if message.get("failed"):
             self._lose(message["failed"])
         elif "bye" in message:
-            self._is_closed = True
+            # After a failure too, as the main rank's process ends. This one is then still to be ended.
+            self._is_closed = not self._failure
         elif "main_address" in message:
             self._main_address = message["main_address"]
             self._notify()

@@ -5,13 +5,11 @@ One thread of a process trains, and it alone writes here; the thread of the life
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
 import sys
 import sysconfig
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -19,6 +17,7 @@ from types import FrameType
 
 from lockstep import errors
 from lockstep.launch.liveness.heartbeats import BUSY
+from lockstep.launch.process.garbage_collector import collector_paused
 
 OWN = Path(errors.__file__).parent
 MAKING = "making"
@@ -28,9 +27,6 @@ SHOWING_SECONDS = 0.5
 SHOW_STACK = signal.SIGURG
 """Lets a process that reads data print where it stands. Others ignore it, unless they say otherwise."""
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-_LOOKING = threading.Lock()
 
 
 class _State:
@@ -102,14 +98,8 @@ def frame_of(thread: int) -> FrameType | None:
     Before Python 3.11.9 the collector may run in the middle (CPython issue 106883). If it frees a tensor,
     torch lets another thread continue, and should that one start a thread, both wait for each other for ever.
     """
-    with _LOOKING:
-        was_enabled = gc.isenabled()
-        gc.disable()
-        try:
-            return sys._current_frames().get(thread)
-        finally:
-            if was_enabled:
-                gc.enable()
+    with collector_paused():
+        return sys._current_frames().get(thread)
 
 
 def line_in_code(frame: FrameType | None) -> str:
