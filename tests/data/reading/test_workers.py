@@ -138,7 +138,6 @@ class Stuck(reading_tasks.Photographs):
         time.sleep(100)
 
 
-@pytest.mark.slow
 class CollectsGarbage(reading_tasks.Photographs):
     def __getitem__(self, index):
         gc.collect()
@@ -170,6 +169,7 @@ def test_a_worker_never_frees_what_was_garbage_when_it_started(tmp_path):
         gc.enable()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stuck_is_ended():
     workers = Workers(evaluation_of(Stuck()), [range(3)], DataConfig(num_workers=1), CPU)
     begin = time.monotonic()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +34,25 @@ def reported_deaths() -> Iterator[None]:
         raise DataError(
             f"a process that reads the data has died: {what}; {remedy}{shared_memory()}"
         ) from None
+
+
+@contextmanager
+def quiet_deaths() -> Iterator[None]:
+    """Keeps torch's handler for dead workers away from a block that forks. `next` notices them anyway.
+
+    Python drops an exception that a signal raises in what it calls around a fork. One of these calls releases
+    the lock of `logging`, and other threads would wait for that lock for ever.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    is_torchs = getattr(before, "__module__", "").startswith("torch.")
+    if not is_torchs or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def shared_memory() -> str:

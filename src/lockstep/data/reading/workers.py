@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.queues import Queue
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lockstep.config import DataConfig
 from lockstep.data.reading.small_tensors import send_small_tensors_in_messages
-from lockstep.data.reading.worker_deaths import end_worker, reported_deaths
+from lockstep.data.reading.worker_deaths import end_worker, quiet_deaths, reported_deaths
 from lockstep.errors import DataError, counted, first_line, refuse
 from lockstep.launch import (
     SHOW_STACK,
@@ -98,11 +98,10 @@ class Workers(Iterator[Any]):
                 resource_tracker.ensure_running()  # its start unblocks signals
             # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its step.
             # A signal that is blocked during a fork stays blocked in the child, from its first moment.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             others = set(multiprocessing.active_children())
             self._items: Iterator[Any] = iter([])
             try:
-                with reported_deaths(), collector_paused():
+                with reported_deaths(), blocked_signals(STOP_SIGNALS), quiet_deaths(), collector_paused():
                     self._items = iter(self._loader)
             except (TypeError, AttributeError, pickle.PicklingError) as error:
                 rule = (
@@ -111,7 +110,6 @@ class Workers(Iterator[Any]):
                 )
                 raise refuse("data.worker_context", config.worker_context, rule) from error
             finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 self._processes = set(multiprocessing.active_children()) - others
                 # Runs before multiprocessing's, which would wait for the workers. Now, as an earlier reader's
                 # worker may just have died.
@@ -175,6 +173,16 @@ def worker_warnings(config: DataConfig, is_used: bool, num_ranks: int, num_cores
         workers = f"{counted(num_ranks * count, 'worker')} on a node with {counted(num_cores, 'core')}"
         return [f"data.num_workers = {count} for each of {counted(num_ranks, 'rank')} makes {workers}"]
     return []
+
+
+@contextmanager
+def blocked_signals(numbers: Iterable[int]) -> Iterator[None]:
+    """Lets signals wait until the end of a block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Keys:
