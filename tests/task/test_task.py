@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from lockstep.data import MicroBatch
-from lockstep.errors import ConfigError
-from lockstep.task import Task, call_model, is_instance, training_forward
+from lockstep.errors import ConfigError, DataError
+from lockstep.task import Task, call_model, is_instance, loss_of, training_forward
 
 
 def mean_error(outputs, targets):
@@ -76,3 +76,18 @@ def test_a_training_forward_augments_inputs_and_targets():
     assert (outputs.tolist(), targets.tolist()) == ([6, 6], [10, 10])
     outputs, targets = training_forward(TASK, lambda inputs: inputs * 3, batch)
     assert (outputs.tolist(), targets.tolist()) == ([3, 3], [1, 1])
+
+
+def test_a_class_without_an_output_is_told_in_one_line():
+    task = replace(TASK, loss=nn.CrossEntropyLoss())
+    outputs = torch.zeros(2, 3)
+    with pytest.raises(
+        DataError, match=r"^task\.loss: there is a target 7, but the model has no such output"
+    ):
+        loss_of(task, outputs, torch.tensor([0, 7]))
+
+
+def test_an_index_error_of_a_users_loss_stays_what_it_is():
+    task = replace(TASK, loss=lambda outputs, targets: [][0])
+    with pytest.raises(IndexError, match="list index out of range"):
+        loss_of(task, None, None)

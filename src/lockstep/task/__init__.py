@@ -26,6 +26,7 @@ from lockstep.task.task import (
     call_model,
     check_value_name,
     is_instance,
+    loss_of,
     measure_batch,
     training_forward,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "image_classification_task",
     "is_classification",
     "is_instance",
+    "loss_of",
     "measure",
     "measure_batch",
     "named_values",

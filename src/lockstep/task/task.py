@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from lockstep.data import Collate, MicroBatch
-from lockstep.errors import require
+from lockstep.errors import DataError, require
 from lockstep.task.measurements import LOSS, Measure, measure
 
 RESERVED_PREFIXES = ("test_", "validation_", "ema_")
@@ -22,6 +23,9 @@ RESERVED = (
     *("label", "prediction", "confidence", "confusion"),
 )
 """Names that records, summaries or evaluations use themselves."""
+
+OUT_OF_BOUNDS = re.compile(r"Target (-?\d+) is out of bounds\.?")
+"""What torch's cross_entropy and nll_loss say on a CPU."""
 
 Measurement = Callable[[Any, Any], Any]
 """From the outputs of a model and the targets of a batch to one number per sample (batch,), their mean (), or
@@ -137,6 +141,23 @@ def measure_batch(
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     """The outputs of a model for the inputs of a batch."""
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+def loss_of(task: Task, outputs: Any, targets: Any) -> Any:
+    """What the loss of a task returns for a batch.
+
+    Raises:
+        DataError: torch finds a class index without an output of the model.
+    """
+    try:
+        return task.loss(outputs, targets)
+    except IndexError as error:
+        if not (found := OUT_OF_BOUNDS.fullmatch(str(error))):
+            raise
+        raise DataError(
+            f"task.loss: there is a target {found[1]}, but the model has no such output; give it one for "
+            "each class, and number classes from 0 (with task.classes all labels are checked before training)"
+        ) from error
 
 
 def training_forward(task: Task, model: Callable[..., Any], batch: MicroBatch) -> tuple[Any, Any]:

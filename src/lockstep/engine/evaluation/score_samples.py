@@ -28,6 +28,7 @@ from lockstep.task import (
     check_labels,
     class_columns,
     evaluating,
+    loss_of,
     measure_batch,
     named_values,
 )
@@ -115,7 +116,7 @@ def score_batch(
         ConfigError: the loss or a metric has none of the forms of a measurement, or the classes do not fit.
     """
     outputs = call_model(model, inputs)
-    loss = named_values("task.loss", task.loss(outputs, targets))
+    loss = named_values("task.loss", loss_of(task, outputs, targets))
     values = measure_batch(task, outputs, targets, loss, num_samples)
     if task.classes:
         check_classes(outputs, targets, len(task.classes))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lockstep.config import Config, OptimizerConfig, is_file
-from lockstep.data import CONTENT, ImageSamples, Samples, describe_data
+from lockstep.data import CONTENT, Samples, describe_data
 from lockstep.engine import build_optimizer
 from lockstep.errors import refuse, require
 from lockstep.launch import making
@@ -34,7 +34,13 @@ from lockstep.trainer.parts.make_model import (
     materialise,
     model_setting,
 )
-from lockstep.trainer.parts.task_data import check_lengths, differing_reads, read_data, read_validation
+from lockstep.trainer.parts.task_data import (
+    check_lengths,
+    data_field,
+    differing_reads,
+    read_data,
+    read_validation,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +157,6 @@ def content_of(facts: Mapping[str, Any] | None) -> dict[str, str]:
     """The digests of what data holds, by what each is of, in the facts that a run keeps of its data."""
     content = (facts or {}).get(CONTENT)
     return content if isinstance(content, dict) else {}
-
-
-def data_field(train: Samples) -> str:
-    """Where a user says which data it is: images that the data settings name, or those of a task."""
-    is_named = isinstance(train, ImageSamples) or train.description()
-    return "data.name" if is_named else "task.train"
 
 
 def write_parts(parts: Parts, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import torch
 
 from lockstep.config import SPLIT, BatchConfig, DataConfig, ReductionName
-from lockstep.data import Samples, samples_of, seed_generators
+from lockstep.data import ImageSamples, Samples, samples_of, seed_generators
 from lockstep.errors import ConfigError, counted, require
 from lockstep.launch import making
 from lockstep.launch.ranks.ranks import Ranks
@@ -101,8 +101,9 @@ def differing_reads(
     warnings = []
     size = batch.micro_size
     num_samples = micro_sizes(batch, reduction, world_size=1)[0] if size == "auto" else size
-    for name, samples in (("task.train", train), ("task.test", test), ("task.validation", validation)):
+    for split, samples in (("train", train), ("test", test), ("validation", validation)):
         difference = samples.difference(num_samples) if samples is not None else ""
+        name = name_of(split, samples)
         if difference and reduction == "exact":
             raise ConfigError(
                 f"{name}: {difference}; draw from Python's, NumPy's or torch's global generators, or give a "
@@ -122,13 +123,26 @@ def check_lengths(
     Raises:
         ConfigError: on every rank, if it has not.
     """
-    splits = {"task.train": train, "task.test": test, "task.validation": validation}
-    sizes = ranks.gather_objects({name: 0 if each is None else len(each) for name, each in splits.items()})
+    splits = {"train": train, "test": test, "validation": validation}
+    sizes = ranks.gather_objects({split: 0 if each is None else len(each) for split, each in splits.items()})
     for rank, size in enumerate(sizes):
-        for name, count in size.items():
-            if count != sizes[0][name]:
+        for split, count in size.items():
+            if count != sizes[0][split]:
                 raise ConfigError(
-                    f"{name}: has {counted(count, 'sample')} on rank {rank} and {sizes[0][name]} on rank 0; "
+                    f"{name_of(split, splits[split])}: has {counted(count, 'sample')} on rank {rank} and "
+                    f"{sizes[0][split]} on rank 0; "
                     "give every process the same data, made by a function under the run's seed; Lockstep "
                     "shares it out itself"
                 )
+
+
+def data_field(train: Samples) -> str:
+    """Where a user says which data it is: images that the data settings name, or those of a task."""
+    is_named = isinstance(train, ImageSamples) or train.description()
+    return "data.name" if is_named else "task.train"
+
+
+def name_of(split: str, samples: Samples | None) -> str:
+    """Which data it is, for a message about one split."""
+    field = "" if samples is None else data_field(samples)
+    return f"data.name ({split})" if field == "data.name" else f"task.{split}"
