@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 # If exported, every process compiles torch's Python code again: tens of seconds per rank and test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup wheels train test test-slow test-slow-slurm test-slow-ranks test-slow-rest test-slurm slurm-programs check check-lowest check-newest docs bench clean
+.PHONY: setup wheels train test test-slow test-slow-slurm test-slow-rest test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
+# Tests that share a module's fixture stay together.
+IN_PARALLEL := -q -n 3 --dist loadscope
 BENCHMARKS := speedrun overhead any_model generality textbook scaling sharded network streaming dataloader startup stall roofline
 
 setup: $(VENV)/.ready
@@ -28,19 +30,18 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest $(IN_PARALLEL) -m "not slow"
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest $(IN_PARALLEL) -m "not slurm"
+	$(BIN)/pytest -q -m slurm
 
-# The slow tests in parts that may run at the same time, two on 2 cores: make -j2 test-slow. The SLURM tests mostly wait.
-test-slow: test-slow-slurm test-slow-ranks test-slow-rest
+# Slow tests often wait, so three at a time for two cores. The SLURM tests share one cluster: make -j2 test-slow.
+test-slow: test-slow-slurm test-slow-rest
 test-slow-slurm: setup
 	$(BIN)/pytest -q -m "slow and slurm"
-test-slow-ranks: setup
-	$(BIN)/pytest -q -m slow tests/multiprocess
 test-slow-rest: setup
-	$(BIN)/pytest -q -m "slow and not slurm" --ignore=tests/multiprocess
+	$(BIN)/pytest $(IN_PARALLEL) -m "slow and not slurm"
 
 # The fast tests in a temporary environment: with the lowest versions that pyproject.toml states of what the package
 # needs, and with the newest of all; on another Python: make check-newest PYTHON=python3.13. Old versions warn of newer
