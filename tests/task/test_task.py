@@ -8,7 +8,7 @@ from torch import nn
 
 from lockstep.data import MicroBatch
 from lockstep.errors import ConfigError, DataError
-from lockstep.task import Task, call_model, is_instance, loss_of, training_forward
+from lockstep.task import Task, call_model, compute_loss, is_instance, training_forward
 
 
 def mean_error(outputs, targets):
@@ -84,10 +84,10 @@ def test_a_class_without_an_output_is_told_in_one_line():
     with pytest.raises(
         DataError, match=r"^task\.loss: there is a target 7, but the model has no such output"
     ):
-        loss_of(task, outputs, torch.tensor([0, 7]))
+        compute_loss(task, outputs, torch.tensor([0, 7]))
 
 
 def test_an_index_error_of_a_users_loss_stays_what_it_is():
     task = replace(TASK, loss=lambda outputs, targets: [][0])
     with pytest.raises(IndexError, match="list index out of range"):
-        loss_of(task, None, None)
+        compute_loss(task, None, None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lockstep.data import MicroBatch, seed_generators
 from lockstep.engine import Run, restored_buffers
-from lockstep.task import loss_of, share_of_mean, training_forward
+from lockstep.task import compute_loss, share_of_mean, training_forward
 
 SATURATED = 0.99
 """Above this, a tanh passes on less than 2 % of a gradient: its slope is 1 - tanh²."""
@@ -89,7 +89,7 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> tuple[Ten
     handle = module.register_forward_hook(row_by_row)
     try:
         outputs, targets = training_forward(run.task, run.model, batch)
-        share = share_of_mean(loss_of(run.task, outputs, targets), batch)
+        share = share_of_mean(compute_loss(run.task, outputs, targets), batch)
     finally:
         handle.remove()
     scaler = run.ranks.accelerator.scaler

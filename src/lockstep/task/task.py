@@ -143,7 +143,7 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
-def loss_of(task: Task, outputs: Any, targets: Any) -> Any:
+def compute_loss(task: Task, outputs: Any, targets: Any) -> Any:
     """What the loss of a task returns for a batch.
 
     Raises:

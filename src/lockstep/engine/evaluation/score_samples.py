@@ -27,8 +27,8 @@ from lockstep.task import (
     check_classes,
     check_labels,
     class_columns,
+    compute_loss,
     evaluating,
-    loss_of,
     measure_batch,
     named_values,
 )
@@ -116,7 +116,7 @@ def score_batch(
         ConfigError: the loss or a metric has none of the forms of a measurement, or the classes do not fit.
     """
     outputs = call_model(model, inputs)
-    loss = named_values("task.loss", loss_of(task, outputs, targets))
+    loss = named_values("task.loss", compute_loss(task, outputs, targets))
     values = measure_batch(task, outputs, targets, loss, num_samples)
     if task.classes:
         check_classes(outputs, targets, len(task.classes))

@@ -13,7 +13,7 @@ from lockstep.data import MicroBatch
 from lockstep.engine.evaluation.step_scores import StepScores
 from lockstep.engine.run import Run
 from lockstep.engine.step.observer import Observer
-from lockstep.task import loss_of, share_of_mean, training_forward
+from lockstep.task import compute_loss, share_of_mean, training_forward
 
 
 def add_gradient(
@@ -38,7 +38,7 @@ def add_gradient(
     """
     outputs, targets = training_forward(run.task, run.reduction.model, batch)
     observer.on_forward(run, batch, outputs)
-    loss = loss_of(run.task, outputs, targets)
+    loss = compute_loss(run.task, outputs, targets)
     observer.on_loss(run, batch, loss)
     share = share_of_mean(loss, batch)
     run.reduction.add_count(share.count)

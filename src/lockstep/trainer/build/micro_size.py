@@ -20,7 +20,7 @@ from lockstep.launch.host_memory import free_bytes, limited_growth
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import micro_sizes, window_for_reduction
 from lockstep.runs import SETTINGS_FILE, newest_checkpoint_step, read_settings
-from lockstep.task import loss_of, share_of_mean, training_forward
+from lockstep.task import compute_loss, share_of_mean, training_forward
 from lockstep.trainer.build.build import make_plan, prepare_forward
 from lockstep.trainer.build.find_traits import TRYING, first_of_slot
 from lockstep.trainer.parts.parts import Parts
@@ -107,7 +107,7 @@ def rehearse(config: Config, ranks: Ranks, parts: Parts) -> None:
             advance()
             seed_generators(ranks.device, config.seed, "try out", 0)
             outputs, targets = training_forward(parts.task, model, batch)
-            share_of_mean(loss_of(parts.task, outputs, targets), batch).total.backward()
+            share_of_mean(compute_loss(parts.task, outputs, targets), batch).total.backward()
         del held
 
 
