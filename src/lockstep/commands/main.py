@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lockstep import __version__
+from lockstep.commands.quick_exit import exit_quickly
 from lockstep.errors import (
     EXIT_FAILED,
     EXIT_RESUMABLE,
@@ -65,9 +66,16 @@ With --launcher none a command runs in this process alone, whatever launcher's v
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The `lockstep` command; returns its exit code."""
+    """The `lockstep` command; returns its exit code.
+
+    Args:
+        argv: its words; None: those of this process, which is the command's own and then ends quickly.
+    """
     with lasting_output():
-        return run_command(list(sys.argv[1:] if argv is None else argv))
+        code = run_command(list(sys.argv[1:] if argv is None else argv))
+    if argv is None:
+        exit_quickly(code)
+    return code
 
 
 def run_command(arguments: list[str]) -> int:
