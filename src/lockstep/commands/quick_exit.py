@@ -1,4 +1,4 @@
-"""How the process of a command ends: after its exit handlers, without freeing torch, which takes half a second."""
+"""How the process of a command ends: after its exit handlers, without freeing torch for half a second."""
 
 from __future__ import annotations
 
