@@ -8,8 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup wheels train test test-slow test-slow-slurm test-slow-rest test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
-# Tests that share a module's fixture stay together.
-IN_PARALLEL := -q -n 3 --dist loadscope
+# Two tests at a time, which starts some eight processes. Those of a module stay together, and share its fixtures.
+IN_PARALLEL := -q -n 2 --dist loadscope
 BENCHMARKS := speedrun overhead any_model generality textbook scaling sharded network streaming dataloader startup stall roofline
 
 setup: $(VENV)/.ready
@@ -36,7 +36,7 @@ test: setup
 	$(BIN)/pytest $(IN_PARALLEL) -m "not slurm"
 	$(BIN)/pytest -q -m slurm
 
-# Slow tests often wait, so three at a time for two cores. The SLURM tests share one cluster: make -j2 test-slow.
+# The SLURM tests share one cluster, so one at a time; they mostly wait, so beside the others: make -j2 test-slow.
 test-slow: test-slow-slurm test-slow-rest
 test-slow-slurm: setup
 	$(BIN)/pytest -q -m "slow and slurm"
