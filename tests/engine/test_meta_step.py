@@ -204,9 +204,7 @@ def test_a_wait_for_the_device_fails_by_its_place():
             run.task, loss=lambda outputs, targets: loss(outputs, targets) * outputs.sum().item()
         )
         with (
-            pytest.raises(
-                DeviceWaits, match=r"_local_scalar_dense waits for the device, at micro_step.py:\d+"
-            ),
+            pytest.raises(DeviceWaits, match=r"_local_scalar_dense waits for the device, at task.py:\d+"),
             Launches(),
         ):
             take_step(run)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lockstep import __version__
-from lockstep.commands.quick_exit import exit_quickly
 from lockstep.errors import (
     EXIT_FAILED,
     EXIT_RESUMABLE,
@@ -27,6 +26,7 @@ from lockstep.errors import (
     require,
 )
 from lockstep.launch import (
+    exit_quickly,
     forget_launcher,
     lasting_output,
     leave_words,

@@ -20,6 +20,7 @@ from lockstep.launch.process.garbage_collector import (
 )
 from lockstep.launch.process.home import lend_home
 from lockstep.launch.process.output import LastingOutput, lasting_output
+from lockstep.launch.process.quick_exit import exit_quickly
 from lockstep.launch.process.stop_signals import STOP_SIGNALS, StopRequest, tell_run_folder
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "array_group",
     "as_in_default_config",
     "collector_paused",
+    "exit_quickly",
     "forget_launcher",
     "imported_at_once",
     "lasting_output",

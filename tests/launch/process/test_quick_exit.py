@@ -35,3 +35,14 @@ def test_the_end_of_a_command(words, argv, code, printed):
     program = PROGRAM.format(words=words, argv=argv)
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout.splitlines()) == (code, printed), result.stderr
+
+
+def test_no_exit_handler_of_a_module_that_needs_one_is_older():
+    """What was registered before would not be called."""
+    program = """
+import sys
+import lockstep.commands.main
+print({"concurrent.futures", "logging", "multiprocessing.util", "torch"} & set(sys.modules))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
