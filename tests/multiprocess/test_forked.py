@@ -61,6 +61,7 @@ def test_what_a_fork_cannot_take_over_runs_in_a_new_interpreter(tmp_path):
     python = str(BIN / "python")
     assert is_forked([str(BIN / "lockstep"), "--version"])
     assert is_forked([python, "-m", "lockstep", "--version"])
+    assert is_forked([python, "-m", "lockstep", "--version"], env={**clean, **with_support()})
     assert not is_forked([python, "-I", "-c", "0"])
     assert not is_forked(["true"])
     assert not is_forked([python, "-m", "lockstep", "--version"], env={**clean, "OMP_NUM_THREADS": "2"})

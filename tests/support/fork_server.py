@@ -22,7 +22,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,21 @@ def preload() -> None:
             importlib.import_module(module.name)
     for name in OTHERS:
         importlib.import_module(name)
+    preload_albumentations()
     threads = os.listdir("/proc/self/task")
     assert len(threads) == 1, f"{len(threads)} threads"
     gc.collect()
     gc.freeze()
+
+
+def preload_albumentations() -> None:
+    """Imports what takes longest in tests that read data, and undoes the variables that its cv2 sets."""
+    before = dict(os.environ)
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its newest version
+    with suppress(ModuleNotFoundError):  # tests of GPUs need none
+        importlib.import_module("albumentations")
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def next_program(listener: socket.socket, alive: int) -> dict[str, Any]:
@@ -133,12 +144,11 @@ def become(request: dict[str, Any], files: list[int]) -> None:
         signal.signal(number, signal.SIG_IGN if is_ignored else default)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["mask"])
     os.chdir(request["folder"])
-    before = VARIABLES.get("PYTHONPATH", "").split(os.pathsep)
+    path, before = (forked.path_of(each) for each in (request["variables"], VARIABLES))
     imported = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     os.environ.clear()
     os.environ.update(imported | request["variables"])  # torch sets some when it is imported
-    added = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    sys.path[:] = [*added, *(place for place in sys.path[1:] if place not in before)]
+    sys.path[:] = [*path, *(place for place in sys.path[1:] if place not in before)]
     sys.argv = request["argv"]
     sys.orig_argv = request["shown"]
     tempfile.tempdir = None

@@ -111,10 +111,8 @@ def forkable(options: dict[str, Any]) -> dict[str, Any] | None:
     changed = {name for name, _ in variables.items() ^ server.variables.items()}
     if not all(name.startswith(READ_LATE) for name in changed):
         return None
-    known, places = (each.get("PYTHONPATH", "").split(os.pathsep) for each in (server.variables, variables))
-    if set(known) - set(places) or any(
-        (Path(place) / "lockstep").is_dir() for place in set(places) - set(known)
-    ):
+    known, places = (set(path_of(each)) for each in (server.variables, variables))
+    if known - places or any((Path(place) / "lockstep").is_dir() for place in places - known):
         return None
     folder = os.path.abspath(options["cwd"] or os.curdir)
     if not os.path.isdir(folder):
@@ -127,6 +125,11 @@ def forkable(options: dict[str, Any]) -> dict[str, Any] | None:
         "group": os.getpgid(0),
         "ignored": [each for each in signal.valid_signals() if signal.getsignal(each) == signal.SIG_IGN],
     }
+
+
+def path_of(variables: dict[str, str]) -> list[str]:
+    """The folders of PYTHONPATH."""
+    return [place for place in variables.get("PYTHONPATH", "").split(os.pathsep) if place]
 
 
 def parsed(words: list[str], variables: dict[str, str]) -> dict[str, Any] | None:
