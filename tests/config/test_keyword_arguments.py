@@ -25,7 +25,7 @@ def read_back(config, tmp_path):
     return parse_config(["--config", str(tmp_path / "config.yaml")])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arguments=st.dictionaries(NAMES, VALUES, max_size=3))
 def test_any_plain_values_read_back_from_yaml(arguments, tmp_path_factory):
     config = Config(model=ModelConfig(args=arguments))

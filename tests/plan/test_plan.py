@@ -21,7 +21,7 @@ def epoch_ids(plan, epoch):
     return np.stack([plan.step_ids(step) for step in steps_of(plan, epoch)])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     num_samples=st.integers(1, 3000),
     micro=st.integers(1, 64),
@@ -40,7 +40,7 @@ def test_every_sample_once_an_epoch(num_samples, micro, window, world, epoch):
         assert plan.samples_in_step(epoch * plan.steps_per_epoch + step) == np.sum(ids[step] != PADDING) > 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 2000), st.sampled_from([1, 2, 4, 8, 16]), st.integers(0, 5))
 def test_the_global_batch_does_not_depend_on_the_world(num_samples, world, epoch):
     """T12: all ranks of any world shuffle alike."""
@@ -52,7 +52,7 @@ def test_the_global_batch_does_not_depend_on_the_world(num_samples, world, epoch
     assert np.array_equal(np.concatenate(ranks, axis=1), one.span_ids(steps, 0))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 500), st.integers(0, 40), st.integers(1, 300), st.sampled_from([1, 2, 4]))
 def test_spans_hold_the_ids_of_their_steps(num_samples, first_step, max_samples, world):
     plan = make_plan(num_samples=num_samples, window=8 // world, world=world)

@@ -20,7 +20,7 @@ def chi_square(counts):
     return ((counts - expected) ** 2 / expected).sum()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 5000), st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1))
 def test_every_sample_has_one_position(num_samples, seed, epoch):
     assert np.array_equal(np.sort(whole(seed, epoch, num_samples)), np.arange(num_samples))
