@@ -80,11 +80,13 @@ def test_a_training_forward_augments_inputs_and_targets():
 
 def test_a_class_without_an_output_is_told_in_one_line():
     task = replace(TASK, loss=nn.CrossEntropyLoss())
-    outputs = torch.zeros(2, 3)
+    outputs, targets, ids = torch.zeros(2, 3), torch.tensor([0, 7]), torch.tensor([41, 42])
     with pytest.raises(
-        DataError, match=r"^task\.loss: there is a target 7, but the model has no such output"
+        DataError, match=r"^task\.loss: sample 42 has the target 7, but the model has no such"
     ):
-        compute_loss(task, outputs, torch.tensor([0, 7]))
+        compute_loss(task, outputs, targets, ids)
+    with pytest.raises(DataError, match=r"^task\.loss: a sample has the target 7, but the model has no such"):
+        compute_loss(task, outputs, targets)
 
 
 def test_an_index_error_of_a_users_loss_stays_what_it_is():

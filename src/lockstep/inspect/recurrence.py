@@ -89,7 +89,7 @@ def _row_sums(run: Run, module: nn.RNN | nn.GRU, batch: MicroBatch) -> tuple[Ten
     handle = module.register_forward_hook(row_by_row)
     try:
         outputs, targets = training_forward(run.task, run.model, batch)
-        share = share_of_mean(compute_loss(run.task, outputs, targets), batch)
+        share = share_of_mean(compute_loss(run.task, outputs, targets, batch.ids), batch)
     finally:
         handle.remove()
     scaler = run.ranks.accelerator.scaler

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lockstep.data import Collate, MicroBatch
@@ -143,8 +143,14 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
-def compute_loss(task: Task, outputs: Any, targets: Any) -> Any:
+def compute_loss(task: Task, outputs: Any, targets: Any, ids: Tensor | None = None) -> Any:
     """What the loss of a task returns for a batch.
+
+    Args:
+        task: gives the loss.
+        outputs: what the model returned.
+        targets: what they are compared with.
+        ids: of the samples, for messages, int64 (batch,).
 
     Raises:
         DataError: torch finds a class index without an output of the model.
@@ -154,8 +160,11 @@ def compute_loss(task: Task, outputs: Any, targets: Any) -> Any:
     except IndexError as error:
         if not (found := OUT_OF_BOUNDS.fullmatch(str(error))):
             raise
+        who = "a sample"
+        if ids is not None and isinstance(targets, Tensor) and targets.shape == ids.shape:
+            who = f"sample {int(ids[targets == int(found[1])][0])}"
         raise DataError(
-            f"task.loss: there is a target {found[1]}, but the model has no such output; give it one for "
+            f"task.loss: {who} has the target {found[1]}, but the model has no such output; give it one for "
             "each class, and number classes from 0 (with task.classes all labels are checked before training)"
         ) from error
 

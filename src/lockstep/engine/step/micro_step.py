@@ -38,7 +38,7 @@ def add_gradient(
     """
     outputs, targets = training_forward(run.task, run.reduction.model, batch)
     observer.on_forward(run, batch, outputs)
-    loss = compute_loss(run.task, outputs, targets)
+    loss = compute_loss(run.task, outputs, targets, batch.ids)
     observer.on_loss(run, batch, loss)
     share = share_of_mean(loss, batch)
     run.reduction.add_count(share.count)

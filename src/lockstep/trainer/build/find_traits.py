@@ -75,7 +75,7 @@ def find_traits(
         advance()
         with refused_nondeterminism(), kept_casts(ranks.accelerator):
             outputs, targets = training_forward(task, model, batch)
-            return share_of_mean(compute_loss(task, outputs, targets), batch).total
+            return share_of_mean(compute_loss(task, outputs, targets, batch.ids), batch).total
 
     def find() -> tuple[ModelTraits, list[str]]:
         model.train()
@@ -125,7 +125,7 @@ def try_measurements(
     with restored_buffers(model), restored_generators(device), torch.no_grad():
         seed_generators(device, seed, "try out", 0)
         outputs, targets = training_forward(task, model, batch)
-        loss = named_values("task.loss", compute_loss(task, outputs, targets))
+        loss = named_values("task.loss", compute_loss(task, outputs, targets, batch.ids))
         loss_form = LossForm(
             has_own_count=measure("task.loss", loss[LOSS], batch.num_samples).has_own_count,
             parts=tuple(name for name in loss if name != LOSS),

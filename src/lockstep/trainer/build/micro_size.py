@@ -107,7 +107,7 @@ def rehearse(config: Config, ranks: Ranks, parts: Parts) -> None:
             advance()
             seed_generators(ranks.device, config.seed, "try out", 0)
             outputs, targets = training_forward(parts.task, model, batch)
-            share_of_mean(compute_loss(parts.task, outputs, targets), batch).total.backward()
+            share_of_mean(compute_loss(parts.task, outputs, targets, batch.ids), batch).total.backward()
         del held
 
 
