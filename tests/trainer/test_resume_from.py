@@ -44,9 +44,10 @@ def resumed(folder, *flags):
     return config, lockstep.train(config)
 
 
-def test_a_longer_run_has_the_bits_of_one_that_was_longer_from_the_start(source):
+def test_a_longer_run_has_the_bits_of_one_that_was_longer_from_the_start(source, capsys):
     config, folder = source
     _, longer = resumed(folder, "--train.steps", "9")
+    assert f"resuming {longer.folder} after step 6 of {folder}\n" in capsys.readouterr().out
     assert longer.folder.parent == folder.parent
     assert longer.folder != folder
     reset_accelerator()

@@ -30,6 +30,7 @@ from lockstep.runs import (
     check_may_resume,
     checkpoints_in,
     mend_history,
+    read_starts,
     record_start,
     run_path,
 )
@@ -225,9 +226,10 @@ def _prepare(
     for note in [*facts.notes, *(f"warning: {each}" for each in run.warnings)]:
         say(note)
     set_aside_checkpoints_after(run.folder, run.step)
+    origin = config.train.resume_from if not read_starts(run.folder) else ""
     changes = record_start(config, run.folder, run.step, facts.recorded, facts.accepted)
     if run.step:
-        say(f"resuming {run.folder} after step {run.step}")
+        say(f"resuming {run.folder} after step {run.step}{f' of {origin}' if origin else ''}")
         if changes:
             why = f" ({facts.shortage})" if facts.shortage else ""
             say(f"warning: the next steps may differ in their last bits: {', '.join(changes)}{why}")
