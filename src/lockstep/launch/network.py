@@ -54,9 +54,9 @@ def interface_towards(host: str, port: int) -> str:
         rule = f"must be one interface of this machine: {', '.join(names)}; or unset it"
         require(stated in names, INTERFACE_VARIABLES[0], stated, rule)
         return stated
-    family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
-        probe.connect(place)  # sends nothing: it asks for the route
+        probe.connect(address)  # sends nothing: it asks for the route
         return interface_of(probe.getsockname()[0])
 
 

@@ -46,14 +46,14 @@ def meet(launch: Launch, limit_seconds: float, name: str) -> tuple[dist.Store, L
         PeerError: another rank failed.
     """
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    place = f"{address}:{port}"
+    endpoint = f"{address}:{port}"
     seconds = max(limit_seconds, LOADING_SECONDS)
     within = f"within {seconds:g} s (run.timeout_seconds)"
 
     def say(awaited: str) -> None:
         leave_words(
-            f"lockstep: rank {launch.rank} of {launch.world_size} ({launch.launcher}) is waiting at {place} "
-            f"for {awaited}; to run alone, add --launcher none"
+            f"lockstep: rank {launch.rank} of {launch.world_size} ({launch.launcher}) is waiting at "
+            f"{endpoint} for {awaited}; to run alone, add --launcher none"
         )
 
     with patience(lambda: say("rank 0")):
@@ -64,7 +64,7 @@ def meet(launch: Launch, limit_seconds: float, name: str) -> tuple[dist.Store, L
             store.set("lifeline", f"{main.port} {main.token} {main.node}")
         else:
             if not wait_until(lambda: store.check(["lifeline"]), seconds):
-                raise RankFailed(f"rank 0 has not arrived at {place} {within}")
+                raise RankFailed(f"rank 0 has not arrived at {endpoint} {within}")
             lifeline_port, token, node = store.get("lifeline").decode().split(" ", 2)
             try:
                 lifeline = OtherEnd(launch.rank, limit_seconds, (address, int(lifeline_port)), token, node)
@@ -77,7 +77,7 @@ def meet(launch: Launch, limit_seconds: float, name: str) -> tuple[dist.Store, L
         if launch.is_main and not main.wait_for_all(min(PATIENCE_SECONDS, seconds)):
             say(ranks_text(main.missing()))
         if not lifeline.wait_for_all(seconds - PATIENCE_SECONDS if launch.is_main else float("inf")):
-            raise RankFailed(f"{ranks_text(main.missing())} did not arrive at {place} {within}")
+            raise RankFailed(f"{ranks_text(main.missing())} did not arrive at {endpoint} {within}")
         lifeline.check()
     except BaseException as error:
         lifeline.tell_failure(error)

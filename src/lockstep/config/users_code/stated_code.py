@@ -71,8 +71,8 @@ def check_stated_code(
         if trouble:
             troubles[setting] = trouble
             continue
-        place = f" from {file}" if file else ""
-        lines.append(f"imports {module}{place} for {setting}, as {whose} says; its source is unchanged")
+        origin = f" from {file}" if file else ""
+        lines.append(f"imports {module}{origin} for {setting}, as {whose} says; its source is unchanged")
     for setting, trouble in troubles.items():
         flags = shlex.join(word for each in troubles for word in (f"--{each}", leaves(config)[each]))
         rule = f"is what {whose} names, and {trouble}; if you trust it, name it too: {flags}"
