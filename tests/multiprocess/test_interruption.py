@@ -45,31 +45,20 @@ def assert_same_run(folder, undisturbed):
         ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
-def test_a_run_stopped_by_a_signal_can_be_resumed(tmp_path, undisturbed, number):
-    process = start(tmp_path, 1, env={"LOCKSTEP_RESUMABLE_FILE": str(tmp_path / "resumable")})
-    wait_for_step(tmp_path, 4, process)
-    process.send_signal(number)
-    assert process.wait(timeout=30) == 75
-    output = (tmp_path / "output").read_text()
-    assert "interrupted after step" in output
-    assert "Traceback" not in output
-    assert (tmp_path / "resumable").exists()
-    assert not (tmp_path / "run" / "summary.json").exists()
+def test_a_run_stopped_by_a_signal_can_be_resumed(tmp_path, undisturbed):
+    """One run, stopped by each signal in turn."""
+    for stops, number in enumerate((signal.SIGTERM, signal.SIGUSR2, signal.SIGINT), start=1):
+        done = read_steps(tmp_path)
+        process = start(tmp_path, 1, env={"LOCKSTEP_RESUMABLE_FILE": str(tmp_path / "resumable")})
+        wait_for_step(tmp_path, done + 1, process)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 75
+        output = (tmp_path / "output").read_text()
+        assert output.count("interrupted after step") == stops
+        assert "Traceback" not in output
+        (tmp_path / "resumable").unlink()  # it is there
+        assert not (tmp_path / "run" / "summary.json").exists()
     assert start(tmp_path, 1).wait(timeout=60) == 0
-    assert_same_run(tmp_path, undisturbed)
-
-
-def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path, undisturbed):
-    process = start(tmp_path, 2)
-    wait_for_step(tmp_path, 4, process)
-    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    last = max(int(pid) for pid in workers.stdout.split())
-    os.kill(last, signal.SIGUSR1)
-    process.wait(timeout=60)
-    output = (tmp_path / "output").read_text()
-    assert output.count("interrupted after step") == 1
-    assert start(tmp_path, 1).wait(timeout=60) == 0  # resumes on another number of processes
     assert_same_run(tmp_path, undisturbed)
 
 
@@ -195,10 +184,22 @@ def read_steps(folder):
 
 
 def test_a_run_continues_on_four_then_one_then_two_processes(tmp_path, undisturbed):
-    """T9: a different number of processes at each start, the same bits at the end."""
+    """T9: a different number of processes at each start, the same bits at the end.
+
+    The first two starts are killed; a signal to one rank of the third stops both ranks at the same step.
+    """
     for num_processes, until in ((4, 6), (1, 16)):
         process = start(tmp_path, num_processes)
         wait_for_step(tmp_path, until, process)
         assert kill(tmp_path, process)
-    assert start(tmp_path, 2).wait(timeout=100) == 0
+    done = read_steps(tmp_path)
+    process = start(tmp_path, 2)
+    wait_for_step(tmp_path, done + 1, process)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    last = max(int(pid) for pid in workers.stdout.split())
+    os.kill(last, signal.SIGUSR1)
+    process.wait(timeout=60)
+    output = (tmp_path / "output").read_text()
+    assert output.count("interrupted after step") == 1
+    assert start(tmp_path, 1).wait(timeout=100) == 0
     assert_same_run(tmp_path, undisturbed)
