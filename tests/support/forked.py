@@ -37,6 +37,7 @@ INTERPRETERS = (str(BIN / "python"), str(BIN / "python3"), sys.executable)
 READ_LATE = (
     *("ACCELERATE_", "GROUP_", "LOCAL_", "LOCKSTEP_", "MASTER_", "PYTEST_", "ROLE_", "SLURM_", "WANDB_"),
     *("COLUMNS", "GOMP_SPINCOUNT", "NETRC", "PATH", "PYTHONPATH", "PYTHONSAFEPATH", "RANK", "TMPDIR"),
+    *("PIP_", "http_proxy", "https_proxy"),
     *(
         "TORCHELASTIC_",
         "TORCHINDUCTOR_CACHE_DIR",
