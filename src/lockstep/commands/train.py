@@ -37,10 +37,11 @@ def train(argv: list[str]) -> int:
 
         return run_local_ranks(num_processes, ["train", *words])
     launch = read_launch()
+    # Ctrl-C before the first step, or a second one: the end, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     with imported_at_once():
         from lockstep.trainer import run_training
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C: the end, without a traceback
     result = run_training(config, launch, began, resume_from=resume_from, accept_source=accept_source)
     if launch.is_main:
         state = "was already finished" if result.was_finished else "finished"
