@@ -1,4 +1,4 @@
-"""Runs under torchrun: trains users' models for a few steps and prints digests of their state."""
+"""Runs under torchrun: trains users' models for a few steps, all or those named, and prints their digests."""
 
 import json
 import sys
@@ -43,7 +43,8 @@ def fingerprint(name: str, reduction: str) -> str:
 
 if "gloo" in sys.argv:
     dist.init_process_group("gloo")  # so that several processes can share one GPU
-prints = {name: fingerprint(name, sys.argv[1]) for name in MODELS}
+names = [word for word in sys.argv[1:] if word in MODELS] or MODELS
+prints = {name: fingerprint(name, sys.argv[1]) for name in names}
 if not dist.is_initialized() or dist.get_rank() == 0:
     print(json.dumps(prints))
 if dist.is_initialized():

@@ -1,7 +1,7 @@
 """Runs under torchrun: trains small runs in every precision and prints what no topology may change.
 
 With the argument 'gloo', several processes can share one GPU, which NCCL does not allow. With 'nodes=N' the
-processes take themselves for those of N nodes. With 'sharded', the optimizer is.
+processes take themselves for those of N nodes. With 'sharded', the optimizer is. Names of runs choose these.
 """
 
 import hashlib
@@ -49,12 +49,12 @@ def fingerprint(
 ) -> dict[str, object]:
     """Two epochs of two full steps and a short one, every step logged."""
     config = small_config(
-        data=DataConfig(name="synthetic", num_train=300),
+        data=DataConfig(name="synthetic", num_train=150),
         model=ModelConfig(name=model, dropout=dropout),
         augment=AUGMENT if dropout else AugmentConfig(),
         precision=precision,
         optimizer=replace(optimizer, sharded="sharded" in sys.argv),
-        batch=BatchConfig(global_size=128, micro_size=16),
+        batch=BatchConfig(global_size=64, micro_size=8),
         train=TrainConfig(epochs=2, log_every=1),
     )
     run, _ = small_run(replace(config, reduction="exact"), replace(fresh_ranks(precision), nodes=nodes))
@@ -80,15 +80,17 @@ if "gloo" in sys.argv:
     dist.init_process_group("gloo")  # Accelerate uses an existing group
 assert torch.get_num_threads() == 1
 clipped = OptimizerConfig(max_grad_norm=0.5)
-fingerprints = {
-    "cnn fp32 clipped": fingerprint("cnn", "no", clipped),
-    "cnn bf16": fingerprint("cnn", "bf16", OptimizerConfig()),
-    "cnn-gru fp32 groups": fingerprint("cnn-gru", "no", OptimizerConfig(groups={"gru": 0.003})),
-    "cnn augment dropout": fingerprint("cnn", "no", OptimizerConfig(), dropout=0.2),
-    "mlp sgd": fingerprint("mlp", "no", OptimizerConfig(name="sgd", lr=0.1)),
+runs = {
+    "cnn fp32 clipped": ("cnn", "no", clipped),
+    "cnn bf16": ("cnn", "bf16", OptimizerConfig()),
+    "cnn-gru fp32 groups": ("cnn-gru", "no", OptimizerConfig(groups={"gru": 0.003})),
+    "cnn augment dropout": ("cnn", "no", OptimizerConfig(), 0.2),
+    "mlp sgd": ("mlp", "no", OptimizerConfig(name="sgd", lr=0.1)),
 }
 if torch.cuda.is_available():
-    fingerprints["cnn fp16"] = fingerprint("cnn", "fp16", OptimizerConfig())
+    runs["cnn fp16"] = ("cnn", "fp16", OptimizerConfig())
+names = [name for name in runs if name in sys.argv] or runs
+fingerprints = {name: fingerprint(*runs[name]) for name in names}
 if not dist.is_initialized() or dist.get_rank() == 0:
     print(json.dumps(fingerprints))
 if dist.is_initialized():

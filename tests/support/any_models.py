@@ -11,12 +11,17 @@ from torchvision.models import resnet18
 
 
 class Resnet(nn.Module):
-    """torchvision's resnet18, whose BatchNorm keeps running statistics and counters."""
+    """The first half of torchvision's resnet18, whose BatchNorm keeps running statistics and counters.
+
+    Its last two stages are the same in wide: 94 % of the parameters.
+    """
 
     def __init__(self):
         super().__init__()
         self.net = resnet18(num_classes=10)
         self.net.conv1 = nn.Conv2d(1, 64, 3, stride=2, padding=1, bias=False)
+        self.net.layer3 = self.net.layer4 = nn.Identity()
+        self.net.fc = nn.Linear(128, 10)
 
     def forward(self, images):
         return self.net(images)

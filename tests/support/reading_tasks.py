@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset, Subset, default_collate, get_worker_info
+from torch.utils.data import ConcatDataset, Dataset, Subset, default_collate, get_worker_info
 from torchvision.transforms import v2
 
 import lockstep
@@ -91,8 +91,13 @@ def noise() -> lockstep.Task:
 
 def crops() -> lockstep.Task:
     """torchvision's transforms, in a Subset."""
-    transform = v2.Compose([v2.ToImage(), v2.RandomResizedCrop(8, antialias=True), v2.RandomHorizontalFlip()])
+    crop = [v2.ToImage(), v2.RandomResizedCrop(8, antialias=True), v2.RandomHorizontalFlip()]
+    transform = v2.Compose([*crop, channels_last])
     return task_of("crops", lambda: Subset(Photographs(60, transform), range(NUM_TRAIN)))
+
+
+def channels_last(image):
+    return image.movedim(0, 2)
 
 
 def albumented() -> lockstep.Task:
@@ -115,13 +120,14 @@ def together() -> lockstep.Task:
     return task_of("together", ReadTogether, test=lambda: ReadTogether(NUM_TEST))
 
 
-def everything(count: int = 300) -> lockstep.Task:
-    """albumentations in the samples, and mixup in the collate."""
-    return task_of(
-        "everything",
-        lambda: Albumented(count, transform=albumentations_transform()),
-        collate=mixed_up,
-    )
+def everything() -> lockstep.Task:
+    """Noise, crops and albumentations, each in a third of the samples, and mixup in the collate."""
+
+    def train():
+        parts = ConcatDataset([each().train() for each in (noise, crops, albumented)])
+        return Subset(parts, range(0, len(parts), 3))
+
+    return task_of("everything", train, collate=mixed_up)
 
 
 class OfItsOwn(Photographs):

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Collection
 from contextlib import suppress
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
@@ -67,16 +68,16 @@ def imported_digests(config: Config, before: Collection[str]) -> dict[str, str]:
     passed_over = () if PROGRAM in modules else before
     packages = [_find(module)[1] for module in modules]
     folders = {each.resolve() for each in packages if each is not None and each.name not in INSTALLED}
+    roots = tuple(os.path.join(each, "") for each in folders)
+    real_folder = cache(os.path.realpath)  # torch alone has two thousand modules: half a second without it
     digests = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        file = Path(path).resolve() if path and name != PROGRAM and folders else None
-        if (
-            file is None
-            or name in passed_over
-            or folders.isdisjoint(file.parents)
-            or is_installed(name, file)
-        ):
+        if not path or name == PROGRAM or name in passed_over:
+            continue
+        folder, base = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), base)
+        if not real.startswith(roots) or is_installed(name, file := Path(real)):
             continue
         if file.is_file() and enclosing_run_folder(file) is None:
             digests[name] = _digest(file)
