@@ -1,4 +1,4 @@
-"""Runs under torchrun: explains a step with fast reduction, then prints how many runs are still in memory."""
+"""Runs on each rank: explains a step with fast reduction, then prints how many runs are still in memory."""
 
 import gc
 

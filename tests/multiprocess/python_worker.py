@@ -15,7 +15,8 @@ FOLDER = Path(sys.argv[2])
 
 def config(name, *flags):
     words = ["--config", "configs/debug.yaml", "--train.epochs", "1", "--train.no-report"]
-    words += ["--batch.micro-size", "16", "--run.dir", str(FOLDER), "--run.name", name, *flags]
+    words += ["--model.name", "mlp", "--batch.micro-size", "16"]
+    words += ["--run.dir", str(FOLDER), "--run.name", name, *flags]
     return lockstep.parse_config(words)
 
 
@@ -56,7 +57,7 @@ def train_in_own_group():
 
 
 def train_spawned(rank, world_size):
-    """Processes of torch.multiprocessing: no launcher, and none of its variables."""
+    """Processes of torch.multiprocessing: no launcher, and none of its variables. Forked, as that is fast."""
     store = f"file://{FOLDER}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
     result = lockstep.train(config("a"))
@@ -66,6 +67,6 @@ def train_spawned(rank, world_size):
 
 if __name__ == "__main__":
     if sys.argv[1] == "spawned":
-        torch.multiprocessing.spawn(train_spawned, args=(2,), nprocs=2)
+        torch.multiprocessing.start_processes(train_spawned, args=(2,), nprocs=2, start_method="fork")
     else:
         {"twice": train_twice, "own-group": train_in_own_group}[sys.argv[1]]()

@@ -1,10 +1,12 @@
 """`lockstep explain` and `--train.check-order` on two processes."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 
-from processes import QUICK, launched, lockstep, on_two_ranks, train_quick, with_support, workers
+from processes import QUICK, ROOT, free_port, launched, lockstep, on_two_ranks, train_quick, with_support
 
 pytestmark = pytest.mark.slow
 
@@ -41,10 +43,28 @@ def test_fast_reduction_sums_inside_the_last_backward():
 
 
 def test_an_explained_run_is_freed_before_the_process_exits():
-    """A run holds process groups; a gloo thread that still runs when the process exits aborts it."""
-    result = workers(2, "explain_worker.py", popen=subprocess.Popen)
-    # Two ranks may print into one line.
-    assert (result.returncode, sorted(result.stdout.split())) == (0, ["0", "0"]), result.stderr[-3000:]
+    """A run holds process groups; a gloo thread that still runs when the process exits aborts it.
+
+    New interpreters, started by hand: a launcher would be a third one.
+    """
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    shared |= {"MASTER_PORT": str(free_port()), **with_support()}
+    words = [sys.executable, str(ROOT / "tests" / "multiprocess" / "explain_worker.py")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    ranks = [
+        subprocess.Popen(
+            words, env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}, text=True, **pipes
+        )
+        for rank in "01"
+    ]
+    try:
+        for rank in ranks:
+            output, errors = rank.communicate(timeout=120)
+            assert (rank.returncode, output.split()) == (0, ["0"]), errors[-3000:]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
 
 
 def test_checking_the_order_of_fast_reduction_changes_no_bit(tmp_path):
