@@ -31,6 +31,9 @@ NOT_RUN = {
     r"LOCKSTEP_SCRIPT=": "needs a cluster; tests/slurm starts a script on one",
     r"accelerate launch .*--num_machines 2": "needs two nodes; tests/slurm launches on two",
     r"lockstep fetch": "needs internet; tests/data fetches from sources of its own",
+    r"lockstep doctor --nodes 1": "tests/commands/test_doctor.py runs it on two processes",
+    r"lockstep replay .*--processes": "tests/multiprocess/test_replay.py replays on several",
+    r"accelerate launch --multi_gpu .*--seed 1": "the same without --seed is shown, and run",
     r"lockstep sync|lockstep train --resume-from": "needs a W&B account; tests/multiprocess has a server",
     r"pip install|lockstep export runs/NAME$": "tests/inference exports in all formats",
     r"lockstep train .*--init-from": "tests/trainer/startup/test_init_weights.py fine-tunes a run",
@@ -166,6 +169,8 @@ def tiny(command: str, root: Path) -> str:
     more = {"train": TINY, "explain": SYNTHETIC, "doctor": SYNTHETIC}.get(name, [])
     if "--task" in command or "--data.name folder" in command:  # it has data of its own
         more = [*UNTRACKED, *(SHORT if name == "train" else [])]
+    if "my_run.py" in command:
+        more = SHORT
     if "resnet18" in command:
         more = [*more, "--batch.global-size", "32"]
     if "streamed" in command:

@@ -9,7 +9,10 @@ import pytest
 from processes import BIN, ROOT, read_run, run
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SHORTER = {"character_lm": ["--train.epochs", "5"]}
+SHORTER = {
+    "character_lm": ["--train.epochs", "5", "--train.no-report"],
+    "table_regression": ["--train.no-report"],
+}
 """Example → flags that make its run cheaper here."""
 LEARNT = {
     "own_model_and_data": lambda run: run["test_accuracy"] > 0.85,  # measured: 0.91; by chance: 0.1

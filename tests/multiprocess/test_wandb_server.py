@@ -143,7 +143,7 @@ def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path
     while not server.history and time.monotonic() < deadline:
         time.sleep(0.1)
     server.stop()
-    wait_for_step(tmp_path, server.steps(run_id(tmp_path))[-1] + 50, process)
+    wait_for_step(tmp_path, server.steps(run_id(tmp_path))[-1] + 25, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75
     last_lines = (tmp_path / "output").read_text().splitlines()[-2:]
