@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from lockstep.config import BatchConfig
+from lockstep.config import BatchConfig, DataConfig
 from lockstep.data import ImageSamples, ImageStore, chunks_of
 from lockstep.engine import agreed_digest, evaluate, loop, save_checkpoint_of, train
 from lockstep.errors import ConfigError, PeerError, RunStopped
@@ -19,7 +19,11 @@ loop.save_checkpoint_of = lambda run: None
 def check_gradients(precision: str, tolerance: float) -> None:
     """Every step of an epoch, including the short last one."""
     ranks = fresh_ranks(precision)
-    config = small_config(precision=precision, batch=BatchConfig(global_size=64, micro_size=8))
+    config = small_config(
+        precision=precision,
+        data=DataConfig(name="synthetic", num_train=3 * 64 + 24),
+        batch=BatchConfig(global_size=64, micro_size=8),
+    )
     run, dataset = small_run(config, ranks)
     assert run.plan.window == 8 // ranks.world_size
     gradients = record_gradients(run)

@@ -29,8 +29,8 @@ def test_fast_reduction_repeats_its_bits_on_the_same_topology():
 
 
 def test_a_killed_run_continues_on_other_topologies_with_the_same_bits(tmp_path):
-    words = ["--model.name", "any_models:Transformer", "--model.dropout", "0", "--batch.micro-size", "32"]
-    words += ["--train.epochs", "6"]
+    words = ["--model.name", "any_models:Transformer", "--model.dropout", "0", "--train.epochs", "6"]
+    words += ["--data.num-train", "300", "--batch.global-size", "128", "--batch.micro-size", "16"]
     environment = with_support()
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()

@@ -14,6 +14,7 @@ from processes import (
     launched,
     lockstep,
     on_two_ranks,
+    read_run,
     run,
     train_quick,
     with_support,
@@ -36,20 +37,29 @@ def losses(summary):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The quick run on one process."""
-    return train_quick(tmp_path_factory.mktemp("alone"), "run")
+def folder(tmp_path_factory):
+    """That of the quick run on one process."""
+    return tmp_path_factory.mktemp("alone") / "run"
 
 
-@pytest.mark.parametrize("num_processes", [2, 4])
-def test_losses_match_those_of_one_process(tmp_path, alone, num_processes):
-    many = train_quick(tmp_path, "run", num_processes)
-    assert many["world_size"] == num_processes
+@pytest.fixture(scope="module")
+def alone(folder):
+    return train_quick(folder.parent, folder.name)
+
+
+def test_losses_match_those_of_one_process_and_lines_of_ranks_do_not_interleave(tmp_path, alone):
+    result = launched(4, *QUICK, "--run.dir", str(tmp_path), "--run.name", "run")
+    assert result.returncode == 0, result.stderr
+    assert all(line.startswith("lockstep: ") for line in result.stdout.splitlines())
+    assert result.stdout.count("step 6/6") == 2  # training and test, from the main rank only
+    many = read_run(tmp_path / "run")
+    assert many["world_size"] == 4
     assert many["steps"] == alone["steps"] == 6
     assert many["samples_seen"] == alone["samples_seen"] == 1200
-    assert losses(many) == pytest.approx(losses(alone), rel=1e-4)
+    assert losses(many) == losses(alone)
+    assert many["weights_sha256"] == alone["weights_sha256"]
     assert many["test_samples"] == alone["test_samples"] == 512
-    assert many["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-3)
+    assert many["test_loss"] == alone["test_loss"]
 
 
 def launchers():
@@ -57,7 +67,6 @@ def launchers():
     config = ["--config_file", "configs/accelerate/multi-process.yaml", *port]
     return {
         "script": ([str(BIN / "python"), SCRIPT], 1),
-        "accelerate": ([*launch_words(1), SCRIPT], 1),
         "accelerate-config": ([str(BIN / "accelerate"), "launch", *config, SCRIPT], 2),
         "torchrun": (
             [str(BIN / "torchrun"), "--nproc_per_node=2", "--standalone", SCRIPT],
@@ -75,15 +84,15 @@ def test_every_launcher_gives_the_same_numbers(tmp_path, alone, launcher):
     assert f"lockstep: {world_size} x cpu" in result.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["world_size"] == world_size
-    assert summary["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-3)
-    if world_size == 1:
-        assert summary["weights_sha256"] == alone["weights_sha256"]
+    assert summary["test_loss"] == alone["test_loss"]
+    assert summary["weights_sha256"] == alone["weights_sha256"]
 
 
 def test_precision_comes_from_the_launcher(tmp_path):
     words = [word if word != "no" else "bf16" for word in launch_words(1)]
     words[words.index("--dynamo_backend") + 1] = "no"
-    result = run([*words, SCRIPT, *QUICK, "--run.dir", str(tmp_path), "--run.name", "run"])
+    model = ["--model.name", "mlp"]  # convolutions in bf16 are slow on a CPU
+    result = run([*words, SCRIPT, *QUICK, *model, "--run.dir", str(tmp_path), "--run.name", "run"])
     assert result.returncode == 0, result.stderr
     assert "precision bf16" in result.stdout
     assert "precision: bf16" in (tmp_path / "run" / "config.yaml").read_text()
@@ -116,20 +125,13 @@ def test_a_failing_rank_is_named_and_stops_all_promptly(tmp_path):
     assert "boom in the user's model" in result.stderr
 
 
-def test_lines_of_ranks_do_not_interleave(tmp_path):
-    result = launched(4, *QUICK, "--run.dir", str(tmp_path))
-    assert all(line.startswith("lockstep: ") for line in result.stdout.splitlines())
-    assert result.stdout.count("step 6/6") == 2  # training and test, from the main rank only
-
-
-def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(tmp_path, alone):
-    summary = train_quick(tmp_path, "run")
-    result = lockstep("evaluate", str(tmp_path / "run"))
+def test_evaluate_scores_a_checkpoint_on_any_number_of_ranks(folder, alone):
+    result = lockstep("evaluate", str(folder))
     assert result.returncode == 0, result.stderr
     scored = json.loads(result.stdout)
     for name in ("test_accuracy", "test_loss", "weights_sha256", "confusion"):
-        assert scored[name] == summary[name]
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000003"
+        assert scored[name] == alone[name]
+    checkpoint = folder / "checkpoints" / "step-00000003"
     result = on_two_ranks("evaluate", str(checkpoint))
     assert json.loads(result.stdout)["checkpoint_step"] == 3
     result = lockstep("evaluate", str(checkpoint), "--model.name", "rnn")
