@@ -2,7 +2,7 @@
 
 import pytest
 
-from processes import exact_fingerprints, read_run, train_quick, without_times, workers
+from processes import exact_fingerprints, read_run, train_quick, workers
 
 pytestmark = pytest.mark.slow
 
@@ -34,17 +34,9 @@ def test_the_compared_runs_differ_from_each_other(alone):
     assert len({entry["records"] for entry in alone.values()}) == len(alone)
 
 
-def test_the_command_gives_the_same_weights_on_two_processes(tmp_path):
-    one, two = (train_quick(tmp_path, f"run{number}", number) for number in (1, 2))
-    assert one["weights_sha256"] == two["weights_sha256"]
-    assert one["test_loss"] == two["test_loss"]
-    for first, second in zip(one["records"], two["records"], strict=True):
-        assert without_times(first) == without_times(second)
-
-
 def test_fast_reduction_agrees_up_to_rounding_over_fifty_steps(tmp_path):
     arguments = ["--reduction", "fast", "--train.steps", "50", "--optimizer.lr", "0.0005"]
-    arguments += ["--batch.global-size", "64", "--batch.micro-size", "16"]
+    arguments += ["--model.name", "mlp", "--batch.global-size", "64", "--batch.micro-size", "16"]
     one, two = (train_quick(tmp_path, f"run{number}", number, *arguments) for number in (1, 2))
     assert one["weights_sha256"] != two["weights_sha256"]  # that is why `exact` exists
     losses = [[record["loss"] for record in read_run(tmp_path / f"run{n}")["records"]] for n in (1, 2)]
