@@ -14,7 +14,7 @@ from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.runs.checkpoints.weights import read_weights
 from lockstep.tracking import time_limits
 from lockstep.tracking.upload.wandb_run import WandbRun
-from processes import QUICK, lockstep, read_run, run, train_quick
+from processes import QUICK, lockstep, read_run, run, train_quick, with_support
 from wandb_artifacts import metadata
 from wandb_server import KEY, WandbServer, install
 
@@ -138,7 +138,8 @@ def test_a_run_whose_server_is_too_slow_when_it_is_interrupted_is_not_shown_as_f
 def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path, server):
     """It answers 500 from some step of one run on, and during two more runs, one of them offline."""
     quick = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; else 15
-    process = start(tmp_path, 1, *ONLINE, "--train.epochs", "1000", env=server.env | quick)
+    slow = ["--train.epochs", "1000", "--schedule.name", "user_models:paced"]
+    process = start(tmp_path, 1, *ONLINE, *slow, env=server.env | quick | with_support())
     deadline = time.monotonic() + 60
     while not server.history and time.monotonic() < deadline:
         time.sleep(0.1)
