@@ -20,7 +20,7 @@ from wandb_server import KEY, WandbServer, install
 
 pytestmark = pytest.mark.slow
 ONLINE = ["--tracking.mode", "online"]
-STEPS = list(range(1, 37))
+PACED = ["--schedule.name", "user_models:paced"]
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +51,10 @@ def assert_no_key_in(folder: Path) -> None:
 def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     """Two processes, interrupted; then one process on a machine that has only the name of the artifact."""
     (tmp_path / "here").mkdir()
-    longer = ["--train.epochs", "24"]  # so that the signal comes in time also while the server answers slowly
-    process = start(tmp_path / "here", 2, *ONLINE, *longer, "--tracking.group", "some", env=server.env)
+    longer = ["--train.epochs", "24", "--model.name", "mlp", "--model.dropout", "0"]
+    env = server.env | with_support()
+    # Paced, so that the signal comes in time also while the server answers slowly.
+    process = start(tmp_path / "here", 2, *ONLINE, *longer, *PACED, "--tracking.group", "some", env=env)
     wait_for_step(tmp_path / "here", 4, process)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=60)
@@ -62,8 +64,8 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     stored = server.artifacts.named("run", "latest")
     assert metadata(stored)["step"] == server.steps(identity)[-1] < 72
 
-    flags = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1"]
-    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *flags, env=server.env)
+    flags = ["--run.dir", str(tmp_path / "there"), "--train.log-every", "1", *PACED]
+    result = lockstep("train", "--resume-from", "wandb:lockstep/run:latest", *flags, env=env)
     assert result.returncode == 0, result.stderr
     assert "resuming" in result.stdout
     assert "wandb: " not in result.stdout + result.stderr
@@ -71,7 +73,8 @@ def test_a_run_resumes_from_its_artifact_on_another_machine(tmp_path, server):
     assert server.steps(identity) == list(range(1, 73))
     assert server.ends[identity] == [1, 0]
     summary = read_run(tmp_path / "there" / "run")
-    undisturbed = train_quick(tmp_path, "undisturbed", 1, *LONG[len(QUICK) :], *longer)
+    words = [*LONG[len(QUICK) :], *longer, "--schedule.name", "constant"]
+    undisturbed = train_quick(tmp_path, "undisturbed", 1, *words)
     assert summary["weights_sha256"] == undisturbed["weights_sha256"]
     assert [record["loss"] for record in summary["records"]] == [
         record["loss"] for record in undisturbed["records"]
@@ -138,8 +141,9 @@ def test_a_run_whose_server_is_too_slow_when_it_is_interrupted_is_not_shown_as_f
 def test_a_broken_server_does_not_stop_training_and_gets_the_rest_later(tmp_path, server):
     """It answers 500 from some step of one run on, and during two more runs, one of them offline."""
     quick = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; else 15
-    slow = ["--train.epochs", "1000", "--schedule.name", "user_models:paced"]
-    process = start(tmp_path, 1, *ONLINE, *slow, env=server.env | quick | with_support())
+    process = start(
+        tmp_path, 1, *ONLINE, "--train.epochs", "1000", *PACED, env=server.env | quick | with_support()
+    )
     deadline = time.monotonic() + 60
     while not server.history and time.monotonic() < deadline:
         time.sleep(0.1)
