@@ -11,16 +11,16 @@ from processes import any_model_fingerprints, lockstep, read_run, train_quick, w
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("launch", [(2,), (4, "sharded")])
+@pytest.fixture(scope="module")
+def alone():
+    return any_model_fingerprints(1, "exact")
+
+
+@pytest.mark.parametrize("launch", [(2,), (4, "sharded")], ids=["2", "4 sharded"])
 def test_any_model_has_the_same_bits_on_any_topology(alone, launch):
     """A sharded run sums as one that is not, and then updates only its part."""
     num_processes, *more = launch
     assert any_model_fingerprints(num_processes, "exact", *more) == alone
-
-
-@pytest.fixture(scope="module")
-def alone():
-    return any_model_fingerprints(1, "exact")
 
 
 def test_fast_reduction_repeats_its_bits_on_the_same_topology():
