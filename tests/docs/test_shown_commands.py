@@ -147,7 +147,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, steps in (("NAME", "705"), ("A", "10"), ("B", "20")):
         place = ["--run.dir", str(folder / "runs"), "--run.name", name]
         length = ["--train.steps", steps, "--train.eval-every", steps, "--train.checkpoint-every", steps]
-        small = ["--model.name", "mlp", "--batch.global-size", "64"]
+        small = ["--model.name", "mlp", "--batch.global-size", "32", "--train.log-every", "3"]
         held_out = ["--data.validation", "0.1"] if name == "NAME" else []  # so that one is the best
         result = lockstep("train", *QUICK, *place, *length, *small, *held_out)
         assert result.returncode == 0, result.stderr
