@@ -8,7 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup wheels train test test-slow test-slow-slurm test-slow-rest test-slurm slurm-programs check check-lowest check-newest docs bench clean
 
-# Two tests at a time, which starts some eight processes. Those of a module stay together, and share its fixtures.
+# Of the slow tests two at a time, which start some eight processes. Those of a module stay together, and share its
+# fixtures. The fast ones run in one process, in one order.
 IN_PARALLEL := -q -n 2 --dist loadscope
 BENCHMARKS := speedrun overhead any_model generality textbook scaling sharded network streaming dataloader startup stall roofline
 
@@ -30,11 +31,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(IN_PARALLEL) -m "not slow"
+	$(BIN)/pytest -q -m "not slow"
 
 test: setup
-	$(BIN)/pytest $(IN_PARALLEL) -m "not slurm"
-	$(BIN)/pytest -q -m slurm
+	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest $(IN_PARALLEL) -m "slow and not slurm"
+	$(BIN)/pytest -q -m "slow and slurm"
 
 # The SLURM tests share one cluster, so one at a time; they mostly wait, so beside the others: make -j2 test-slow.
 test-slow: test-slow-slurm test-slow-rest

@@ -24,6 +24,15 @@ def _no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _own_accelerator() -> Iterator[None]:
+    """Accelerate keeps the precision of the first Accelerator of a process for all others."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        for each in (state.AcceleratorState, state.GradientState, state.PartialState):
+            each._shared_state = {}  # another dict: what still holds the old one keeps it
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps the key by which a user's own runs are known out of the user's home."""

@@ -57,7 +57,7 @@ def train_in_own_group():
 
 
 def train_spawned(rank, world_size):
-    """Processes of torch.multiprocessing: no launcher, and none of its variables. Forked, as that is fast."""
+    """Processes of torch.multiprocessing: no launcher, and none of its variables."""
     store = f"file://{FOLDER}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
     result = lockstep.train(config("a"))
@@ -67,6 +67,6 @@ def train_spawned(rank, world_size):
 
 if __name__ == "__main__":
     if sys.argv[1] == "spawned":
-        torch.multiprocessing.start_processes(train_spawned, args=(2,), nprocs=2, start_method="fork")
+        torch.multiprocessing.spawn(train_spawned, args=(2,), nprocs=2)
     else:
         {"twice": train_twice, "own-group": train_in_own_group}[sys.argv[1]]()
