@@ -23,7 +23,7 @@ OWN = Path(errors.__file__).parent
 MAKING = "making"
 """How the activity of a heartbeat begins while what a user's code makes is being made."""
 IO_COUNTERS = Path("/proc/self/io")
-SHOWING_SECONDS = 0.5
+SHOWING_SECONDS = 2.0
 SHOW_STACK = signal.SIGURG
 """Lets a process that reads data print where it stands. Others ignore it, unless they say otherwise."""
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
