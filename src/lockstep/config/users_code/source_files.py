@@ -69,6 +69,8 @@ def imported_digests(config: Config, before: Collection[str]) -> dict[str, str]:
     packages = [_find(module)[1] for module in modules]
     folders = {each.resolve() for each in packages if each is not None and each.name not in INSTALLED}
     roots = tuple(os.path.join(each, "") for each in folders)
+    if not roots:  # nothing but what is built in or installed
+        return {}
     real_folder = cache(os.path.realpath)  # torch alone has two thousand modules: half a second without it
     digests = {}
     for name, module in list(sys.modules.items()):
