@@ -35,8 +35,7 @@ check: setup
 
 test: setup
 	$(BIN)/pytest -q -m "not slow"
-	$(BIN)/pytest $(IN_PARALLEL) -m "slow and not slurm"
-	$(BIN)/pytest -q -m "slow and slurm"
+	$(MAKE) test-slow
 
 # The SLURM tests share one cluster, so one at a time; they mostly wait, so beside the others: make -j2 test-slow.
 test-slow: test-slow-slurm test-slow-rest

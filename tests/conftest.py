@@ -28,9 +28,11 @@ def _no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
 def _own_accelerator() -> Iterator[None]:
     """Accelerate keeps the precision of the first Accelerator of a process for all others."""
     yield
-    if state := sys.modules.get("accelerate.state"):
-        for each in (state.AcceleratorState, state.GradientState, state.PartialState):
-            each._shared_state = {}  # another dict: what still holds the old one keeps it
+    if "accelerate.state" in sys.modules:
+        from lockstep.launch.process.process_state import SHARED_STATES
+
+        for state in SHARED_STATES:
+            state._shared_state = {}  # another dict: what still holds the old one keeps it
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -35,13 +35,12 @@ def read_image(path: Path) -> Image.Image:
         UnreadableImage: there is none that can be read.
         UnreadableFile: nobody knows.
     """
-
     try:
         with Image.open(BytesIO(read_file(path))) as image:
             return image.copy()  # which reads the pixels
+    except NoFile as error:
+        raise UnreadableImage(f"it {error}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, NoFile):
-            raise UnreadableImage(f"it {error}") from error
         if isinstance(error, OSError) and error.errno is not None:  # PIL's own have no number
             raise UnreadableFile(error_text(error)) from error
         # PIL shows the buffer as an object.

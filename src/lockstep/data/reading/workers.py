@@ -96,11 +96,11 @@ class Workers(Iterator[Any]):
             )
             if config.worker_context != "fork":
                 resource_tracker.ensure_running()  # its start unblocks signals
-            # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its step.
-            # A signal that is blocked during a fork stays blocked in the child, from its first moment.
             others = set(multiprocessing.active_children())
             self._items: Iterator[Any] = iter([])
             try:
+                # Ctrl-C and a scheduler's signals reach every process, but the run needs data to finish its
+                # step. A signal that is blocked during a fork stays blocked in the child, from its start.
                 with reported_deaths(), blocked_signals(STOP_SIGNALS), quiet_deaths(), collector_paused():
                     self._items = iter(self._loader)
             except (TypeError, AttributeError, pickle.PicklingError) as error:
