@@ -55,8 +55,19 @@ def test_mappings_become_pairs(tmp_path):
             "--batch.globl-size: there is no such option; perhaps you meant --batch.global-size",
         ),
         (["--batch.micro_sise=3"], "perhaps you meant --batch.micro-size"),
-        (["--seed", "x"], "--seed"),
-        (["--optimizer.lr"], "--optimizer.lr"),
+        (["--seed", "x"], "seed = 'x': must be a whole number"),
+        (["--train.steps=1e3"], "train.steps = '1e3': must be a whole number; write 1000"),
+        (["--optimizer.lr", "fast"], "optimizer.lr = 'fast': must be a number"),
+        (["--optimizer.lr"], "--optimizer.lr: needs a number after it"),
+        (["--run.dir", "--seed", "1"], "--run.dir: needs a value after it"),
+        (["--optimizer.betas", "0.9", "--seed", "1"], "optimizer.betas = '0.9': must be 2 numbers"),
+        (["--loss.class-weights", "1", "x"], "loss.class_weights = '1 x': must be numbers"),
+        (["--optimizer.groups", "a", "x"], "optimizer.groups = 'a x': must be pairs of a name and a number"),
+        (["--data.validation", "10%"], "data.validation = '10%': must be a number or 'split'"),
+        (
+            ["--tracking.mode", "onlin"],
+            "tracking.mode = 'onlin': must be one of auto, online, offline, disabled; perhaps you meant 'online'",
+        ),
         (["--globl-size", "3"], "perhaps you meant --batch.global-size"),
         (["--gossip", "3"], "--gossip: there is no such option; --help lists them all"),
         (["--optimizer.name", "adamW"], "perhaps you meant 'adamw'"),
@@ -65,7 +76,14 @@ def test_mappings_become_pairs(tmp_path):
             ["--batch.global-size", "100"],
             "batch.global_size = 100: must be a multiple of batch.micro_size = 32; 96 or 128",
         ),
-        (["stray"], "stray: there is no such option"),
+        (["stray"], "stray: there is no such option; --help lists them all"),
+        (["a.yaml"], "a.yaml: there is no such option; a file of settings is given as --config a.yaml"),
+        (
+            ["--train.check-order", "yes"],
+            "--train.check-order is a switch and takes no value; its negative is --train.no-check-order",
+        ),
+        (["--augment.flip=1"], "--augment.flip is a switch and takes no value"),
+        (["--", "--seed", "3"], "--: all words are options, before it and after it; leave it out"),
         (["--config"], "--config: needs a value"),
         (["--config", "a.yaml", "--config=b.yaml"], "--config = 'b.yaml': --config a.yaml is given too"),
         (["--config", "missing.yaml"], "--config = 'missing.yaml': cannot be read"),
@@ -92,6 +110,20 @@ def test_a_typo_in_a_file_is_answered_as_on_the_command_line(tmp_path):
         ConfigError, match=r"--optimizer\.weight-decoy in .*a\.yaml: there is no such option; perhaps"
     ):
         parse_config(["--config", str(tmp_path / "a.yaml")])
+
+
+def test_a_wrong_value_in_a_file_is_answered_as_on_the_command_line(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("train: {epochs: three}\n")
+    with pytest.raises(ConfigError, match=r"train\.epochs = 'three': in .*a\.yaml must be a whole number"):
+        parse_config(["--config", str(file)])
+    with pytest.raises(ConfigError, match=r"train\.epochs = 'four': must be a whole number"):
+        parse_config(["--config", str(file), "--train.epochs", "four"])
+    file.write_text("train:\n\tepochs: 3\n")
+    with pytest.raises(
+        ConfigError, match=r"is not YAML \(line 2, column 1: .*; indent with spaces, not tabs\)"
+    ):
+        parse_config(["--config", str(file)])
 
 
 @pytest.mark.parametrize(

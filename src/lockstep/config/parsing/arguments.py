@@ -15,6 +15,7 @@ from lockstep.config.choices import nearest
 from lockstep.config.keyword_arguments import gather_arguments, is_arguments, registry
 from lockstep.config.parsing.foreign_names import FOREIGN_NAMES
 from lockstep.config.parsing.serialization import leaves
+from lockstep.config.parsing.wrong_words import stray_word, types_of, wrong_value
 from lockstep.config.parsing.yaml_file import yaml_flags
 from lockstep.config.settings.settings import Config
 from lockstep.errors import ConfigError, require
@@ -112,6 +113,8 @@ def parse(
     """
     import tyro
 
+    if "--" in argv:
+        raise ConfigError("--: all words are options, before it and after it; leave it out")
     words = gather_arguments(argv, [flag for flag in _flags(target) if is_arguments(flag)])
     printed = io.StringIO()
     try:
@@ -127,12 +130,15 @@ def parse(
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ConfigError(_one_line(printed.getvalue())) from None
+        message = _one_line(printed.getvalue())
+        raise wrong_value(message, words, types_of(target), origin) or ConfigError(message) from None
     if unknown:
         file, from_file = origin
         wrong = unknown[0].partition("=")[0]
         source = f" in {file}" if wrong in from_file else ""
-        raise ConfigError(f"{wrong}{source}: there is no such option; {_suggestion(wrong, target)}")
+        is_flag = wrong.startswith("-")
+        remedy = _suggestion(wrong, target) if is_flag else stray_word(wrong, words, types_of(target))
+        raise ConfigError(f"{wrong}{source}: there is no such option; {remedy}")
     return value
 
 

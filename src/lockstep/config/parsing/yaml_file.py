@@ -33,8 +33,7 @@ def yaml_flags(path: Path, without: Collection[str] = ()) -> list[str]:
         rule = f"cannot be read ({error_text(error)}); name a YAML file"
         raise RankError(f"--config = {str(path)!r}: {rule}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise refuse("--config", str(path), f"is not YAML ({reason})") from error
+        raise refuse("--config", str(path), f"is not YAML ({_reason(error)})") from error
     if root is None:
         return []
     if not isinstance(root, yaml.MappingNode):
@@ -113,3 +112,12 @@ def as_written(node: yaml.Node) -> str:
 def constructed(node: yaml.Node) -> Any:
     """The value of a node."""
     return ValueLoader("").construct_document(node)
+
+
+def _reason(error: Exception) -> str:
+    """Why a text is not YAML, and where, on one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    remedy = "; indent with spaces, not tabs" if r"'\t'" in problem else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{remedy}"
