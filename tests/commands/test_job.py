@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 
@@ -148,6 +149,19 @@ def test_the_table_shows_what_differs_in_a_group(tmp_path, capsys):
         ["odd", "0.3", "unfinished", "-", "-"],
         ["one", "0.1", "unfinished", "-", "-"],
     ]
+
+
+def test_a_grid_that_is_not_there_is_named(tmp_path):
+    words = ["bash", str(ROOT / "slurm" / "sweep.sbatch"), "--grid", "nosuch.txt"]
+    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
+    result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "--grid: nosuch.txt is no file that can be read; give its path" in result.stderr
+
+
+def test_the_folder_of_a_run_is_where_the_last_flags_say(capsys):
+    assert main(["run-folder", "--run.dir", "runs", "--run.name", "a", "--run.dir", "other"]) == 0
+    assert capsys.readouterr().out == "other/a\n"
 
 
 def test_the_job_scripts_are_clean():

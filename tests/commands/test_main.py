@@ -181,7 +181,7 @@ def test_help_is_complete_and_imports_no_torch(capsys):
     assert main([]) == 2
     assert main(["trane"]) == 2
     names = f"use one of {', '.join(COMMANDS)}"
-    assert names in capsys.readouterr().err
+    assert f"{names}; perhaps you meant 'train'" in capsys.readouterr().err
     probe = "import sys; from lockstep.commands.main import main; main(['--help']); "
     probe += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from image_files import streamed_words
 from image_folders import colour_folder
 from lockstep.commands.main import COMMANDS
 from lockstep.config import parse_config, take_option
+from lockstep.plan import window_for_reduction
 from processes import BIN, QUICK, ROOT, free_port, lockstep, run
 
 ROOT_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md"]
@@ -106,7 +108,17 @@ def test_a_shown_command_parses(command: str, monkeypatch: pytest.MonkeyPatch) -
         _, rest = take_option(rest, option)
     rest = [word for word in rest if word not in OWN_SWITCHES.get(name, set())]
     arguments = [word for word in rest[: NUM_ARGUMENTS.get(name, 0)] if not word.startswith("-")]
-    parse_config(rest[len(arguments) :])
+    config = parse_config(rest[len(arguments) :])
+    window_for_reduction(config.batch, config.reduction, num_ranks(command))
+
+
+def num_ranks(command: str) -> int:
+    """On how many ranks a command runs: as it says of all, or of a node and the nodes."""
+    if found := re.search(r"--(?:ntasks|num_processes|processes)[ =](\d+)", command):
+        return int(found[1])
+    per_node = r"--(?:gpus-per-node|ntasks-per-node|processes-per-node|nproc_per_node)[ =](\d+)"
+    counts = [re.search(pattern, command) for pattern in (r"--nodes[ =](\d+)", per_node)]
+    return math.prod(int(count[1]) for count in counts if count)
 
 
 def test_files_that_shown_commands_name_are_there() -> None:

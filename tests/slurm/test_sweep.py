@@ -46,7 +46,8 @@ class Task(Job):
 
 def test_each_task_is_requeued_by_itself_and_goes_on_with_its_own_run(cluster, tmp_path, undisturbed):
     """One loses its node to a partition of a higher priority; the other is asked to stop."""
-    (tmp_path / "grid.txt").write_text("--run.name row1\n--run.name row2 --seed 1\n")
+    as_windows_writes_it = "--run.name row1\r\n--run.name row2 --seed 1\r\n"
+    (tmp_path / "grid.txt").write_text(as_windows_writes_it)
     words = ["sbatch", "--parsable", f"--output={tmp_path}/output-%a", "--array=1-2", "--nodes=1"]
     words += ["--exclusive", "--export=ALL,LOCKSTEP_PROCESSES_PER_NODE=1", "slurm/sweep.sbatch"]
     words += ["--grid", str(tmp_path / "grid.txt"), *QUICK, *LONG, "--run.dir", str(tmp_path)]

@@ -34,9 +34,13 @@ def test_plain_srun_with_a_task_for_each_process(cluster, tmp_path, one_process,
 def test_a_debug_job_prints_a_replay_that_works(cluster, tmp_path):
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     options = [f"--export=ALL,PATH={path}", f"--chdir={tmp_path}"]
-    job = Job(cluster, tmp_path, *options, "slurm/debug.sbatch", *QUICK[:4])
+    job = Job(cluster, tmp_path, *options, "slurm/debug.sbatch", *QUICK[:4], "--run.dir", "elsewhere")
     job.wait_for("COMPLETED")
     replay, in_debugger, in_pdb = re.findall(r"^  (srun .*)", job.text, re.MULTILINE)
     assert "identical" in cluster.run("bash", "-c", f"PATH={path}; {replay}", cwd=tmp_path, timeout=90)
     assert in_debugger == replay.replace("lockstep", "--pty lockstep") + " --break"
     assert "take_step" in in_pdb
+    (tmp_path / "wrong").mkdir()
+    job = Job(cluster, tmp_path / "wrong", *options, "slurm/debug.sbatch", "--seed", "x")
+    job.wait_for("FAILED")
+    assert "srun" not in job.text  # there is no run

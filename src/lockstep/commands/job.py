@@ -28,12 +28,14 @@ from lockstep.runs import (
 )
 
 HELP = """usage: python -m lockstep.commands.job prepare [OPTIONS]
+       python -m lockstep.commands.job run-folder [OPTIONS]
        python -m lockstep.commands.job should-restart FOLDER
        python -m lockstep.commands.job sweep-table [OPTIONS]
        python -m lockstep.commands.job stage-data SOURCE PLACE
 
 For the job scripts in slurm/. OPTIONS are those of `lockstep train`, or the arguments of LOCKSTEP_SCRIPT.
   prepare         check OPTIONS, make the job's folder, and print shell assignments for slurm/train.sbatch
+  run-folder      print the folder of the run that OPTIONS describe
   should-restart  count a failure of the job with FOLDER; exit code 0: start the job again, 1: give up
   sweep-table     print the table of a sweep's runs, and write it into their folder
   stage-data      copy a data folder into PLACE on this node, and print where the copy is
@@ -158,6 +160,11 @@ def run_prepare(words: list[str]) -> int:
     return 0
 
 
+def run_run_folder(words: list[str]) -> int:
+    print(run_path(read_config(words)))
+    return 0
+
+
 def run_should_restart(words: list[str]) -> int:
     count, step = count_failure(Path(words[0]))
     gives_up = count >= MAX_FAILURES
@@ -182,6 +189,7 @@ def run_stage_data(words: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "prepare": run_prepare,
+    "run-folder": run_run_folder,
     "should-restart": run_should_restart,
     "sweep-table": run_sweep_table,
     "stage-data": run_stage_data,

@@ -96,7 +96,11 @@ def run_command(arguments: list[str]) -> int:
 
     def command() -> int:
         if name not in COMMANDS:
-            raise refuse("COMMAND", name, f"is not a command; use one of {', '.join(COMMANDS)}")
+            from lockstep.config import nearest
+
+            near = nearest(name, COMMANDS)
+            hint = f"; perhaps you meant {near!r}" if near else ""
+            raise refuse("COMMAND", name, f"is not a command; use one of {', '.join(COMMANDS)}{hint}")
         from lockstep.config import leave_run_folders, take_option
 
         leave_run_folders()  # before anything else is imported

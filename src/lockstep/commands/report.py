@@ -30,11 +30,11 @@ def report(argv: list[str]) -> int:
     if not words or words[0].startswith("-"):
         print(HELP, end="")
         return 0 if {"-h", "--help"} & set(argv) else EXIT_USAGE
+    require(not output or len(words) == 1, "--output", output, "takes the report of one RUN; name only one")
+    folders = [recorded_run(word) for word in words]
     from lockstep.report.run_report import draw_report  # imports matplotlib and torch, which are slow
 
-    require(not output or len(words) == 1, "--output", output, "takes the report of one RUN; name only one")
-    for word in words:
-        folder = recorded_run(word)
+    for folder in folders:
         written = draw_report(folder, Path(output) if output else None)
         print(f"lockstep: wrote {', '.join(map(str, written))}")
     if not has_plotly():

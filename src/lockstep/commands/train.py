@@ -10,6 +10,7 @@ from typing import Any
 from lockstep.config import take_count, take_option
 from lockstep.errors import counted
 from lockstep.launch import imported_at_once, read_launch
+from lockstep.plan import window_for_reduction
 from lockstep.report import say, shown
 from lockstep.runs import read_config, read_task_facts
 
@@ -33,6 +34,7 @@ def train(argv: list[str]) -> int:
     if num_processes == 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # as each of several has one
     elif num_processes:
+        window_for_reduction(config.batch, config.reduction, num_processes)  # torch would take seconds
         from lockstep.launch.local_ranks import run_local_ranks
 
         return run_local_ranks(num_processes, ["train", *words])

@@ -23,9 +23,9 @@ from lockstep.config import (
     plain_values,
     take_option,
 )
-from lockstep.errors import require
+from lockstep.errors import refuse
 from lockstep.launch import process_rank
-from lockstep.runs.folder.files import SETTINGS_FILE
+from lockstep.runs.folder.files import SETTINGS_FILE, which_run
 from lockstep.runs.history.history import read_settings, read_starts
 from lockstep.runs.history.signature import is_own
 
@@ -56,8 +56,8 @@ def run_settings(
     Raises:
         ConfigError: it is no run folder, a setting is wrong, or the folder names code that is not imported.
     """
-    rule = "is not a run folder; name one such as runs/NAME"
-    require(is_file(folder / SETTINGS_FILE), "RUN", str(folder), rule)
+    if not is_file(folder / SETTINGS_FILE):
+        raise refuse("RUN", str(folder), f"is not a run folder; {which_run(folder)}")
     path = folder if folder.name not in ("", "..") else folder.resolve()
     location = [f"--run.dir={path.parent}", f"--run.name={path.name}"]
     return stated_settings(folder, [*location, *flags], str(folder), imports=imports, uses=uses)

@@ -66,7 +66,8 @@ def test_mappings_become_pairs(tmp_path):
         (["--data.validation", "10%"], "data.validation = '10%': must be a number or 'split'"),
         (
             ["--tracking.mode", "onlin"],
-            "tracking.mode = 'onlin': must be one of auto, online, offline, disabled; perhaps you meant 'online'",
+            "tracking.mode = 'onlin': must be one of auto, online, offline, disabled; "
+            "perhaps you meant 'online'",
         ),
         (["--globl-size", "3"], "perhaps you meant --batch.global-size"),
         (["--gossip", "3"], "--gossip: there is no such option; --help lists them all"),

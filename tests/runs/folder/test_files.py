@@ -5,17 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lockstep.errors import RunStopped
+from lockstep.errors import ConfigError, RunStopped
 from lockstep.runs import (
     CHECKPOINTS_FOLDER,
     checkpoint_step,
     checkpoints_in,
     newest_checkpoint_step,
+    run_settings,
     step_name,
     to_json,
     write_atomically,
 )
 from lockstep.runs.folder import files
+from lockstep.runs.folder.files import which_run
 
 
 def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
@@ -45,6 +47,18 @@ def test_several_writers_of_one_file_each_publish_the_whole_of_it(tmp_path):
 def test_json_has_null_for_a_number_that_is_not_finite():
     value = {"a": [1.5, math.nan], "b": {"c": (math.inf, -math.inf, 2, "x", None, True)}}
     assert to_json(value) == '{"a": [1.5, null], "b": {"c": [null, null, 2, "x", null, true]}}'
+
+
+def test_a_wrong_run_folder_is_answered_with_the_one_that_is_meant(tmp_path):
+    for name in ("mnist-cnn-ca3d163b", "mnist-rnn-9007f708"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    cnn, rnn = (tmp_path / name for name in ("mnist-cnn-ca3d163b", "mnist-rnn-9007f708"))
+    assert which_run(tmp_path / "mnist-cnn-ca3d163") == f"perhaps you meant {cnn}"
+    assert which_run(tmp_path / "debug-14") == "name one, such as runs/NAME"
+    assert which_run(tmp_path) == f"name one of those in it, such as {rnn}"
+    with pytest.raises(ConfigError, match=f"is not a run folder; perhaps you meant {rnn}"):
+        run_settings(tmp_path / "mnist-rnn-9007f70")
 
 
 def test_steps_name_folders_and_are_read_back(tmp_path):

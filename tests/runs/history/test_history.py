@@ -33,7 +33,7 @@ def test_a_finished_run_is_read_back(tmp_path):
 
 def test_a_run_is_named_by_its_folder(tmp_path):
     assert recorded_run(make_run(tmp_path / "run", [make_record(1)])) == tmp_path / "run"
-    with pytest.raises(ConfigError, match=r"RUN = '.*': is not a run folder; name one, such as runs/NAME"):
+    with pytest.raises(ConfigError, match=r"RUN = '.*': is not a run folder; name one of those in it, such"):
         recorded_run(str(tmp_path))
     with pytest.raises(ConfigError, match=r"RUN = '.*new': has no records yet; wait for train\.log_every"):
         recorded_run(make_run(tmp_path / "new", []))

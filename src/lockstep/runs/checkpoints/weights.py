@@ -17,7 +17,7 @@ from lockstep.config import is_file, nearest, read_file
 from lockstep.errors import refuse
 from lockstep.runs.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from lockstep.runs.checkpoints.checkpoint_folder import best_checkpoint, newest_checkpoint
-from lockstep.runs.folder.files import CHECKPOINTS_FOLDER, SETTINGS_FILE, run_folder_of
+from lockstep.runs.folder.files import CHECKPOINTS_FOLDER, SETTINGS_FILE, run_folder_of, which_run
 
 LAST, BEST, EMA, BEST_EMA = "last", "best", "ema", "best-ema"
 OF_A_RUN = (LAST, BEST, EMA, BEST_EMA)
@@ -61,8 +61,8 @@ def read_weights(word: str, field: str = "RUN") -> Weights:
         try:
             checkpoint = load_checkpoint(path)
         except DamagedCheckpoint as damage:
-            rule = f"is not a run folder, a complete checkpoint or a .safetensors file ({damage}); name one"
-            raise refuse(field, word, rule) from damage
+            rule = f"is not a run folder, a complete checkpoint or a .safetensors file ({damage})"
+            raise refuse(field, word, f"{rule}; {which_run(path)}") from damage
         run = run_folder_of(path)
     if which not in (EMA, BEST_EMA):
         return Weights(tensors=checkpoint.weights, which=which, checkpoint=checkpoint, run=run)

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from lockstep.config import error_text, is_file, with_retries
+from lockstep.config import error_text, is_file, nearest, with_retries
 from lockstep.errors import ConfigError, require
 from lockstep.runs.folder.disk import written
 
@@ -91,6 +91,16 @@ def run_folder_of(path: Path) -> Path | None:
     """The run folder that a path names, itself or by a checkpoint in it; None if it is neither."""
     candidates = (path, path.resolve().parent.parent)
     return next((folder for folder in candidates if is_file(folder / SETTINGS_FILE)), None)
+
+
+def which_run(path: Path) -> str:
+    """What to do about a path that is no run folder: the one that is probably meant, in it or beside it."""
+    inside = sorted(path.glob(f"*/{SETTINGS_FILE}"))
+    if inside:
+        return f"name one of those in it, such as {inside[-1].parent}"
+    beside = {file.parent.name: file.parent for file in path.parent.glob(f"*/{SETTINGS_FILE}")}
+    near = nearest(path.name, beside, likeness=0.8)
+    return f"perhaps you meant {beside[near]}" if near else "name one, such as runs/NAME"
 
 
 def check_writable(folder: Path, name: str, value: str, remedy: str) -> None:

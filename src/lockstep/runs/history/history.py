@@ -24,6 +24,7 @@ from lockstep.runs.folder.files import (
     STARTS_FILE,
     SUMMARY_FILE,
     to_json,
+    which_run,
     write_atomically,
 )
 from lockstep.runs.folder.set_aside import SET_ASIDE_FOLDER, clear_set_aside, set_aside
@@ -74,7 +75,7 @@ def recorded_run(word: str) -> Path:
     """
     folder = Path(word)
     if not is_file(folder / SETTINGS_FILE):
-        raise ConfigError(f"RUN = {word!r}: is not a run folder; name one, such as runs/NAME")
+        raise ConfigError(f"RUN = {word!r}: is not a run folder; {which_run(folder)}")
     if not read_metrics(folder):
         raise ConfigError(f"RUN = {word!r}: has no records yet; wait for train.log_every steps")
     return folder
