@@ -71,13 +71,16 @@ bench: setup
 	for name in $(BENCHMARKS); do $(BIN)/python scripts/bench/$$name.py || exit 1; done
 
 # What a machine with a GPU, torch, torchvision and accelerate but no network still needs for scripts/gpu/settle.py,
-# for Python $(WHEELS_PYTHON) on x86-64 Linux.
+# for Python $(WHEELS_PYTHON) on Linux. NumPy and Pillow, which matplotlib needs, are there with torchvision.
 WHEELS_PYTHON := 3.12
-wheels: setup
-	$(BIN)/python -m pip download --quiet --disable-pip-version-check --dest wheels --only-binary :all: \
-		--python-version $(WHEELS_PYTHON) --implementation cp \
-		$(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64 \
-		hypothesis pytest pytest-timeout tqdm tyro wandb
+WHEELS_MACHINE := x86_64
+wheels:
+	rm -f wheels/*.whl
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --dest wheels --only-binary :all: \
+		--python-version $(WHEELS_PYTHON) --implementation cp --constraint constraints.txt \
+		$(foreach version,_2_28 _2_27 _2_17 2014,--platform manylinux$(version)_$(WHEELS_MACHINE)) \
+		hypothesis matplotlib pytest pytest-timeout rich tqdm tyro wandb
+	rm -f wheels/numpy-* wheels/pillow-*
 
 # Starts a real two-node cluster in a temporary folder; installs nothing.
 test-slurm: slurm-programs setup

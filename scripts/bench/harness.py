@@ -15,6 +15,7 @@ import inspect
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -40,7 +41,8 @@ from results import Row, as_table, publish
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
-BIN = Path(sys.executable).parent
+LOCKSTEP = (sys.executable, "-m", "lockstep")
+"""The command, which need not be installed."""
 NUM_CORES = num_cores()
 
 
@@ -162,10 +164,12 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The commit that was measured, marked if the measured files differ from it."""
+    """The commit that was measured, marked if the measured files differ from it; "unknown" without git."""
+    if shutil.which("git") is None:
+        return "unknown"
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
     is_changed = git("status", "--porcelain", "--", "src", "configs", "scripts")
-    return git("rev-parse", "--short", "HEAD") + (" with changes" if is_changed else "")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if is_changed else "")

@@ -88,7 +88,9 @@ def publish(name: str, device_type: str, result: dict[str, Any], folder: Path) -
     if "cuda" not in results[name]:
         tables.append("On a GPU: not measured.")
     page_file.write_text(f"{before}{begin}\n" + "\n\n".join(tables) + f"\n{end}{after}")
-    results_file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    whole = results_file.with_suffix(".json.new")  # a program that is cut off leaves the old results
+    whole.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    whole.replace(results_file)
 
 
 def as_table(result: Mapping[str, Any]) -> str:

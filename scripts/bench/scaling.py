@@ -19,6 +19,8 @@ from lockstep.plan import Plan
 from results import Row, median_row, ratio
 from team import Team, under_torchrun
 
+WORLDS = (2, 4, 8)
+"""Powers of two, so that the recipe's eight micro-batches divide evenly."""
 GLOBAL_SIZES = (32, 64, 128, 256, 512, 1024)
 WORLD_SIZES = (1, 8, 64, 512, 4096)
 MICRO_SIZE = 32
@@ -27,28 +29,43 @@ MICRO_SIZE = 32
 def measure(bench: Bench) -> list[Row]:
     """Measures processes, reductions, windows and planning."""
     is_cuda = bench.ranks.device.type == "cuda"
-    # A power of two, so that the recipe's eight micro-batches divide evenly.
-    num_processes = min(8, 1 << ((device_count() if is_cuda else NUM_CORES).bit_length() - 1))
-    with ExitStack() as teams:
-        one = teams.enter_context(Team(bench, "exact", under_torchrun(1)))
-        rows = window_rows(bench, one)
-        if num_processes > 1:
-            exact = teams.enter_context(Team(bench, "exact", under_torchrun(num_processes)))
-            fast = teams.enter_context(Team(bench, "fast", under_torchrun(num_processes)))
-            rows = process_rows(bench, one, exact, fast, num_processes) + rows
-        else:
-            rows.insert(0, Row(what="several processes: there is only one device", value=None, n=0))
+    num_devices = device_count() if is_cuda else NUM_CORES
+    worlds = [world for world in WORLDS if world <= num_devices]
+    rows = [] if worlds else [Row(what="several processes: there is only one device", value=None, n=0)]
+    with Team(bench, "exact", under_torchrun(1)) as one:
+        for world in worlds:
+            with ExitStack() as teams:  # one world at a time: each fills the devices
+                exact, fast = (
+                    teams.enter_context(Team(bench, name, under_torchrun(world)))
+                    for name in ("exact", "fast")
+                )
+                rows += process_rows(bench, one, exact, fast, world)
+        rows += window_rows(bench, one)
     return rows + planning_rows(bench)
 
 
-def process_rows(bench: Bench, one: Team, exact: Team, fast: Team, num_processes: int) -> list[Row]:
-    """One process with all cores, against several that share them, with either reduction."""
-    teams = {"one": one, "exact": exact, "fast": fast}
-    times = side_by_side({name: team.step_seconds for name, team in teams.items()}, bench.count(20))
+def process_rows(bench: Bench, one: Team, exact: Team, fast: Team, world: int) -> list[Row]:
+    """One process, on a CPU with all cores, against several, with either reduction, and what these add."""
+    times = side_by_side(
+        {
+            "step alone": one.step_seconds,
+            "step, exact": exact.step_seconds,
+            "step, fast": fast.step_seconds,
+            "sum of gradients alone, exact": exact.exchange_seconds,
+            "sum of gradients alone, fast": fast.exchange_seconds,
+            "an agreement that is waited for": exact.agreement_seconds,
+        },
+        bench.count(20),
+    )
+    alone, tree, all_reduce = times["step alone"], times["step, exact"], times["step, fast"]
+    who = f"{world} processes"
     return [
-        ratio(f"rate of {num_processes} processes / rate of 1", times["one"], times["exact"], at_least=0.95),
-        ratio(f"step, {num_processes} processes: exact / fast", times["exact"], times["fast"], at_most=1.1),
-        *(median_row(f"step, {name}", [1e3 * seconds for seconds in times[name]], "ms") for name in times),
+        ratio(f"rate of {who} / rate of 1", alone, tree, at_least=0.95),
+        ratio(f"step, {who}: exact / fast", tree, all_reduce, at_most=1.1),
+        *(
+            median_row(f"{who}: {name}", [1e3 * each for each in seconds], "ms")
+            for name, seconds in times.items()
+        ),
     ]
 
 

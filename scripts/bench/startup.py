@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import BIN, ROOT, Bench, command_seconds, main, side_by_side
+from harness import LOCKSTEP, ROOT, Bench, command_seconds, main, side_by_side
 from results import Row, median_row
 
 IMPORT = "import torch, accelerate"
@@ -25,7 +25,7 @@ def measure(bench: Bench) -> list[Row]:
     recipes = ("debug.yaml", "cnn.yaml")
     times = side_by_side(
         {
-            "help": partial(command_seconds, [str(BIN / "lockstep"), "--help"]),
+            "help": partial(command_seconds, [*LOCKSTEP, "--help"]),
             "import": partial(command_seconds, [sys.executable, "-c", IMPORT]),
             **{name: partial(first_step_seconds, name, bench.data_root) for name in recipes},
             "whole": partial(seconds_besides_training, "speedrun.yaml", bench),
@@ -80,7 +80,7 @@ def seconds_besides_training(config: str, bench: Bench) -> float:
 
 def train_words(config: str, data_root: str, folder: str) -> list[str]:
     """The words of a command that trains a recipe."""
-    words = [str(BIN / "lockstep"), "train", "--config", str(ROOT / "configs" / config)]
+    words = [*LOCKSTEP, "train", "--config", str(ROOT / "configs" / config)]
     return [*words, "--data.root", data_root, "--run.dir", folder, "--tracking.mode", "disabled"]
 
 

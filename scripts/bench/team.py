@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,14 +31,13 @@ class Team:
             path = f"{folder}/socket"  # a file, which processes in another network namespace find, too
             server.bind(path)
             server.listen()
-            server.settimeout(START_SECONDS)
             self._processes = [
                 subprocess.Popen(
                     [*words, WORKER, path, bench.data_root, reduction], env={**os.environ, **variables}
                 )
                 for words, variables in launches
             ]
-            self._connection = server.accept()[0]
+            self._connection = self._accepted(server)
         self._lines = self._connection.makefile("rw")
 
     def __enter__(self) -> Team:
@@ -48,16 +49,35 @@ class Team:
         for process in self._processes:
             process.wait()
 
+    def _accepted(self, server: socket.socket) -> socket.socket:
+        """The connection of the main rank.
+
+        Raises:
+            SystemExit: a process ended, or none connected in time; the others are told to end.
+        """
+        end = time.monotonic() + START_SECONDS
+        server.settimeout(1)
+        while time.monotonic() < end and all(process.poll() is None for process in self._processes):
+            with suppress(TimeoutError):
+                return server.accept()[0]
+        for process in self._processes:
+            process.terminate()
+        raise SystemExit("a team of processes did not start; what it printed is above")
+
     def step_seconds(self, global_size: int = 256) -> float:
         """Mean seconds per step over one block."""
-        return self._seconds(global_size, self._repeats)
+        return self._seconds("step", self._repeats, global_size)
 
     def agreement_seconds(self) -> float:
         """Mean seconds until the ranks agree on a flag, over one block."""
-        return self._seconds(0, 10 * self._repeats)
+        return self._seconds("agreement", 10 * self._repeats)
 
-    def _seconds(self, global_size: int, repeats: int) -> float:
-        self._lines.write(json.dumps([global_size, repeats]) + "\n")
+    def exchange_seconds(self) -> float:
+        """Mean seconds of the sum of the ranks' gradients alone, over one block."""
+        return self._seconds("exchange", self._repeats)
+
+    def _seconds(self, what: str, repeats: int, global_size: int = 256) -> float:
+        self._lines.write(json.dumps([what, repeats, global_size]) + "\n")
         self._lines.flush()
         return float(self._lines.readline()) / repeats
 

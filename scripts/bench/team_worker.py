@@ -1,4 +1,4 @@
-"""One process of a `Team`: times blocks of steps until the connection closes."""
+"""One process of a `Team`: times blocks of steps, or of what ranks do in one, until the connection closes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 
+import torch
+
 from harness import Bench, seconds_of
-from lockstep.engine import Run, take_step
+from lockstep.engine import REDUCTIONS, Run, take_step
 from lockstep.launch import read_launch
 from lockstep.launch.process_group import start_ranks
 
 
 def serve(path: str, data_root: str, reduction: str) -> None:
-    """Answers each line [global size, repeats] with the seconds that steps took; of 0, agreements."""
+    """Answers each line [what, repeats, global size] with the seconds that the repeats took."""
     ranks = start_ranks(read_launch(), "no")
     bench = Bench(is_quick=False, data_root=data_root, ranks=ranks)
 
@@ -25,14 +27,25 @@ def serve(path: str, data_root: str, reduction: str) -> None:
         config = bench.config(global_size=global_size, micro_size=32)
         return bench.run(replace(config, reduction=reduction))  # type: ignore[arg-type]  # one of the two
 
+    def action_of(what: str, global_size: int) -> Callable[[], object]:
+        if what == "agreement":
+            return partial(ranks.agree, False)
+        run = run_of(global_size)
+        if what == "step":
+            return partial(take_step, run)
+        length = sum(parameter.numel() for parameter in run.model.parameters())
+        buffer = torch.zeros(-(-length // ranks.world_size) * ranks.world_size, device=ranks.device)
+        exchange = REDUCTIONS[reduction]  # type: ignore[index]  # one of the two
+        return partial(exchange, buffer, ranks.world_size, ranks.world_size, ranks.nodes)
+
     lines = None
     if ranks.is_main:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(path)
         lines = connection.makefile("rw")
     while request := ranks.broadcast(lines.readline() if lines else ""):
-        global_size, repeats = json.loads(request)
-        action = partial(take_step, run_of(global_size)) if global_size else partial(ranks.agree, False)
+        what, repeats, global_size = json.loads(request)
+        action = action_of(what, global_size)
 
         def block(action: Callable[[], object] = action, repeats: int = repeats) -> None:
             for _ in range(repeats):

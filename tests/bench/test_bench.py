@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+import harness
 from harness import ROOT, side_by_side
-from processes import run
 from results import Row, publish, ratio, shown
 
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -89,6 +89,11 @@ def test_a_section_without_a_gpu_says_so(tmp_path: Path) -> None:
     assert "On a GPU: not measured." in page.read_text()
 
 
+def test_a_machine_without_git_does_not_know_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert harness._commit() == "unknown"
+
+
 def test_a_page_without_markers_for_the_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "benchmarks.md").write_text("No markers here.")
     with pytest.raises(ValueError, match=r"benchmarks\.md: must have <!-- x"):
@@ -112,16 +117,3 @@ def test_the_page_has_markers_for_each_program() -> None:
     for name in PROGRAMS:
         assert page.count(f"<!-- {name}: made by its program -->") == 1
         assert page.count(f"<!-- {name}: end -->") == 1
-
-
-@pytest.mark.slow
-def test_what_only_a_gpu_settles_can_be_tried_on_a_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-m slow")  # this process's choice of tests is not the script's
-    script = str(ROOT / "scripts" / "gpu" / "settle.py")
-    result = run([sys.executable, script, "--quick", "--only", "tests", "--output", str(tmp_path)])
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.split()[:2] == ["tests", "done"]
-    assert "skipped" in (tmp_path / "tests.log").read_text()
-    assert (tmp_path / "settled.txt").read_text() == result.stdout

@@ -1,6 +1,7 @@
 """What only a GPU can show. Skipped, with the reason, without one."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,26 @@ def test_training_twice_gives_the_same_bits(precision, model):
     assert weights_sha256(one.model.state_dict()) == weights_sha256(other.model.state_dict())
 
 
+@pytest.mark.parametrize("engine", ["eager", "captured"])
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_no_step_waits_for_its_device(precision, engine):
+    """torch raises at what would wait. The first steps may: they set libraries up and make graphs."""
+    run, _ = small_run(
+        small_config(precision=precision, engine=engine, model=ModelConfig(name="cnn")),
+        fresh_ranks(precision),
+    )
+    with run.closing, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        for _ in range(3):
+            take_step(run)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            while run.step < run.plan.steps_per_epoch - 1:  # the last one is short
+                take_step(run, is_logged=run.step == 5)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_fp16_skips_an_overflowed_step_and_continues():
     config = small_config(precision="fp16", engine="eager")  # a graph does not call the hook
     run, _ = small_run(config, fresh_ranks("fp16"))
@@ -99,30 +120,30 @@ def test_the_gradient_in_half_precision_is_close_to_that_in_float32(precision, t
     assert 0 < error < tolerance
 
 
-def test_two_processes_on_one_gpu_give_the_same_bits_as_one():
-    assert exact_fingerprints(2, "gloo") == exact_fingerprints(1)
+@pytest.fixture(scope="module")
+def of_one_process():
+    return exact_fingerprints(1)
 
 
-def test_a_sharded_optimizer_gives_the_same_bits():
-    assert exact_fingerprints(2, "gloo", "sharded") == exact_fingerprints(1)
+def test_two_processes_on_one_gpu_give_the_same_bits_as_one(of_one_process):
+    assert exact_fingerprints(2, "gloo") == of_one_process
+
+
+def test_a_sharded_optimizer_gives_the_same_bits(of_one_process):
+    assert exact_fingerprints(2, "gloo", "sharded") == of_one_process
 
 
 @pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.nccl.version() < (2, 30),
     reason="NCCL lets ranks share a GPU since 2.30",
 )
-def test_nccl_on_one_gpu_gives_the_same_bits_as_one_process(monkeypatch):
+def test_nccl_on_one_gpu_gives_the_same_bits_as_one_process(monkeypatch, of_one_process):
     monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
-    assert exact_fingerprints(2) == exact_fingerprints(1)
+    assert exact_fingerprints(2) == of_one_process
 
 
 def test_any_model_has_the_same_bits_on_two_processes():
     assert any_model_fingerprints(2, "exact", "gloo") == any_model_fingerprints(1, "exact")
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_two_gpus_give_the_same_bits_as_one():
-    assert exact_fingerprints(2) == exact_fingerprints(1)
 
 
 def test_exact_and_fast_agree_up_to_rounding():

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def workers(
     num_processes: int, script: str, *arguments: str, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script of tests/multiprocess under torchrun, for checks inside the processes."""
-    words = [str(BIN / "torchrun"), "--nproc_per_node", str(num_processes), "--standalone"]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # torchrun may lie elsewhere
+    words += ["--nproc_per_node", str(num_processes)]
     script = str(ROOT / "tests" / "multiprocess" / script)
     return run([*words, script, *arguments], env=with_support(), **options)
 

@@ -28,6 +28,7 @@ from lockstep.engine.optimizer.schedule import check_schedule, check_schedule_na
 from lockstep.engine.optimizer.skipped_steps import SkippedSteps
 from lockstep.engine.optimizer.weight_average import WeightAverage
 from lockstep.engine.records import StepResult, evaluate_run, score, score_both, step_record
+from lockstep.engine.reduction.exchange import REDUCTIONS
 from lockstep.engine.reduction.reduction import Reduction
 from lockstep.engine.reduction.sharded_reduction import ShardedReduction
 from lockstep.engine.run import Run
@@ -38,6 +39,7 @@ from lockstep.engine.step.observer import NO_OBSERVER, Observer, Observers
 __all__ = [
     "NO_OBSERVER",
     "OPTIMIZERS",
+    "REDUCTIONS",
     "CapturedStep",
     "EventKind",
     "Formula",
