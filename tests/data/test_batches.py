@@ -7,6 +7,7 @@ import torch
 
 from lockstep.config import BatchConfig, DataConfig
 from lockstep.data import load_dataset, normalised, resident_spans, windows
+from lockstep.data.batches import aligned
 from lockstep.plan import Plan
 
 STORE = load_dataset(DataConfig(name="synthetic", num_train=100), seed=0).train
@@ -97,3 +98,17 @@ def wait_until(condition):
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.001)
     assert condition()
+
+
+class OnCuda(torch.Tensor):
+    """A tensor that says it is on CUDA, whose libraries choose kernels by alignment."""
+
+    is_cuda = True
+
+
+def test_on_cuda_a_micro_batch_is_copied_unless_it_starts_as_an_allocation_does():
+    window = torch.arange(4.0 * 64).as_subclass(OnCuda)
+    start = -window.data_ptr() // 4 % 64  # the first number at an address as of CUDA's allocator
+    assert aligned(window[start:]).data_ptr() == window[start:].data_ptr()
+    assert torch.equal(aligned(window[start + 6 :]), window[start + 6 :])
+    assert aligned(window[start + 6 :]).data_ptr() != window[start + 6 :].data_ptr()
