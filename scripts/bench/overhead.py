@@ -31,7 +31,8 @@ NUM_READY = 16  # prepared windows, used in turn
 
 def measure(bench: Bench) -> list[Row]:
     """A step with one micro-batch, one with eight as in the default recipe, and that recipe's whole loop."""
-    return [*steps(bench, micro_size=256), *steps(bench, micro_size=32), *whole_loop(bench)]
+    rows = [*steps(bench, micro_size=256), *steps(bench, micro_size=32), *whole_loop(bench)]
+    return [*rows, *(reductions(bench, window) for window in (1, 8))]
 
 
 def steps(bench: Bench, micro_size: int) -> list[Row]:
@@ -61,6 +62,15 @@ def steps(bench: Bench, micro_size: int) -> list[Row]:
         ratio(f"step with its data / bare step, {shape}", times["trainer"], times["bare"]),
         median_row(f"bare step, {shape}", [1e3 * seconds / repeats for seconds in times["bare"]], "ms"),
     ]
+
+
+def reductions(bench: Bench, window: int) -> Row:
+    """`fast` against `exact` in steps of single images, where the host's own work counts most."""
+    config = replace(bench.config(global_size=window, micro_size=1), engine="eager")
+    runs = {name: bench.run(replace(config, reduction=name)) for name in ("exact", "fast")}
+    steps = {name: partial(seconds_of, partial(take_step, run), 25) for name, run in runs.items()}
+    times = side_by_side(steps, bench.count(20))
+    return ratio(f"step, fast / exact, {window} x 1", times["fast"], times["exact"], at_most=1.05)
 
 
 def whole_loop(bench: Bench) -> list[Row]:

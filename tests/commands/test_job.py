@@ -11,7 +11,7 @@ from lockstep.errors import ConfigError
 from lockstep.launch import accelerate_options, tell_run_folder
 from lockstep.launch.launcher.rendezvous_address import job_port
 from lockstep.runs import write_task_facts
-from processes import ROOT
+from processes import BIN, ROOT
 from run_folders import DIGITS, SUMMARY, UNREADABLE
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
@@ -174,3 +174,22 @@ def test_the_job_scripts_are_clean():
     names = [str(script.relative_to(ROOT)) for script in SCRIPTS]
     result = subprocess.run(["shellcheck", *names], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
+
+
+def test_a_task_of_the_job_script_gets_all_gpus_of_its_node(tmp_path):
+    """Whatever sbatch was told to give a task: each rank must see all, or NCCL finds no way between them."""
+    for name in ("srun", "accelerate"):
+        (tmp_path / name).write_text("#!/bin/sh\nenv\n")
+        (tmp_path / name).chmod(0o755)
+    limits = ("NTASKS_PER_GPU", "GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND", "TRES_BIND")
+    job = {**JOB, **{f"SLURM_{name}": "1" for name in limits}}
+    path = os.pathsep.join([str(tmp_path), str(BIN), os.environ["PATH"]])
+    result = subprocess.run(
+        ["bash", ROOT / "slurm" / "train.sbatch", *flags_in(tmp_path)],
+        env={**os.environ, **job, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "SLURM_JOB_ID=77" in result.stdout
+    assert [name for name in limits if f"SLURM_{name}=" in result.stdout] == []

@@ -47,6 +47,15 @@ def test_two_ranks_on_one_gpu_are_refused_unless_nccl_is_told_to_let_them():
     gpus.check_no_shared_gpu(["a", "a"], "H200", {"NCCL_MULTI_RANK_GPU_ENABLE": "1"})
 
 
+def test_ranks_that_do_not_see_each_others_gpus_are_told():
+    """As under srun --gpus-per-task. One GPU that ranks share, or one on each node, hides nothing."""
+    (warning,) = gpus.hidden_gpus_of([("n1", "a", 2), ("n1", "b", 2), ("n2", "c", 1), ("n2", "d", 1)])
+    assert warning.startswith("rank 2 sees 1 of the 2 GPUs that the ranks on n2 use")
+    assert "srun --gpus-per-node, without --gpu-bind" in warning
+    for alone in ([("n1", "a", 1), ("n2", "a", 1)], [("n1", "a", 1), ("n1", "a", 1)], [("n1", "a", 8)]):
+        assert gpus.hidden_gpus_of(alone) == []
+
+
 def test_a_gpu_that_another_process_has_to_itself_is_one_line_with_its_compute_mode(tmp_path, monkeypatch):
     script = tmp_path / "nvidia-smi"
     script.write_text("#!/bin/sh\necho Exclusive_Process\necho Default\n")

@@ -83,7 +83,8 @@ def test_workers_are_forked_before_the_devices_of_the_ranks_are_connected(monkey
 
     monkeypatch.setattr(Workers, "__init__", start_and_tell)
     monkeypatch.setattr(
-        "lockstep.trainer.build.build.connect_gpus", lambda _: dist.all_reduce(torch.zeros(1))  # as on CUDA
+        "lockstep.trainer.build.build.connect_gpus",
+        lambda _: dist.all_reduce(torch.zeros(1)),  # as on CUDA
     )
     ranks = fresh_ranks()
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)

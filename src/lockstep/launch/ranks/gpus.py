@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -152,6 +153,30 @@ def check_no_shared_gpu(gpus: Sequence[str], name: str, environ: Mapping[str, st
                 f"ranks {first[gpu]} and {rank} share one {name}, and NCCL needs one GPU per rank; start "
                 f"{counted(len(set(gpus)), 'process')} for {num_gpus}, or set {SHARE_GPU}=1 (NCCL 2.30)"
             )
+
+
+def hidden_gpus(ranks: Ranks) -> list[str]:
+    """A warning if the ranks of a node do not see each other's GPUs. A collective, over the CPU's group."""
+    if ranks.device.type != "cuda" or ranks.world_size == 1 or dist.get_backend() != "nccl":
+        return []
+    own = str(torch.cuda.get_device_properties(ranks.device).uuid)
+    return hidden_gpus_of(ranks.gather_objects((platform.node(), own, torch.cuda.device_count())))
+
+
+def hidden_gpus_of(ranks: Sequence[tuple[str, str, int]]) -> list[str]:
+    """The same of what each rank tells: its node, its GPU, and how many GPUs it sees.
+
+    SLURM lets a task open its own GPU alone if GPUs were asked for by task, or bound to one. NCCL then cannot
+    copy from one GPU to another (NVIDIA/nccl#1066).
+    """
+    for rank, (node, _, num_visible) in enumerate(ranks):
+        num_used = len({gpu for other, gpu, _ in ranks if other == node})
+        if num_visible < num_used:
+            return [
+                f"rank {rank} sees {num_visible} of the {num_used} GPUs that the ranks on {node} use: NCCL may "
+                "find no direct way between them; let each see all: srun --gpus-per-node, without --gpu-bind"
+            ]
+    return []
 
 
 def connect_gpus(ranks: Ranks) -> None:

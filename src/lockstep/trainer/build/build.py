@@ -33,7 +33,7 @@ from lockstep.engine import (
 )
 from lockstep.errors import require
 from lockstep.launch import making
-from lockstep.launch.ranks.gpus import connect_gpus, differing_gpus, unused_device
+from lockstep.launch.ranks.gpus import connect_gpus, differing_gpus, hidden_gpus, unused_device
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.launch.ranks.threads import fullest_node
 from lockstep.plan import Plan
@@ -89,7 +89,7 @@ def _built(
         allowed = config.train.allow_nondeterministic
         ranks.on_all(lambda: use_deterministic_kernels(allow_nondeterministic=allowed))
     unused = unused_device(torch.accelerator.current_accelerator(check_available=True))
-    differences = differing_gpus(ranks, is_exact=config.reduction == "exact")
+    differences = differing_gpus(ranks, is_exact=config.reduction == "exact") + hidden_gpus(ranks)
     traits, warnings = find_traits(config, ranks, plan, prepared, parts, checkpoint)
     first_step = checkpoint.step if checkpoint else 0
     earlier_seconds = checkpoint.info["train_seconds"] if checkpoint else 0.0
