@@ -1,6 +1,7 @@
 """Joining and leaving the process group; what needs several processes is in tests/multiprocess."""
 
 import contextlib
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 import torch.distributed as dist
 
 from lockstep.errors import ConfigError, Interrupted, RankError
-from lockstep.launch import read_launch
-from lockstep.launch.process_group import join_ranks, launch_of_group, start_ranks
+from lockstep.launch import process_group, read_launch
+from lockstep.launch.process_group import FOREVER, join_ranks, launch_of_group, start_ranks
 from processes import free_port
 from runs import fresh_ranks, reset_accelerator
 
@@ -70,3 +71,24 @@ def test_a_group_without_a_launchers_variables_says_who_is_who(monkeypatch):
         assert (found.launcher, found.rank, found.world_size, found.wants_cpu) == ("program", 0, 1, True)
     finally:
         dist.destroy_process_group()
+
+
+def test_on_cuda_cublas_is_told_before_any_model_is_made_and_nccl_waits_for_a_debugger(monkeypatch):
+    """A model that is made on CUDA computes before its run asks for deterministic kernels."""
+    for name, value in {**torchrun_of_one(), "WORLD_SIZE": "2", "CUBLAS_WORKSPACE_CONFIG": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    limits = []
+
+    def join(launch, backend, limit_seconds, step_limit):
+        assert (backend, os.environ.get("CUBLAS_WORKSPACE_CONFIG")) == ("nccl", ":4096:8")
+        limits.append(step_limit)
+        raise Interrupted(0)
+
+    monkeypatch.setattr(process_group, "join_new_group", join)
+    for debugs in (False, True):
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+        with pytest.raises(Interrupted):
+            start_ranks(read_launch(os.environ | {"ACCELERATE_USE_CPU": "false"}), "no", 5, debugs=debugs)
+    assert limits[0].total_seconds() < 100
+    assert limits[1] == FOREVER

@@ -6,7 +6,12 @@ import pytest
 from PIL import Image
 
 from image_files import streamed_words
+from lockstep.inspect import step_replay
+from lockstep.launch import read_launch
+from lockstep.launch.ranks.ranks import Ranks
+from lockstep.runs import run_settings
 from processes import BIN, lockstep, read_run, run, train_quick
+from runs import reset_accelerator
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +124,28 @@ def test_the_step_can_be_taken_at_the_debuggers_prompt(folder):
     assert "('at', 3)" in result.stdout
     assert result.returncode == 2
     assert "--break = 3: was computed at the prompt" in result.stderr
+
+
+def test_the_other_ranks_wait_on_the_cpu_while_the_main_rank_is_in_the_debugger(
+    folder, tmp_path, monkeypatch
+):
+    """If they went on into the step, they would wait in a collective of NCCL, which has a limit."""
+    on_main, within, opened = Ranks.on_main, [], []
+
+    def tell(self, action):
+        within.append(action)
+        try:
+            return on_main(self, action)
+        finally:
+            within.pop()
+
+    monkeypatch.setattr(Ranks, "on_main", tell)
+    monkeypatch.setattr(step_replay, "open_prompt", lambda run, step: opened.append((step, len(within))))
+    reset_accelerator()
+    config = run_settings(folder)
+    launch = read_launch()
+    step_replay.replay_step(folder, config, 1, output=tmp_path, enter_debugger=True, launch=launch)
+    assert opened == [(1, 1)]
 
 
 @pytest.mark.parametrize("prompt", ["q\n", ""], ids=["q", "end of input"])

@@ -50,7 +50,7 @@ def test_two_ranks_on_one_gpu_are_refused_unless_nccl_is_told_to_let_them():
 def test_ranks_that_do_not_see_each_others_gpus_are_told():
     """As under srun --gpus-per-task. One GPU that ranks share, or one on each node, hides nothing."""
     (warning,) = gpus.hidden_gpus_of([("n1", "a", 2), ("n1", "b", 2), ("n2", "c", 1), ("n2", "d", 1)])
-    assert warning.startswith("rank 2 sees 1 of the 2 GPUs that the ranks on n2 use")
+    assert warning.startswith("rank 2 sees 1 of the 2 GPUs that ranks on n2 use")
     assert "srun --gpus-per-node, without --gpu-bind" in warning
     for alone in ([("n1", "a", 1), ("n2", "a", 1)], [("n1", "a", 1), ("n1", "a", 1)], [("n1", "a", 8)]):
         assert gpus.hidden_gpus_of(alone) == []

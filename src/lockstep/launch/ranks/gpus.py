@@ -173,7 +173,7 @@ def hidden_gpus_of(ranks: Sequence[tuple[str, str, int]]) -> list[str]:
         num_used = len({gpu for other, gpu, _ in ranks if other == node})
         if num_visible < num_used:
             return [
-                f"rank {rank} sees {num_visible} of the {num_used} GPUs that the ranks on {node} use: NCCL may "
+                f"rank {rank} sees {num_visible} of the {num_used} GPUs that ranks on {node} use: NCCL may "
                 "find no direct way between them; let each see all: srun --gpus-per-node, without --gpu-bind"
             ]
     return []
