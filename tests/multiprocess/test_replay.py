@@ -126,9 +126,7 @@ def test_the_step_can_be_taken_at_the_debuggers_prompt(folder):
     assert "--break = 3: was computed at the prompt" in result.stderr
 
 
-def test_the_other_ranks_wait_on_the_cpu_while_the_main_rank_is_in_the_debugger(
-    folder, tmp_path, monkeypatch
-):
+def test_the_other_ranks_wait_on_the_cpu_while_a_debugger_is_open(folder, tmp_path, monkeypatch):
     """If they went on into the step, they would wait in a collective of NCCL, which has a limit."""
     on_main, within, opened = Ranks.on_main, [], []
 
