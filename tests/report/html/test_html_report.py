@@ -12,6 +12,7 @@ import pytest
 
 from lockstep.commands.main import main
 from lockstep.report.html.html_figures import comparison, confusion_figure, curves
+from lockstep.report.html.html_page import THEME, drawn
 from lockstep.runs.saved_evaluations import to_npz
 from run_folders import SUMMARY, make_evaluation, make_record, make_run
 
@@ -126,35 +127,84 @@ def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch
     assert line.endswith(f"--html: needs the package plotly; {install}")
 
 
+def lines_of(figure, y):
+    """Name → values of the lines on a y axis."""
+    return {line["name"]: line["y"] for line in figure["data"] if line["yaxis"] == y}
+
+
 def test_a_comparison_shows_the_validation_set_of_a_run_that_has_one():
     runs = {
         split: [make_record(1, 0.5, split), make_record(2, 0.75, split)] for split in ("test", "validation")
     }
     figure = comparison(runs, "accuracy")
-    lines = [(line.name, line.y) for line in figure.data if line.yaxis == "y2"]
-    assert lines == [("test", (0.5, 0.75)), ("validation", (0.5, 0.75))]
-    assert figure.layout.yaxis2.title.text == "test or validation accuracy"
+    assert lines_of(figure, "y2") == {"test": [0.5, 0.75], "validation": [0.5, 0.75]}
+    assert figure["layout"]["yaxis2"]["title"]["text"] == "test or validation accuracy"
 
 
 def test_a_moving_average_has_a_line_of_its_own():
     records = [
         {**make_record(step, 0.5), "ema_test_loss": 0.25, "ema_test_accuracy": 0.75} for step in (1, 2)
     ]
-    lines = {line.name: line.y for line in curves(records, [], "accuracy").data if line.yaxis == "y2"}
-    assert lines["moving average, test"] == (0.75, 0.75)
+    assert lines_of(curves(records, [], "accuracy"), "y2")["moving average, test"] == [0.75, 0.75]
+
+
+def test_a_line_is_in_the_legend_once_and_a_resume_has_a_line_over_all_panels():
+    figure = curves([make_record(step, 0.5) for step in (1, 2)], [1], "accuracy")
+    named = [line["name"] for line in figure["data"] if line["showlegend"]]
+    assert named == ["training", "test", "lr/model"]
+    assert len(figure["data"]) == 5
+    (resume,) = figure["layout"]["shapes"]
+    assert (resume["x0"], resume["x1"], resume["yref"]) == (1, 1, "paper")
 
 
 def test_a_loss_that_falls_far_has_a_logarithmic_axis():
     for losses, kind in (([2.0, 0.2], "log"), ([2.0, 1.0], None), ([2.0, 0.0], None)):
         records = [{**make_record(step), "loss": loss} for step, loss in enumerate(losses, 1)]
-        assert curves(records, [], "accuracy").layout.yaxis.type == kind
-        assert comparison({"a": records}, "accuracy").layout.yaxis.type == kind
+        assert curves(records, [], "accuracy")["layout"]["yaxis"].get("type") == kind
+        assert comparison({"a": records}, "accuracy")["layout"]["yaxis"].get("type") == kind
+
+
+def test_a_confusion_matrix_shows_each_count_once_and_no_zeros():
+    right, wrong = confusion_figure(np.array([[5, 2], [0, 1200]]), ["cat", "<dog>"])["data"]
+    assert right["z"] == [[5, None], [None, 1200]]
+    assert wrong["z"] == [[None, 2], [None, None]]
+    assert right["x"] == right["y"] == ["cat", "&lt;dog&gt;"]
+    assert right["texttemplate"] == wrong["texttemplate"] == "%{z:,}"
 
 
 def test_a_confusion_matrix_of_many_classes_has_no_numbers():
     counts = np.eye(100, dtype=np.int64)
-    figure = json.loads(confusion_figure(counts, [f"class {index}" for index in range(100)]).to_json())
-    assert figure["data"][0].get("texttemplate") is None
+    figure = confusion_figure(counts, [f"class {index}" for index in range(100)])
+    assert "texttemplate" not in figure["data"][0]
+
+
+def test_a_figure_is_a_script_that_no_name_can_end():
+    figure = comparison({"</script><b>": [make_record(1)]}, "accuracy")
+    figure["layout"]["title"] = {"text": "</script>"}
+    content = drawn(figure)
+    assert content.count("</script>") == 1
+    assert content.endswith("</script></div>")
+
+
+def test_plotly_knows_every_name_of_a_figure():
+    """Plotly's Python objects refuse a name or a value that plotly.js does not know."""
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    records = [make_record(step, 0.5) for step in (1, 2)]
+    for figure in (
+        curves(records, [1], "accuracy"),
+        comparison({"a": records}, "accuracy"),
+        confusion_figure(np.array([[5, 2], [0, 1200]]), ["cat", "dog"]),
+    ):
+        graph_objects.Figure(figure)
+    graph_objects.layout.Template(layout=THEME)
+
+
+def test_a_page_needs_none_of_plotlys_objects():
+    """They take a quarter of a second, and a report is drawn at the end of each run."""
+    program = (
+        "import lockstep.report.html.html_comparison, sys; sys.exit('plotly.basedatatypes' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.slow
@@ -167,7 +217,9 @@ def test_a_browser_draws_the_report_without_a_network(tmp_path):
     page = (folder / "report" / "index.html").as_uri()
     result = subprocess.run([*words, page], capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
-    drawn = re.sub(r"<script.*?</script>", "", result.stdout, flags=re.DOTALL)
-    assert drawn.count('class="main-svg"') >= 2  # the curves and the matrix
-    assert "scatterlayer" in drawn
-    assert "optimizer steps" in drawn
+    dom = re.sub(r"<script.*?</script>", "", result.stdout, flags=re.DOTALL)
+    assert dom.count('class="main-svg"') >= 2  # the curves and the matrix
+    assert "scatterlayer" in dom
+    assert "optimizer steps" in dom
+    assert 'data-title="Zoom"' in dom
+    assert "Share" not in dom  # a button of plotly 7, which sends the figure to plotly's cloud

@@ -1,14 +1,17 @@
-"""The figures of the HTML report: lines of records, and a confusion matrix."""
+"""The figures of the HTML pages: lines of records, and a confusion matrix.
+
+A figure is plain data and layout as plotly.js takes them, by the names of https://plotly.com/javascript/reference.
+Plotly's Python objects for them check each value, but take a quarter of a second to import and to fill.
+"""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from lockstep.report.figures.figure_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, shortened
 from lockstep.report.html.html_page import GREY
@@ -29,112 +32,125 @@ PANEL_PIXELS = 260
 MAX_NUMBERED = 25
 """With more classes than this, cells are too small for numbers."""
 
+ORANGES = (
+    *("rgb(255,245,235)", "rgb(254,230,206)", "rgb(253,208,162)", "rgb(253,174,107)", "rgb(253,141,60)"),
+    *("rgb(241,105,19)", "rgb(217,72,1)", "rgb(166,54,3)", "rgb(127,39,4)"),
+)
+"""From few to many: ColorBrewer's Oranges, which plotly.js does not know by name."""
 
-def curves(records: Sequence[Record], resumes: Sequence[int], headline: str) -> go.Figure:
+
+def curves(records: Sequence[Record], resumes: Sequence[int], headline: str) -> dict[str, Any]:
     """Loss, headline value and learning rates over steps, and a line at each resume."""
-    values = list(dict.fromkeys(["loss", headline]))
-    figure = _panels([*values, "learning rate"])
-    for row, value in enumerate(values, 1):
-        for name, prefix, colour in KINDS:
-            _line(figure, row, records, "step", prefix + value, name, colour, is_first=row == 1)
-        _fit_y(figure, row)
-        if is_fraction_correct(value):
-            figure.update_yaxes(tickformat=".4~%", row=row, col=1)
+    panels = []
+    for value in dict.fromkeys(["loss", headline]):
+        lines = [_line(records, "step", prefix + value, name, colour) for name, prefix, colour in KINDS]
+        panels.append((_y_axis(value, value, lines), lines))
     rates = sorted({key for record in records for key in record if key.startswith("lr/")})
-    for key, colour in zip(rates, cycle(RATE_COLOURS)):
-        _line(figure, len(values) + 1, records, "step", key, key, colour, is_first=True)
-    for step in resumes:
-        figure.add_vline(step, line={"color": GREY, "width": 1, "dash": "dash"})
-    figure.update_xaxes(title_text="optimizer steps", row=len(values) + 1, col=1)
+    lines = [_line(records, "step", key, key, colour) for key, colour in zip(rates, cycle(RATE_COLOURS))]
+    panels.append(({"title": {"text": "learning rate"}}, lines))
+    figure = _panels(panels, "optimizer steps")
+    dashes = {"type": "line", "line": {"color": GREY, "width": 1, "dash": "dash"}}
+    figure["layout"]["shapes"] = [
+        {**dashes, "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1} for step in resumes
+    ]
     return figure
 
 
-def comparison(runs: Mapping[str, Sequence[Record]], headline: str) -> go.Figure:
+def comparison(runs: Mapping[str, Sequence[Record]], headline: str) -> dict[str, Any]:
     """Training loss and headline test value of runs over the training samples seen.
 
     Of a run with a validation set, whose test set is scored once, the value on the validation set.
     """
-    keys = {
-        name: f"validation_{headline}"
-        if any(f"validation_{headline}" in record for record in records)
-        else f"test_{headline}"
-        for name, records in runs.items()
-    }
-    splits = sorted({key.partition("_")[0] for key in keys.values()})
-    figure = _panels(["training loss", f"{' or '.join(splits)} {headline}"])
+    losses, scores, splits = [], [], set()
     for (name, records), colour in zip(runs.items(), cycle(COLOURS)):
-        for row, key in enumerate(("loss", keys[name]), 1):
-            _line(figure, row, records, "samples_seen", key, name, colour, is_first=row == 1)
-    for row in (1, 2):
-        _fit_y(figure, row)
-    if is_fraction_correct(headline):
-        figure.update_yaxes(tickformat=".4~%", row=2, col=1)
-    figure.update_xaxes(title_text="training samples seen", row=2, col=1)
-    return figure
+        has_validation = any(f"validation_{headline}" in record for record in records)
+        split = "validation" if has_validation else "test"
+        splits.add(split)
+        losses.append(_line(records, "samples_seen", "loss", name, colour))
+        scores.append(_line(records, "samples_seen", f"{split}_{headline}", name, colour))
+    panels = [
+        (_y_axis("training loss", "loss", losses), losses),
+        (_y_axis(f"{' or '.join(sorted(splits))} {headline}", headline, scores), scores),
+    ]
+    return _panels(panels, "training samples seen")
 
 
-def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> go.Figure:
+def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """How often each label (rows) got each prediction (columns). Only mistakes are coloured."""
     names = [html.escape(shortened(name, 24)) for name in classes]
-    is_diagonal = np.eye(len(counts), dtype=bool)
-    size = min(900, max(360, 40 * len(names) + 120))
-    common = {
+    is_right = np.eye(len(counts), dtype=bool)
+    # Solid cells, on which plotly chooses the ink: in the dark it would take transparent ones for white.
+    pale = {"colorscale": [[0, "#d8d8d8"], [1, "#d8d8d8"]], "showscale": False}
+    places = np.linspace(0, 1, len(ORANGES)).tolist()
+    oranges = {"colorscale": list(zip(places, ORANGES, strict=True))}
+    axis = {"type": "category", "tickson": "boundaries", "zeroline": False}
+    cells = {
+        "type": "heatmap",
         "x": names,
         "y": names,
-        "text": counts,
-        "texttemplate": "%{text:,}" if len(names) <= MAX_NUMBERED else None,
-        "hovertemplate": "label %{y}, prediction %{x}: %{text:,}<extra></extra>",
+        "hovertemplate": "label %{y}, prediction %{x}: %{z:,}<extra></extra>",
+        "hoverongaps": False,
+        "zmin": 0,
+        "colorbar": {"outlinewidth": 0},
+        **({"texttemplate": "%{z:,}"} if len(names) <= MAX_NUMBERED else {}),
     }
-    mistakes = np.where(~is_diagonal & (counts > 0), counts, np.nan)
-    # Solid cells, on which plotly chooses the ink: in the dark it would take transparent ones for white.
-    pale = {"colorscale": ["#d8d8d8"] * 2, "showscale": False}
-    right = go.Heatmap(z=np.where(is_diagonal, 0, np.nan), **pale, **common)
-    wrong = go.Heatmap(z=mistakes, zmin=0, colorscale="Oranges", **common)
-    figure = go.Figure([right, wrong])
-    figure.update_layout(width=size, height=size)
-    figure.update_xaxes(title_text="prediction", type="category")
-    figure.update_yaxes(title_text="label", type="category", autorange="reversed")
-    return figure
+    size = min(900, max(360, 40 * len(names) + 120))
+    return {
+        "data": [
+            {**cells, **pale, "z": np.ma.masked_where(~is_right, counts).tolist()},
+            {**cells, **oranges, "z": np.ma.masked_where(is_right | (counts == 0), counts).tolist()},
+        ],
+        "layout": {
+            "width": size,
+            "height": size,
+            "xaxis": {**axis, "title": {"text": "prediction"}},
+            "yaxis": {**axis, "title": {"text": "label"}, "autorange": "reversed"},
+        },
+    }
 
 
-def _panels(titles: Sequence[str]) -> go.Figure:
-    figure = make_subplots(rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    for row, title in enumerate(titles, 1):
-        figure.update_yaxes(title_text=html.escape(title), row=row, col=1)
-    figure.update_layout(height=PANEL_PIXELS * len(titles), hovermode="x unified")
-    return figure
+def _panels(panels: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]], x_title: str) -> dict[str, Any]:
+    """Panels below each other, of a y axis and lines each, with one x axis. A name is in the legend once."""
+    ids = ["y", *(f"y{row}" for row in range(2, len(panels) + 1))]
+    layout: dict[str, Any] = {
+        "grid": {"rows": len(panels), "columns": 1, "subplots": [[f"x{y}"] for y in ids], "ygap": 0.17},
+        "xaxis": {"title": {"text": x_title}, "anchor": ids[-1]},
+        "height": PANEL_PIXELS * len(panels),
+        # The buttons have a column of their own: above the panels they would cover a legend of several lines.
+        "modebar": {"orientation": "v"},
+        "margin": {"r": 40, "t": 30},
+        "hovermode": "x unified",
+    }
+    data: list[dict[str, Any]] = []
+    for y, (axis, lines) in zip(ids, panels, strict=True):
+        layout[y.replace("y", "yaxis")] = axis
+        for line in lines:
+            if line["x"]:
+                is_named = any(line["name"] == other["name"] for other in data)
+                data.append({**line, "yaxis": y, "showlegend": not is_named})
+    return {"data": data, "layout": layout}
 
 
-def _fit_y(figure: go.Figure, row: int) -> None:
-    """A logarithmic axis if the values span more than a factor of 4, so that late progress is visible."""
-    values = [value for line in figure.select_traces(row=row, col=1) for value in line.y]
-    if values and min(values) > 0 and max(values) > 4 * min(values):
-        figure.update_yaxes(type="log", row=row, col=1)
+def _y_axis(title: str, value: str, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Logarithmic if the values span more than a factor of 4, so that late progress is visible."""
+    numbers = [number for line in lines for number in line["y"]]
+    is_log = bool(numbers) and min(numbers) > 0 and max(numbers) > 4 * min(numbers)
+    return {
+        "title": {"text": html.escape(title)},
+        **({"type": "log"} if is_log else {}),
+        **({"tickformat": ".4~%"} if is_fraction_correct(value) else {}),
+    }
 
 
-def _line(
-    figure: go.Figure,
-    row: int,
-    records: Sequence[Record],
-    x_key: str,
-    y_key: str,
-    name: str,
-    colour: str,
-    *,
-    is_first: bool,
-) -> None:
-    """A line through the records that have both keys, if there are any."""
+def _line(records: Sequence[Record], x_key: str, y_key: str, name: str, colour: str) -> dict[str, Any]:
+    """A line through the records that have both keys."""
     points = [(record[x_key], record[y_key]) for record in records if record.get(y_key) is not None]
-    if not points:
-        return
-    x, y = zip(*points, strict=True)
-    line = go.Scatter(
-        x=x,
-        y=y,
-        name=html.escape(name),
-        legendgroup=name,
-        showlegend=is_first,
-        mode="lines+markers" if len(points) <= 50 else "lines",
-        line={"color": colour},
-    )
-    figure.add_trace(line, row=row, col=1)
+    return {
+        "type": "scatter",
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+        "name": html.escape(name),
+        "legendgroup": name,
+        "mode": "lines+markers" if len(points) <= 50 else "lines",
+        "line": {"color": colour},
+    }

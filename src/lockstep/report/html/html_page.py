@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
@@ -31,6 +31,24 @@ th { color: var(--soft); font-weight: normal; }
 figure img { width: 112px; height: 112px; object-fit: contain; image-rendering: pixelated; }
 figcaption { font-size: .8rem; color: var(--soft); overflow-wrap: anywhere; }
 """
+AXIS = {"gridcolor": GRID, "zerolinecolor": GRID, "zerolinewidth": 2, "ticks": "", "automargin": True}
+THEME = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": GREY, "family": "system-ui, sans-serif"},
+    "margin": {"l": 70, "r": 20, "t": 60, "b": 50},
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": ORANGE},
+    "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},  # a narrow page has no room beside
+    "xaxis": {**AXIS, "title": {"standoff": 15}},
+    "yaxis": {**AXIS, "title": {"standoff": 15}},
+}
+"""What plotly.js takes for what a figure's layout does not say."""
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
+}
+"""Nothing is uploaded from a report, and there is nothing to select."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """The browser itself keeps the page from the network."""
 
@@ -95,18 +113,10 @@ def pictures(images: Sequence[Image.Image], captions: Sequence[str]) -> str:
     return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 
-def drawn(figure: go.Figure) -> str:
-    """A figure whose values can be read with the mouse."""
-    figure.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "family": "system-ui, sans-serif"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": ORANGE},
-        margin={"l": 70, "r": 20, "t": 60, "b": 50},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},  # a narrow page has no room beside
-    )
-    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
-    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
-    options: dict[str, Any] = {"displaylogo": False, "responsive": True}
-    content = figure.to_html(full_html=False, include_plotlyjs=False, config=options)
-    return f'<div class="drawn">{content}</div>'
+def drawn(figure: Mapping[str, Any]) -> str:
+    """A figure whose values can be read with the mouse: data and layout, as plotly.js takes them."""
+    layout = {"template": {"layout": THEME}, **figure["layout"]}
+    text = json.dumps({"data": figure["data"], "layout": layout, "config": CONFIG})
+    text = text.replace("<", "\\u003c")  # a name cannot end the script
+    draw = f"Plotly.newPlot(document.currentScript.previousElementSibling, {text})"
+    return f'<div class="drawn"><div></div><script>{draw}</script></div>'
