@@ -1,4 +1,4 @@
-"""The parts of settle.py: programs, what matters most first, with their shares of the time."""
+"""The parts of settle.py: programs, what matters most first, with the time of each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SEVERAL = "tests/gpu/test_several_gpus.py"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One program and its share of the time."""
+    """One program and its time."""
 
     name: str
     words: tuple[str, ...]
     """The command, without the interpreter."""
     seconds: float
-    """Its share of the time. It may also use what the parts before it have left."""
+    """What it surely gets, unless the time is over. It may also use what the parts before it have left."""
     num_gpus: int = 0
     """How many GPUs it needs."""
     can_try_on_cpu: bool = False
@@ -60,8 +60,8 @@ def tests(name: str, *words: str, seconds: float, num_gpus: int) -> Part:
 PARTS = (
     Part(name="machine", words=("scripts/gpu/machine.py",), seconds=20, takes_data=False, takes_quick=False),
     tests("tests", "tests/gpu", f"--ignore={SEVERAL}", seconds=120, num_gpus=1),
-    tests("several", SEVERAL, seconds=150, num_gpus=2),
-    benchmark("scaling", 100, num_gpus=2, can_try_on_cpu=True),
+    tests("several", SEVERAL, seconds=100, num_gpus=2),
+    benchmark("scaling", 80, num_gpus=2, can_try_on_cpu=True),
     benchmark("engines", 30, num_gpus=1),
     benchmark("overhead", 40),
     Part(name="best", words=("scripts/gpu/best.py",), seconds=35),
@@ -75,4 +75,4 @@ PARTS = (
     benchmark("startup", 60),
     benchmark("sharded", 60, num_gpus=2, can_try_on_cpu=True),
 )
-"""On one GPU the shares add up to the nine minutes that settle.py has."""
+"""On one GPU they take the nine minutes that settle.py has; on several the last may find no time."""

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +20,12 @@ def stop(text: str) -> NoReturn:
     """Ends the script with one line and the exit code of a user's mistake."""
     print(f"settle.py: {text}", file=sys.stderr)
     sys.exit(2)
+
+
+def check_python() -> None:
+    """Lockstep runs on what pyproject.toml says, and older systems come with less."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - the interpreter is the user's
+        stop(f"Python {sys.version.split()[0]} is too old; start it with 3.11 or a newer one")
 
 
 def checked_data_root(data_root: str) -> str:
@@ -50,6 +55,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 def missing_packages() -> list[str]:
     """What the project depends on and this Python does not have."""
+    import tomllib  # not in Python 3.10, which is refused by name
+
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in declared]
     return [name for name in (*names, *TEST_PACKAGES) if not is_installed(name)]

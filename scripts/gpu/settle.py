@@ -26,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from parts import PARTS, Part
-from preparation import ROOT, checked_data_root, count_gpus, environment, stop
+from preparation import ROOT, check_python, checked_data_root, count_gpus, environment, stop
 
 LEAST_SECONDS = 3.0
 """With less time than this left, no part begins."""
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="run only these parts")
     parser.add_argument("--quick", action="store_true", help="try the programs, on a CPU too; no rows")
     asked = parser.parse_args()
+    check_python()
     begin = time.monotonic()
     parts = [part for part in PARTS if part.name in asked.only]
     seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
@@ -60,6 +61,8 @@ def main() -> None:
             stop("no CUDA device here; --quick tries the programs on a CPU, and make bench measures one")
         device = f"{num_gpus} GPU{'s' * (num_gpus > 1)}" if num_gpus else "the CPU"
         print(f"{len(parts)} parts on {device}, at most {seconds:.0f} s", flush=True)
+        if (enough := sum(part.seconds for part in parts if not part.why_skipped(num_gpus))) > seconds:
+            print(f"the last parts may find no time; --seconds {enough:.0f} is enough for all", flush=True)
         settling = Settling(data_root, asked.output.resolve(), variables, num_gpus, asked.quick)
         sys.exit(settling.settle(parts, seconds - (time.monotonic() - begin)))
 
@@ -80,11 +83,11 @@ class Settling:
         self.output.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
         runnable = [part for part in parts if not part.why_skipped(self.num_gpus)]
-        per_share = seconds / max(1.0, sum(part.seconds for part in runnable))
+        per_share = max(1.0, seconds / max(1.0, sum(part.seconds for part in runnable)))
         outcomes, end = [], begin
         for part in parts:
             if part in runnable:
-                end += part.seconds * per_share
+                end = min(end + part.seconds * per_share, begin + seconds)
             print(f"{part.name:12} ", end="", flush=True)
             started = time.monotonic()
             try:
