@@ -25,3 +25,15 @@ def test_many_classes_have_neither_names_nor_numbers():
     (axes,) = draw_confusion(counts, [f"class {index}" for index in range(len(counts))], "").axes
     assert len(axes.texts) == 0
     assert not any(text.get_text().startswith("class") for text in axes.get_yticklabels())
+
+
+@pytest.mark.parametrize("names", [["cat", "dog"], ["yellow-billed", "great spotted woodpecker"]])
+def test_everything_written_is_within_the_picture(names):
+    figure = draw_confusion(np.diag([5, 1200]), names, "run\nafter step 7")
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    box = axes.get_tightbbox()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert axes.get_window_extent().width > figure.bbox.width / 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lockstep.report.figures.contact_sheet import MIN_WIDTH, TITLE_HEIGHT, draw_contact_sheet
+from lockstep.report.figures.contact_sheet import MARGIN, MIN_WIDTH, TITLE_HEIGHT, draw_contact_sheet
 
 RED = (0xD5, 0x5E, 0x00)
 
@@ -51,3 +51,10 @@ def test_large_images_become_smaller_and_long_names_are_cut():
     name = "a very long name of a class"
     pair = draw(np.zeros((2, 28, 28), np.uint8), [name, "0"], [name, "0"])[TITLE_HEIGHT + 112 :]
     assert (pair[:, 144:152] == 255).all()  # nothing reaches the next picture
+
+
+def test_a_long_title_is_not_cut():
+    title = "run\nafter step 705: 68 of 10,000 test samples wrong (0.68%); the 25 with the highest loss"
+    sheet = np.asarray(draw_contact_sheet(np.zeros((1, 28, 28), np.uint8), ["1"], ["7"], [""], title))
+    assert (sheet[:TITLE_HEIGHT] < 255).any()
+    assert (sheet[:TITLE_HEIGHT, -MARGIN // 2 :] == 255).all()

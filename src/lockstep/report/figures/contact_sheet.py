@@ -44,7 +44,8 @@ def draw_contact_sheet(
     rows = math.ceil(len(images) / columns)
     sheet = Image.new("RGB", (columns * tile_width, TITLE_HEIGHT + rows * tile_height), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, TITLE_HEIGHT // 2), title, INK, _font(LARGE_FONT), anchor="lm", spacing=8)
+    title_font = _fitting(title, pen, sheet.width - 2 * MARGIN)
+    pen.text((MARGIN, TITLE_HEIGHT // 2), title, INK, title_font, anchor="lm", spacing=8)
     large, small = _font(LARGE_FONT), _font(SMALL_FONT)
     for index, (label, prediction, note) in enumerate(zip(labels, predictions, notes, strict=True)):
         row, column = divmod(index, columns)
@@ -59,6 +60,12 @@ def draw_contact_sheet(
         pen.text((middle, bottom + 4), _cut(text, pen, font, tile_width), ink, font, anchor="ma")
         pen.text((middle, bottom + 30), note, GREY, small, anchor="ma")
     return sheet
+
+
+def _fitting(title: str, pen: ImageDraw.ImageDraw, width: int) -> ImageFont.FreeTypeFont:
+    """The large font, or the largest one in which the lines of a title fit into a width."""
+    longest = max(pen.textlength(line, _font(LARGE_FONT)) for line in [*title.splitlines(), ""])
+    return _font(int(LARGE_FONT * min(1, width / max(1, longest))))
 
 
 def _cut(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:
