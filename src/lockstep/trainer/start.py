@@ -20,6 +20,7 @@ from lockstep.launch.liveness.heartbeats import BETWEEN
 from lockstep.launch.precision import resolve_precision
 from lockstep.launch.process.process_state import restored_process_state
 from lockstep.launch.process_group import join_ranks, launch_of_group
+from lockstep.launch.ranks.compare_ranks import check_same_settings
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import window_for_reduction
 from lockstep.report import say
@@ -142,6 +143,7 @@ def run_training(
     window_for_reduction(config.batch, config.reduction, launch.world_size)
     folder = run_path(config)
     with join_ranks(launch, config.precision, config.run.timeout_seconds) as ranks:
+        check_same_settings(config, ranks)
         mode = ranks.on_main(lambda: wandb_mode(config.tracking.mode))
         with locked_folder(folder, ranks):
             ranks.on_main(lambda: mend_history(folder))

@@ -93,10 +93,10 @@ def run_of(word: str, field: str = "RUN") -> Path:
     Raises:
         ConfigError: it names none of a run.
     """
-    folder = run_folder_of(split_name(word, field)[0])
+    path, _ = split_name(word, field)
+    folder = run_folder_of(path)
     if folder is None:
-        rule = "is neither a run folder nor a checkpoint in one; name runs/NAME or "
-        raise refuse(field, word, f"{rule}runs/NAME/checkpoints/step-00000000")
+        raise refuse(field, word, f"is neither a run folder nor a checkpoint in one; {which_run(path)}")
     return folder
 
 
