@@ -31,10 +31,10 @@ def main() -> None:
     print(f"NCCL: {torch.cuda.nccl.version() if device.type == 'cuda' else 'not used'}", flush=True)
     for index in range(torch.cuda.device_count()):
         print(torch.cuda.get_device_properties(index), flush=True)
-    subprocess.run([sys.executable, "-W", "ignore", "-m", "torch.utils.collect_env"], check=True)
+    subprocess.run([sys.executable, "-W", "ignore", "-m", "torch.utils.collect_env"])
     if shutil.which("nvidia-smi"):
         subprocess.run(["nvidia-smi", "topo", "-m"])
-        subprocess.run(["nvidia-smi", "-q"], check=True)
+        subprocess.run(["nvidia-smi", "-q"])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import harness
 from harness import ROOT, side_by_side
 from results import Row, publish, ratio, shown
+from team import Team
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROGRAMS = MAKEFILE.partition("BENCHMARKS := ")[2].partition("\n")[0].split()
@@ -92,6 +93,12 @@ def test_a_section_without_a_gpu_says_so(tmp_path: Path) -> None:
 def test_a_machine_without_git_does_not_know_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert harness._commit() == "unknown"
+
+
+def test_a_team_that_does_not_start_is_not_waited_for() -> None:
+    bench = harness.Bench(is_quick=True, data_root="", ranks=None)  # type: ignore[arg-type]  # not used
+    with pytest.raises(SystemExit, match="did not start"):
+        Team(bench, "exact", [([sys.executable, "-c", "raise SystemExit(1)"], {})])
 
 
 def test_a_page_without_markers_for_the_table_is_refused(tmp_path: Path) -> None:

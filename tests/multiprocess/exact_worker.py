@@ -45,7 +45,12 @@ class ListSink:
 
 
 def fingerprint(
-    model: str, precision: str, optimizer: OptimizerConfig, dropout: float = 0.0, num_epochs: int = 2
+    model: str,
+    precision: str,
+    optimizer: OptimizerConfig,
+    dropout: float = 0.0,
+    num_epochs: int = 2,
+    micro_size: int = 8,
 ) -> dict[str, object]:
     """Epochs of two full steps and a short one, every step logged."""
     config = small_config(
@@ -54,7 +59,7 @@ def fingerprint(
         augment=AUGMENT if dropout else AugmentConfig(),
         precision=precision,
         optimizer=replace(optimizer, sharded="sharded" in sys.argv),
-        batch=BatchConfig(global_size=64, micro_size=8),
+        batch=BatchConfig(global_size=64, micro_size=micro_size),
         train=TrainConfig(epochs=num_epochs, log_every=1),
     )
     run, _ = small_run(replace(config, reduction="exact"), replace(fresh_ranks(precision), nodes=nodes))
@@ -89,6 +94,8 @@ runs = {
 }
 if torch.cuda.is_available():
     runs["cnn fp16"] = ("cnn", "fp16", OptimizerConfig())
+    # Where a slice of one label begins in memory depends on the rank, and may decide a kernel.
+    runs["mlp micro-batches of 1"] = ("mlp", "no", OptimizerConfig(), 0.0, 1, 1)
 names = [name for name in runs if name in sys.argv] or runs
 fingerprints = {name: fingerprint(*runs[name]) for name in names}
 if not dist.is_initialized() or dist.get_rank() == 0:
