@@ -1,5 +1,7 @@
-"""`lockstep train`: what it says of a finished run, and what it refuses before torch is imported."""
+"""`lockstep train`: what it says of a finished run, and how it ends before torch is imported."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -21,3 +23,17 @@ def test_a_batch_that_does_not_suit_the_processes_is_refused_before_torch_is_imp
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert "batch.global_size = 256: must be batch.micro_size = 32 times 3 ranks" in result.stderr
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path):
+    os.mkfifo(tmp_path / "settings.yaml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lockstep", "train", "--config", str(tmp_path / "settings.yaml")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
+    with (tmp_path / "settings.yaml").open("w"):  # waits until the command opens it
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGINT, "")

@@ -235,6 +235,13 @@ def test_code_that_a_run_folder_names_is_not_imported(folder, tmp_path, capsys):
     assert "antigravity" not in sys.modules
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["export", str(folder), "--output", str(tmp_path / "file" / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "file' cannot be written; give another folder with --output" in line
+
+
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert main(["export", str(tmp_path)]) == 2
     assert "is neither a run folder nor a checkpoint in one" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lockstep.config import nearest, take_option
 from lockstep.errors import EXIT_FAILED, EXIT_USAGE, counted, refuse
 from lockstep.launch import read_launch
-from lockstep.runs import run_settings
+from lockstep.runs import check_writable, run_settings
 
 if TYPE_CHECKING:
     from lockstep.inference import Exported
@@ -46,7 +46,10 @@ def export(argv: list[str]) -> int:
             raise refuse("--format", name, f"must be one or more of {','.join(FORMATS)}{hint}")
     from lockstep.runs.checkpoints.weights import run_of  # imports torch, which is slow
 
-    config = run_settings(run_of(words[0]), words[1:])
+    run = run_of(words[0])
+    place = ("--output", output) if output else ("RUN", str(run))
+    check_writable(Path(output) if output else run, *place, "give another folder with --output")
+    config = run_settings(run, words[1:])
     from lockstep.inference import export as export_model
 
     target = Path(output) if output else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -71,8 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: its words; None: those of this process, which is the command's own and then ends quickly.
     """
-    with lasting_output():
-        code = run_command(list(sys.argv[1:] if argv is None else argv))
+    try:
+        with lasting_output():
+            code = run_command(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        if argv is not None:
+            raise
+        # What the command had open is tidied up. It now ends as any program does: without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
     if argv is None:
         exit_quickly(code)
     return code

@@ -13,13 +13,15 @@ from lockstep.runs.folder.folder_lock import LOCK_FILE, locked_folder
 from runs import fresh_ranks
 
 
-def test_a_second_start_is_refused_until_the_first_has_ended(tmp_path, monkeypatch):
+def test_a_second_start_is_refused_until_the_first_has_ended(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(folder_lock, "LOCK_WAIT_SECONDS", 0)
     folder, ranks = tmp_path / "runs" / "run", fresh_ranks()
     with locked_folder(folder, ranks):
         refusal = r"run\.name: another process is training in '.*run'; stop it, or choose another name"
         with pytest.raises(ConfigError, match=refusal), locked_folder(folder, ranks):
             pass
+    words = f"lockstep: another process is training in {str(folder)!r}; waiting up to 0 s for it to end\n"
+    assert capsys.readouterr().out == words
     with FileLock(folder / LOCK_FILE, timeout=0):
         pass
 

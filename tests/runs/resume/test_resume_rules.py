@@ -5,7 +5,7 @@ import yaml
 
 from lockstep.config import Config, DataConfig, OptimizerConfig, TrainConfig, as_dict, leaves, to_yaml
 from lockstep.errors import ConfigError
-from lockstep.runs import check_may_resume
+from lockstep.runs import changed_settings, check_may_resume
 from lockstep.runs.resume.naming import derived_name
 from lockstep.runs.resume.resume_rules import MAY_CHANGE, differences, identity
 from run_folders import SUMMARY, make_record, make_run
@@ -84,3 +84,9 @@ def test_with_patience_the_interval_of_evaluations_belongs_to_the_run(tmp_path):
     often, seldom = config(eval_every=5, patience=2), config(eval_every=10, patience=2)
     assert derived_name(often) != derived_name(seldom)
     assert differences(often, as_dict(seldom)) == {"train.eval_every": (5, 10)}
+
+
+def test_settings_at_their_defaults_are_not_changed_ones(tmp_path):
+    for precision, changed in (("no", {}), ("bf16", {"precision": "bf16"})):  # what 'auto' has become
+        (tmp_path / "config.yaml").write_text(to_yaml(Config(precision=precision)))
+        assert changed_settings(tmp_path) == changed

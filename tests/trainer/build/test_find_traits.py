@@ -1,6 +1,7 @@
 """What a run finds out about its model before step 1, and refuses by name."""
 
 from dataclasses import replace
+from threading import Event
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lockstep.data import MicroBatch, samples_of
 from lockstep.engine import check_sizes, evaluate_run, take_step, train, use_deterministic_kernels
 from lockstep.errors import ConfigError, RankError, RunStopped
 from lockstep.trainer import build_run, find_task, make_parts
+from lockstep.trainer.build import find_traits
 from lockstep.trainer.build.find_traits import try_evaluation
 from runs import fresh_ranks, small_config, small_run
 
@@ -37,6 +39,23 @@ def test_a_parameter_that_is_never_used_is_left_alone():
         take_step(run)
     assert torch.equal(run.model.unused.weight, before)
     assert run.model.unused.weight.grad is None
+
+
+def test_trials_that_take_long_are_announced(monkeypatch):
+    """The deep network of configs/best.yaml takes minutes on a CPU."""
+    said, lines = Event(), []
+
+    def say(line):
+        lines.append(line)
+        said.set()
+
+    def check_slowly(*args):
+        assert said.wait(30)
+
+    for name, value in (("SILENT_SECONDS", 0), ("say", say), ("check_sizes", check_slowly)):
+        monkeypatch.setattr(find_traits, name, value)
+    small_run(config_of("SmallBatch"))
+    assert lines == ["trying out the model on its first samples; on cpu it takes its time"]
 
 
 def test_trials_leave_the_model_as_it_was():

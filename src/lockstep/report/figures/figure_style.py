@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,7 +33,10 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure in the format of the path's suffix."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi="figure", format=path.suffix.removeprefix("."))
+    with warnings.catch_warnings():
+        # A run may be named in a script that the font lacks: boxes show that as well.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        figure.savefig(buffer, dpi="figure", format=path.suffix.removeprefix("."))
     write_atomically(path, buffer.getvalue())
 
 

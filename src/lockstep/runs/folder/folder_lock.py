@@ -49,7 +49,12 @@ def locked_folder(folder: Path, ranks: Ranks) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             check_own_folders(folder)
             check_links(folder)  # the lock's file is written too
-            lock.acquire(timeout=LOCK_WAIT_SECONDS)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                wait = f"waiting up to {LOCK_WAIT_SECONDS} s for it to end"
+                print(f"lockstep: another process is training in {str(folder)!r}; {wait}", flush=True)
+                lock.acquire(timeout=LOCK_WAIT_SECONDS)
         except Timeout:
             raise ConfigError(
                 f"run.name: another process is training in {str(folder)!r}; stop it, or choose another name"

@@ -107,7 +107,7 @@ def saved_values(saved: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def changed_settings(folder: Path) -> dict[str, Any]:
     """The settings that define a run and are not at their defaults, by dotted name."""
-    defaults = saved_identity({})
+    defaults = saved_identity({"precision": "no"})  # what 'auto' becomes, unless a launcher says another
     settings = saved_identity(read_settings(folder))
     return {name: value for name, value in settings.items() if value != defaults[name]}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Timer
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ from lockstep.errors import refuse, require
 from lockstep.launch import advance, limited
 from lockstep.launch.ranks.ranks import Ranks
 from lockstep.plan import Plan
+from lockstep.report import say
 from lockstep.runs.checkpoints.checkpoint import Checkpoint
 from lockstep.task import (
     LOSS,
@@ -42,6 +45,9 @@ from lockstep.trainer.parts.make_model import model_setting
 from lockstep.trainer.parts.parts import Parts
 
 TRYING = "trying out the model"
+SILENT_SECONDS = 10
+"""After this time without a word, a line says what is done: a large model on a CPU takes minutes."""
+
 NUM_BATCHES = 2
 """Micro-batches of the first step that are tried."""
 
@@ -108,8 +114,15 @@ def find_traits(
         return ModelTraits(use=trials.use, rules=rules, loss=loss_form), warnings
 
     def find_or_refuse() -> tuple[ModelTraits, list[str]]:
-        with refused_nondeterminism(), limited(TRYING):
-            return find()
+        words = f"{TRYING} on its first samples; on {ranks.device.type} it takes its time"
+        late = Timer(SILENT_SECONDS, say, [words])
+        late.daemon = True
+        late.start()
+        try:
+            with refused_nondeterminism(), limited(TRYING):
+                return find()
+        finally:
+            late.cancel()
 
     return ranks.on_main(find_or_refuse)
 
