@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from lockstep.errors import counted
 from lockstep.report.figures.confusion_figure import draw_confusion
 from lockstep.report.figures.contact_sheet import draw_contact_sheet
 from lockstep.report.figures.curves import draw_curves
-from lockstep.report.figures.figure_style import save_figure, save_picture, shortened
+from lockstep.report.figures.figure_style import picture_of, save_picture, shortened
 from lockstep.report.html.check_plotly import has_plotly
 from lockstep.runs import (
     check_links,
@@ -52,17 +50,13 @@ def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
     newest = records[-1]
     steps = counted(newest["step"], "step", ",")
     reached = f"{steps}, {counted(newest['samples_seen'], 'training sample', ',')}"
-    curves = target / "curves.png"
     facts = read_task_facts(folder)
     resumes = resume_steps(read_starts(folder))
-    save_figure(draw_curves(records, resumes, f"{name}\n{reached}", facts.headline), curves)
-    paths = [curves]
-    for picture_name, picture in evaluation_pictures(folder).items():
+    curves = draw_curves(records, resumes, f"{name}\n{reached}", facts.headline)
+    paths = []
+    for picture_name, picture in {"curves": picture_of(curves), **evaluation_pictures(folder)}.items():
         paths.append(target / f"{picture_name}.png")
-        if isinstance(picture, Figure):
-            save_figure(picture, paths[-1])
-        else:
-            save_picture(picture, paths[-1])
+        save_picture(picture, paths[-1])
     if has_plotly():
         from lockstep.report.html.html_report import write_html_report  # imports plotly
 
@@ -70,7 +64,7 @@ def draw_report(folder: Path, output: Path | None = None) -> list[Path]:
     return paths
 
 
-def evaluation_pictures(folder: Path) -> dict[str, Figure | Image]:
+def evaluation_pictures(folder: Path) -> dict[str, Image]:
     """The pictures of the last evaluation by name: 'confusion' and, of images, 'mistakes'.
 
     Empty if there is no evaluation, or it is not of a classification.
@@ -84,7 +78,7 @@ def evaluation_pictures(folder: Path) -> dict[str, Figure | Image]:
     errors = f"{num_wrong:,} of {scores.num_samples:,} {scores.split} samples wrong {share}"
     title = f"{shortened(folder.resolve().name, 60)}\nafter step {scores.step:,}: {errors}"
     counts = confusion(scores, len(facts.classes)).numpy()
-    pictures: dict[str, Figure | Image] = {"confusion": draw_confusion(counts, facts.classes, title)}
+    pictures: dict[str, Image] = {"confusion": draw_confusion(counts, facts.classes, title)}
     if saved.images is not None:
         columns = scores.columns
         pictures["mistakes"] = draw_contact_sheet(
@@ -99,12 +93,4 @@ def evaluation_pictures(folder: Path) -> dict[str, Figure | Image]:
 
 def pixels_of_pictures(folder: Path) -> dict[str, np.ndarray]:
     """`evaluation_pictures` as pixels, uint8 (height, width, 3)."""
-    pixels = {}
-    for name, picture in evaluation_pictures(folder).items():
-        if isinstance(picture, Figure):
-            canvas = FigureCanvasAgg(picture)
-            canvas.draw()
-            pixels[name] = np.asarray(canvas.buffer_rgba())[..., :3]
-        else:
-            pixels[name] = np.asarray(picture)
-    return pixels
+    return {name: np.asarray(picture) for name, picture in evaluation_pictures(folder).items()}

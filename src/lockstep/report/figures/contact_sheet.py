@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lockstep.report.figures.figure_style import GREY, INK, RED
+from lockstep.report.figures.figure_style import GREY, INK, RED, fitting_font, font_of_height
 
 # All in pixels.
 IMAGE_SIDE = 112  # about; an image is enlarged by a whole number, so that its own pixels stay square
@@ -44,9 +42,9 @@ def draw_contact_sheet(
     rows = math.ceil(len(images) / columns)
     sheet = Image.new("RGB", (columns * tile_width, TITLE_HEIGHT + rows * tile_height), "white")
     pen = ImageDraw.Draw(sheet)
-    title_font = _fitting(title, pen, sheet.width - 2 * MARGIN)
+    title_font = fitting_font(title, LARGE_FONT, sheet.width - 2 * MARGIN)
     pen.text((MARGIN, TITLE_HEIGHT // 2), title, INK, title_font, anchor="lm", spacing=8)
-    large, small = _font(LARGE_FONT), _font(SMALL_FONT)
+    large, small = font_of_height(LARGE_FONT), font_of_height(SMALL_FONT)
     for index, (label, prediction, note) in enumerate(zip(labels, predictions, notes, strict=True)):
         row, column = divmod(index, columns)
         left, top = column * tile_width + MARGIN, TITLE_HEIGHT + row * tile_height
@@ -62,12 +60,6 @@ def draw_contact_sheet(
     return sheet
 
 
-def _fitting(title: str, pen: ImageDraw.ImageDraw, width: int) -> ImageFont.FreeTypeFont:
-    """The large font, or the largest one in which the lines of a title fit into a width."""
-    longest = max(pen.textlength(line, _font(LARGE_FONT)) for line in [*title.splitlines(), ""])
-    return _font(int(LARGE_FONT * min(1, width / max(1, longest))))
-
-
 def _cut(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:
     """A text without its end, if that does not fit into a width."""
     if pen.textlength(text, font) <= width:
@@ -75,9 +67,3 @@ def _cut(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, widt
     while text and pen.textlength(f"{text}…", font) > width:
         text = text[:-1]
     return f"{text}…"
-
-
-def _font(pixels: int) -> ImageFont.FreeTypeFont:
-    """The font of matplotlib's pictures, `pixels` high."""
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(font), pixels)  # Pillow 10.0 takes no Path

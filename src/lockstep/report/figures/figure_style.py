@@ -6,9 +6,11 @@ import io
 import warnings
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL.Image import Image
+from PIL import Image, ImageFont
 
 from lockstep.runs import write_atomically
 
@@ -40,11 +42,31 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def save_picture(picture: Image, path: Path) -> None:
-    """Writes a PNG file."""
+def picture_of(figure: Figure) -> Image.Image:
+    """A figure as pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG file, which takes half as long with the least compression and makes it a sixth larger."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="png")
+    picture.save(buffer, format="png", compress_level=1, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
     write_atomically(path, buffer.getvalue())
+
+
+def font_of_height(pixels: int) -> ImageFont.FreeTypeFont:
+    """The font of matplotlib's pictures, for those that PIL draws."""
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(font), pixels)  # Pillow 10.0 takes no Path
+
+
+def fitting_font(text: str, pixels: int, width: int) -> ImageFont.FreeTypeFont:
+    """That font, or a smaller one, so that each line of a text fits into a width in pixels."""
+    font = font_of_height(pixels)
+    longest = max(map(font.getlength, text.splitlines()), default=0)
+    return font if longest <= width else font_of_height(int(pixels * width / longest))
 
 
 def shortened(name: str, length: int) -> str:

@@ -32,6 +32,9 @@ PANEL_PIXELS = 260
 MAX_NUMBERED = 25
 """With more classes than this, cells are too small for numbers."""
 
+MAX_NAME = 30
+"""Characters of a name in the legend: more do not fit beside the buttons on a phone."""
+
 ORANGES = (
     *("rgb(255,245,235)", "rgb(254,230,206)", "rgb(253,208,162)", "rgb(253,174,107)", "rgb(253,141,60)"),
     *("rgb(241,105,19)", "rgb(217,72,1)", "rgb(166,54,3)", "rgb(127,39,4)"),
@@ -126,7 +129,7 @@ def _panels(panels: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]], x_tit
         layout[y.replace("y", "yaxis")] = axis
         for line in lines:
             if line["x"]:
-                is_named = any(line["name"] == other["name"] for other in data)
+                is_named = any(line["legendgroup"] == other["legendgroup"] for other in data)
                 data.append({**line, "yaxis": y, "showlegend": not is_named})
     return {"data": data, "layout": layout}
 
@@ -149,7 +152,7 @@ def _line(records: Sequence[Record], x_key: str, y_key: str, name: str, colour: 
         "type": "scatter",
         "x": [x for x, _ in points],
         "y": [y for _, y in points],
-        "name": html.escape(name),
+        "name": html.escape(shortened(name, MAX_NAME)),
         "legendgroup": name,
         "mode": "lines+markers" if len(points) <= 50 else "lines",
         "line": {"color": colour},
