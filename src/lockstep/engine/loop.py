@@ -20,6 +20,7 @@ from lockstep.engine.run import Run
 from lockstep.engine.step.micro_step import add_gradient, kept_casts
 from lockstep.engine.step.observer import NO_OBSERVER, Observer
 from lockstep.engine.step.step_profile import StepProfile
+from lockstep.engine.step.stop_agreement import StopAgreement
 from lockstep.errors import ConfigError, Interrupted, RankError
 from lockstep.launch import advance
 from lockstep.runs import Record
@@ -33,28 +34,30 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
     Raises:
         RunStopped: on every rank, if a loss or gradient is not finite or weights differ between ranks.
         Interrupted: on every rank after the same step, if any of them was asked to stop: after the step in
-            progress, or with several ranks the one after it.
+            progress, with several ranks the one after it, and with many a few milliseconds later.
     """
     intervals = run.intervals
     finite_check = FiniteCheck(allows_overflow=run.ranks.accelerator.scaler is not None)
     run.model.train()
     profile = StepProfile(run)
+    agreement = StopAgreement(run)
     run.clock.start()
     run.timer.read()
     while not run.is_over:
         is_logged = is_log_due(run, run.step + 1)
-        # The ranks agree while they compute the step. After the last one there is nothing left to stop.
-        is_stop_agreed = run.ranks.begin_agreement(run.stop.is_set) if run.step + 1 < run.num_steps else None
+        agreement.before_step()
         profile.before_step(run.step + 1)
         result = take_step(run, observer, is_logged=is_logged)
         profile.after_step(run.step)
-        # Before any branch can end the run: no rank leaves the group while the others wait for its answer.
-        is_stopped = is_stop_agreed is not None and is_stop_agreed()
         finite_check.add(run.step, result.losses, result.grad_norm)
 
         # Every rank takes each branch below at the same step: the branches contain collectives.
         is_eval_due = run.scored is not None and is_due(run, intervals.eval_every)
-        is_checkpoint_due = is_due(run, intervals.checkpoint_every) or is_stopped
+        is_checkpoint_due = is_due(run, intervals.checkpoint_every)
+        is_digest_due = run.step % intervals.digest_every == 0 or run.step == run.num_steps
+        may_end = is_logged or is_eval_due or is_checkpoint_due or is_digest_due
+        is_stopped = agreement.after_step(may_end=may_end)
+        is_checkpoint_due |= is_stopped
         # First of all: a step that is not finite is neither recorded, nor scored, nor saved.
         if is_logged or is_eval_due or is_checkpoint_due:
             stop_if_not_finite(run, finite_check)
@@ -62,7 +65,7 @@ def train(run: Run, observer: Observer = NO_OBSERVER) -> None:
         if is_logged:
             stop_if_not_repeatable(run)
             record |= training_record(run, result)
-        if run.step % intervals.digest_every == 0 or run.step == run.num_steps:
+        if is_digest_due:
             record["weights_digest"] = agreed_digest(run.model, run.ranks, run.step)
         if record or is_eval_due or is_checkpoint_due:
             with run.clock.paused():

@@ -56,6 +56,7 @@ def training_record(run: Run, result: StepResult) -> Record:
     sections = run.timer.read()
     own = [sections["data"], sections["communication"], seconds, *peak_bytes(run.ranks.device)]
     rows = run.ranks.gather(torch.tensor([own], dtype=torch.float64))
+    run.step_seconds = rows[0, 2].item() / (run.step - first_step)
     data, communication, total = (rows[:, :3].mean(dim=0) / (run.step - first_step)).tolist()
     return record | {
         "samples_per_second": samples / seconds,

@@ -46,6 +46,9 @@ class Run:
     """Measures training time; paused during evaluations and checkpoints."""
     timer: StepTimer
     """Seconds spent on data and communication in the steps since the last record."""
+    step_seconds: float = 0.0
+    """Of a step before the last record, as the main rank measured it: the same number on every rank. 0 before
+    the first record."""
     evaluation: Evaluation | None = None
     """The latest evaluation of the weights, of `scored`; None before the first."""
     ema_evaluation: Evaluation | None = None

@@ -1,1 +1,1 @@
-"""The parts of a step: a micro-batch, CUDA graphs, observers, deterministic kernels, profile."""
+"""The parts of a step: a micro-batch, CUDA graphs, observers, profile, and how a stop is agreed."""

@@ -1,10 +1,10 @@
 """From a signal to a stop that all ranks agree on.
 
 A scheduler's warning (SIGTERM; SIGUSR1 or SIGUSR2, whichever the job asked for; SIGXCPU at a limit of CPU
-time), a lost terminal (SIGHUP) and Ctrl-C (SIGINT) set a flag in the process that gets them. During each
-step the ranks agree (`Ranks.begin_agreement`, in engine/loop.py) whether any of them had its flag set before
-it; if so, they save a checkpoint and exit with code 75, "interrupted, resumable". A second SIGINT does what
-it would do without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
+time), a lost terminal (SIGHUP) and Ctrl-C (SIGINT) set a flag in the process that gets them. While they
+compute, the ranks agree (engine/step/stop_agreement.py) whether any of them has its flag set; if so, they
+save a checkpoint and exit with code 75, "interrupted, resumable". A second SIGINT does what it would do
+without Lockstep: it ends a command, and raises KeyboardInterrupt in a program.
 
 Launchers hide exit codes, and a signal may come before the handlers are installed. So a job script can also
 use files, whose paths it gives in environment variables: it creates LOCKSTEP_STOP_FILE to request a stop,
