@@ -8,7 +8,7 @@ from math import ceil
 from lockstep.engine.run import Run
 
 SECONDS_PER_RANK = 50e-6
-"""How long an answer takes for each rank: gloo passes it twice around a ring, 15 to 25 µs each on Ethernet."""
+"""How long an answer takes for each rank: gloo passes it twice around a ring, in 15 to 25 µs each."""
 
 
 class StopAgreement:
