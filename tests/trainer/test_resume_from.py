@@ -106,7 +106,7 @@ def test_a_refusal_to_resume_says_which_of_the_two_is_meant(source):
 def test_what_is_no_run_is_one_line(tmp_path, capsys):
     assert main(["train", "--resume-from", str(tmp_path / "nowhere")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "must be a run folder, RUN:best, a checkpoint, or wandb:[ENTITY/]PROJECT/NAME:ALIAS" in line
+    assert "must be a run folder, RUN:best, a checkpoint, or wandb:[ENTITY/]PROJECT/NAME:ALIAS; " in line
 
 
 def test_only_what_the_settings_say_of_a_group_changes(source):

@@ -24,6 +24,7 @@ from lockstep.runs.folder.files import (
     SETTINGS_FILE,
     TASK_FILE,
     checkpoints_in,
+    which_run,
     write_atomically,
 )
 from lockstep.runs.history.history import read_metrics, read_settings, read_starts
@@ -48,8 +49,9 @@ def resumed_config(word: str, flags: list[str]) -> Config:
     rule = f"the run of {OPTION} has its own settings; leave one of them out"
     require(not file, "--config", file, rule)
     source = _source(word)
-    rule = "must be a run folder, RUN:best, a checkpoint, or wandb:[ENTITY/]PROJECT/NAME:ALIAS"
-    require(is_file(source / SETTINGS_FILE), OPTION, word, rule)
+    if not is_file(source / SETTINGS_FILE):
+        rule = "must be a run folder, RUN:best, a checkpoint, or wandb:[ENTITY/]PROJECT/NAME:ALIAS"
+        raise refuse(OPTION, word, f"{rule}; {which_run(source)}")
     flags = [*flags, f"--train.resume-from={word}"]
     config = stated_settings(source, flags, str(source), imports=TO_TRAIN, uses=("data.root",))
     is_other = run_path(config).resolve() != source.resolve()
