@@ -50,6 +50,7 @@ def environment(folder: Path) -> dict[str, str]:
     variables = {**os.environ, "TMPDIR": str(folder / "tmp")}
     variables["PYTHONPATH"] = os.pathsep.join([*map(str, path), *filter(None, [os.getenv("PYTHONPATH")])])
     variables.pop("PYTEST_ADDOPTS", None)  # may leave out tests
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # makes each start longer
     return variables
 
 

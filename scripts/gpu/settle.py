@@ -52,7 +52,9 @@ def main() -> None:
     begin = time.monotonic()
     parts = [part for part in PARTS if part.name in asked.only]
     seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the part that runs, too
+    for each in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, they end the part that runs, too
+        if signal.getsignal(each) != signal.SIG_IGN:  # under nohup
+            signal.signal(each, signal.default_int_handler)
     with TemporaryDirectory(prefix="settle-", ignore_cleanup_errors=True) as folder:
         data_root = checked_data_root(asked.data_root) if any(part.takes_data for part in parts) else ""
         variables = environment(Path(folder))
@@ -60,7 +62,7 @@ def main() -> None:
         if num_gpus == 0 and not asked.quick:
             stop("no CUDA device here; --quick tries the programs on a CPU, and make bench measures one")
         device = f"{num_gpus} GPU{'s' * (num_gpus > 1)}" if num_gpus else "the CPU"
-        print(f"{len(parts)} parts on {device}, at most {seconds:.0f} s", flush=True)
+        print(f"{len(parts)} part{'s' * (len(parts) > 1)} on {device}, at most {seconds:.0f} s", flush=True)
         if (enough := sum(part.seconds for part in parts if not part.why_skipped(num_gpus))) > seconds:
             print(f"the last parts may find no time; --seconds {enough:.0f} is enough for all", flush=True)
         settling = Settling(data_root, asked.output.resolve(), variables, num_gpus, asked.quick)
@@ -135,8 +137,7 @@ class Settling:
         return f"failed ({code}): {lines[-1].strip()[:90] if lines else 'its log is empty'}"
 
     def record(self, part: Part, outcome: str, seconds: float) -> None:
-        """Prints the outcome, puts its line into the table, and copies the rows so far."""
-        print(f"{seconds:6.1f} s  {outcome}", flush=True)
+        """Puts the outcome into the table, copies the rows so far, and prints it."""
         table = self.output / "settled.txt"
         lines = {line.split()[0]: line for line in table.read_text().splitlines()} if table.exists() else {}
         lines[part.name] = f"{part.name:12} {seconds:6.1f} s  {outcome}"
@@ -145,6 +146,7 @@ class Settling:
         if not self.is_quick:
             for name in ("benchmarks.json", "benchmarks.md"):
                 shutil.copy(ROOT / "docs" / name, self.output / name)
+        print(f"{seconds:6.1f} s  {outcome}", flush=True)  # last: its terminal may be gone
 
 
 def end_with_all_it_started(process: subprocess.Popen[bytes]) -> None:
@@ -171,4 +173,7 @@ def end_with_all_it_started(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # before the first part
+        sys.exit(130)

@@ -164,10 +164,12 @@ def test_a_run_without_a_gpu_would_measure_the_wrong_device(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["settle.py", "--only", "machine"])
-    before = signal.getsignal(signal.SIGTERM)
+    stops = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(each) for each in stops]
     try:
         with pytest.raises(SystemExit):
             script.main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in zip(stops, before, strict=True):
+            signal.signal(each, handler)
     assert "no CUDA device here; --quick" in capsys.readouterr().err
