@@ -71,8 +71,28 @@ class Launches(TorchDispatchMode):
             if name != "_to_copy" and not name.startswith(ALLOCATE):
                 self.kernels[name] += 1
         elif on_device and not func.is_view and not name.startswith(ALLOCATE):
-            self.kernels[name] += 1
+            self.kernels[name] += num_launches(name, args)
         return outcome
+
+
+def num_launches(name, args):
+    """One for most; of a list of tensors one for each, if torch has no single kernel for them all.
+
+    It has one for tensors of one dtype, and pairs of equal sizes and strides (ATen/native/ForeachUtils.h).
+    """
+    lists = [each for each in args if isinstance(each, list | tuple) and each]
+    lists = [each for each in lists if isinstance(each[0], torch.Tensor)]
+    if not name.startswith("_foreach_") or not lists:
+        return 1
+    dtypes = {tensor.dtype for tensors in lists for tensor in tensors}
+    layouts = [[layout(tensor) for tensor in tensors] for tensors in lists]
+    return 1 if len(dtypes) == 1 and all(each == layouts[0] for each in layouts) else len(lists[0])
+
+
+def layout(tensor):
+    """Sizes and strides, without the strides of dimensions of length 1."""
+    strides = [stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1]
+    return (*tensor.shape, *strides)
 
 
 def place():

@@ -24,7 +24,7 @@ class StepBuffers:
         self._owners = [(model.get_submodule(module), leaf) for _, module, leaf in owners]
         self._num_averaged = len(rules.averaged)
         self._start: list[Tensor] = []
-        self._agreed: list[Tensor] | None = None
+        self._left: Tensor | None = None  # the integers that the first micro-batch left, (elements,)
         self._is_fresh = True  # whether the buffers are still those of the step's start
         self._disagreements: list[Tensor] = []
         self._transient = [value.clone() for value in self._current()[len(rules.averaged + rules.agreed) :]]
@@ -40,7 +40,7 @@ class StepBuffers:
             self._start = [value.clone() for value in self._current()[:kept]] + self._transient
         else:
             _copy(self._current()[:kept], self._start[:kept])
-        self._agreed, self._is_fresh = None, True
+        self._left, self._is_fresh = None, True
 
     def begin_micro_batch(self) -> None:
         """Puts back what the micro-batch before has changed."""
@@ -51,11 +51,12 @@ class StepBuffers:
 
     def end_micro_batch(self) -> list[Tensor]:
         """After the backward, which may change buffers too: those to be averaged, until the next forward."""
-        agreed = self._current_agreed()
-        if self._agreed is None:
-            self._agreed = [value.clone() for value in agreed]
-        elif agreed:
-            self._disagreements.append(_flattened(agreed) != _flattened(self._agreed))
+        if agreed := self._current_agreed():
+            left = _flattened(agreed)
+            if self._left is None:
+                self._left = left
+            else:
+                self._disagreements.append(left != self._left)
         return self.averaged()
 
     def end_step(self, sums: list[Tensor], num_micro_batches: int) -> None:
@@ -65,10 +66,13 @@ class StepBuffers:
             sums: of the averaged buffers over all micro-batches of the global batch.
             num_micro_batches: how many these are.
         """
+        combined = list(torch._foreach_div(sums, num_micro_batches)) if sums else []
+        if self._left is not None:
+            agreed = self._current_agreed()
+            parts = self._left.split([value.numel() for value in agreed])
+            combined += [part.view(value.shape) for part, value in zip(parts, agreed, strict=True)]
         current = self._current()
-        _copy([total / num_micro_batches for total in sums], current[: len(sums)])
-        agreed = self._agreed or []
-        _copy(agreed, current[self._num_averaged : self._num_averaged + len(agreed)])
+        _copy(combined, current[: len(combined)])
         _copy(self._transient, current[len(current) - len(self._transient) :])
 
     def disagreement(self) -> str:
@@ -85,10 +89,9 @@ class StepBuffers:
 
     def share_agreed(self) -> None:
         """Copies the main rank's integers to every rank: at the end of an epoch some have no micro-batch."""
-        values = self._agreed or [value.clone() for value in self._current_agreed()]
-        for value in values:
-            dist.broadcast(value, src=0)
-        self._agreed = values
+        if agreed := self._current_agreed():
+            self._left = _flattened(agreed) if self._left is None else self._left
+            dist.broadcast(self._left, src=0)
 
     def _current_agreed(self) -> list[Tensor]:
         return self._current()[self._num_averaged : self._num_averaged + len(self.rules.agreed)]
@@ -99,9 +102,17 @@ class StepBuffers:
 
 
 def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
-    """Copies tensors over others, in one launch on CUDA."""
-    if targets:
-        torch._foreach_copy_(targets, sources)
+    """Copies tensors over others.
+
+    A launch for each dtype on CUDA, where a list of several dtypes would take one for each tensor.
+    """
+    pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for source, target in zip(sources, targets, strict=True):
+        own_targets, own_sources = pairs.setdefault(target.dtype, ([], []))
+        own_targets.append(target)
+        own_sources.append(source)
+    for own_targets, own_sources in pairs.values():
+        torch._foreach_copy_(own_targets, own_sources)
 
 
 def _flattened(values: list[Tensor]) -> Tensor:
