@@ -58,19 +58,18 @@ def test_training_twice_gives_the_same_bits(precision, model):
 @pytest.mark.parametrize("engine", ["eager", "captured"])
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 def test_no_step_waits_for_its_device(precision, engine):
-    """torch raises at what would wait. The first steps may: they set libraries up and make graphs."""
-    run, _ = small_run(
-        small_config(precision=precision, engine=engine, model=ModelConfig(name="cnn")),
-        fresh_ranks(precision),
-    )
+    """torch raises at what would wait. The first steps may: they make graphs and find a loss scale."""
+    data = DataConfig(name="synthetic", num_train=16 * 64)
+    config = small_config(precision=precision, engine=engine, model=ModelConfig(name="cnn"), data=data)
+    run, _ = small_run(config, fresh_ranks(precision))
     with run.closing, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
-        for _ in range(3):
+        for _ in range(6):
             take_step(run)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            while run.step < run.plan.steps_per_epoch - 1:  # the last one is short
-                take_step(run, is_logged=run.step == 5)
+            while run.step < run.plan.steps_per_epoch:
+                take_step(run, is_logged=run.step % 4 == 0)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
