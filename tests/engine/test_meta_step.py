@@ -25,9 +25,10 @@ counts_as_measured = pytest.mark.skipif(
 )
 
 
-def settings(micro_size=64, model="cnn", global_size=64, dropout=0.0, **changes):
+def settings(micro_size=64, model="cnn", global_size=64, dropout=0.0, args=None, **changes):
     batch = BatchConfig(global_size=global_size, micro_size=micro_size)
-    return small_config(batch=batch, model=ModelConfig(name=model, dropout=dropout), **changes)
+    network = ModelConfig(name=model, dropout=dropout, args=args or {})
+    return small_config(batch=batch, model=network, **changes)
 
 
 AUGMENTED = AugmentConfig(shift_pixels=2, rotate_degrees=5, cutout_pixels=4)
@@ -46,6 +47,7 @@ EXACT, FAST = {"alltoall_base_": 1, "_allgather_base_": 1}, {"allreduce_": 1}
         pytest.param(settings(8, "mlp"), 1, 219, {}, id="mlp 8x8"),
         pytest.param(settings(model="cnn-strided", optimizer=CLIPPED), 1, 59, {}, id="clipped, with buffers"),
         pytest.param(settings(8, "cnn-strided"), 1, 301, {}, id="buffers 8x8"),
+        pytest.param(settings(8, "cnn-deep", args={"width": 8}), 1, 491, {}, id="cnn-deep 8x8"),
         pytest.param(settings(8, augment=AUGMENTED), 1, 310, {}, id="augmented"),
         pytest.param(settings(8, dropout=0.25), 1, 307, {}, id="dropout"),
         pytest.param(settings(8, reduction="fast"), 1, 275, {}, id="fast"),
