@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from lockstep.report.figures.figure_style import new_figure, save_figure, shortened
+from lockstep.report.figures.figure_style import new_figure, picture_of, save_figure, shortened
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
@@ -18,6 +18,7 @@ def test_a_title_in_a_script_that_the_font_lacks_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_figure(new_figure(2, 1, "日本"), tmp_path / "figure.png")
+        picture_of(new_figure(2, 1, "日本"))
 
 
 def test_a_long_name_keeps_both_ends():

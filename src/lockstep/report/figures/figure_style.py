@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -35,9 +37,7 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure in the format of the path's suffix."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A run may be named in a script that the font lacks: boxes show that as well.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+    with quiet_about_glyphs():
         figure.savefig(buffer, dpi="figure", format=path.suffix.removeprefix("."))
     write_atomically(path, buffer.getvalue())
 
@@ -45,8 +45,17 @@ def save_figure(figure: Figure, path: Path) -> None:
 def picture_of(figure: Figure) -> Image.Image:
     """A figure as pixels."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with quiet_about_glyphs():
+        canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+@contextmanager
+def quiet_about_glyphs() -> Iterator[None]:
+    """A run may be named in a script that the font lacks: the boxes in the picture tell that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        yield
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
