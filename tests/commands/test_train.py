@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from lockstep.commands.train import outcome_of
 from run_folders import SUMMARY
 
@@ -25,15 +27,30 @@ def test_a_batch_that_does_not_suit_the_processes_is_refused_before_torch_is_imp
     assert "batch.global_size = 256: must be batch.micro_size = 32 times 3 ranks" in result.stderr
 
 
-def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path):
-    os.mkfifo(tmp_path / "settings.yaml")
+SWALLOWING = """
+try:
+    open({!r}).read()
+except KeyboardInterrupt:
+    raise ImportError("cannot load module more than once per process") from None
+"""
+"""A module whose import does with Ctrl-C what torch's does."""
+
+
+@pytest.mark.parametrize("is_importing", [False, True], ids=["reads its settings", "imports"])
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path, is_importing):
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    search_path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    if is_importing:
+        (tmp_path / "tyro.py").write_text(SWALLOWING.format(fifo))
     process = subprocess.Popen(
-        [sys.executable, "-m", "lockstep", "train", "--config", str(tmp_path / "settings.yaml")],
+        [sys.executable, "-m", "lockstep", "train", *([] if is_importing else ["--config", fifo])],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path)},
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
-    with (tmp_path / "settings.yaml").open("w"):  # waits until the command opens it
+    with open(fifo, "w"):  # waits until the process opens it
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (-signal.SIGINT, "")

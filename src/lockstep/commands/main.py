@@ -10,6 +10,7 @@ import time
 import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from lockstep import __version__
@@ -72,18 +73,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: its words; None: those of this process, which is the command's own and then ends quickly.
     """
+    if argv is not None:
+        with lasting_output():
+            return run_command(list(argv))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, interrupt)
     try:
         with lasting_output():
-            code = run_command(list(sys.argv[1:] if argv is None else argv))
+            code = run_command(sys.argv[1:])
     except KeyboardInterrupt:
-        if argv is not None:
-            raise
-        # What the command had open is tidied up. It now ends as any program does: without a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
-    if argv is None:
-        exit_quickly(code)
+        end_by_interrupt()
+    exit_quickly(code)
     return code
+
+
+def interrupt(_: int, frame: FrameType | None) -> None:
+    """Ctrl-C: a command first tidies up, but an import ends at once: torch's would raise another error."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            end_by_interrupt()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def end_by_interrupt() -> NoReturn:
+    """Ends as any program does on Ctrl-C: killed by SIGINT, so that a shell's loop ends too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("SIGINT is blocked")
 
 
 def run_command(arguments: list[str]) -> int:
