@@ -32,8 +32,8 @@ def refused(result, *parts):
     ("words", "part"),
     [
         (["--batch.globl-size", "3"], "perhaps you meant --batch.global-size"),
-        (["--seed", "x"], "--seed"),
-        (["--train.epochs", "1.5"], "--train.epochs"),
+        (["--seed", "x"], "seed = 'x': must be a whole number"),
+        (["--train.epochs", "1.5"], "train.epochs = '1.5': must be a whole number"),
         (["--optimizer.name", "lion"], "lion"),
         (["--batch.global-size", "100"], "96 or 128 would work"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
