@@ -26,6 +26,7 @@ NOT_RUN = {
     r"make (setup|train|check)": ".ci/run runs it",
     r"make test|pytest|LOCKSTEP_KILLS=": "it would start these tests from within",
     r"make bench|python scripts/bench/": "takes minutes; tests/bench starts every program with --quick",
+    r"make wheels|python scripts/gpu/": "downloads, or takes minutes; tests/bench tries settle.py",
     r"ruff": "`make check` runs it, and here it would change files",
     r"ssh|scp": "needs another machine; tests/runs/history/test_signature.py shows what the key is for",
     r"source .venv": "the tests run in that environment",
