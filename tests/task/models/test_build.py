@@ -1,11 +1,16 @@
 import pytest
 import torch
+from torch import nn
 
 from lockstep.config import ModelConfig
 from lockstep.errors import ConfigError
 from lockstep.runs.checkpoints.checkpoint import weights_sha256
 from lockstep.task import MODELS, ImageShape, build_model
 from lockstep.task.models.build import SMALLEST_SIZES
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+OF_A_BATCH = {"cnn-strided"}
+"""Models whose outputs in training depend on the other samples of the micro-batch."""
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -16,6 +21,7 @@ def test_a_model_is_a_function_of_the_seed_and_maps_images_to_logits(name):
     assert weights_sha256(one.state_dict()) == weights_sha256(same.state_dict())
     assert weights_sha256(one.state_dict()) != weights_sha256(other.state_dict())
     assert one(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+    assert any(isinstance(module, BATCH_NORMS) for module in one.modules()) == (name in OF_A_BATCH)
 
 
 def test_a_users_own_model_is_imported():

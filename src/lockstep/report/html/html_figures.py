@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lockstep.report.figures.confusion_figure import MAX_NUMBERED
 from lockstep.report.figures.figure_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, shortened
 from lockstep.report.html.html_page import GREY
 from lockstep.report.numbers import is_fraction_correct
@@ -29,8 +30,6 @@ KINDS = (
 )
 """What a value is of, how its name in a record begins, and its colour."""
 PANEL_PIXELS = 260
-MAX_NUMBERED = 25
-"""With more classes than this, cells are too small for numbers."""
 
 MAX_NAME = 30
 """Characters of a name in the legend: more do not fit beside the buttons on a phone."""
